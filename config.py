@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting of train.py, test.py and inference.py: edit this file, then run a script.
+
+As shipped it trains on the embedded Digits dataset; README.md lists what to change for others.
+"""
+
+import os
+
+import torch
+
+# Shared by the three scripts.
+dataset_name = "Digits"  # the folder data/<dataset_name>; also names the experiment
+# Names the folders of a run: samples/<exp_name>, samples/logs/<exp_name>, results/<exp_name>.
+exp_name = os.environ.get("EXP_NAME", f"MobileNetV2-{dataset_name}")
+# A run is a function of the seed (>= 0), whatever the number of workers and restarts.
+seed = 0
+# "cpu", "cuda" or "cuda:N".
+device = "cuda" if torch.cuda.is_available() else "cpu"
+# Arithmetic of convolutions: "float32", "bfloat16", "float16" (GPU only, with loss scaling), or
+# "auto": the fastest that the device does natively. It moves about 3 answers in 100 against
+# float32, in both directions: to publish an accuracy, measure it in "float32".
+precision = "auto"
+# True: torch.compile the network. Needs a C++ compiler and minutes at the start.
+compile_model = False
+# Side of the square the network sees, in pixels (>= 32); multiples of 32 use it best.
+image_size = 32
+
+# Network.
+model_arch_name = "mobilenet_v2"  # the function of model.py that builds the network
+model_width_mult = 1.0  # scales the channels of every layer; published: 0.35, 0.5, 0.75, 1.0, 1.3, 1.4
+model_mean_parameters = [0.485, 0.456, 0.406]  # of each RGB channel, as shares of white; these are ImageNet's
+model_std_parameters = [0.229, 0.224, 0.225]
+# As many as class folders.
+model_num_classes = 10
+
+mode = os.environ.get("MODE", "train")  # "train" for train.py, "test" for test.py; inference.py takes both
+# The two blocks below hold what only that script reads.
+
+
+if mode == "train":
+    # Folders of <class>/<image>; the second is scored after every epoch.
+    train_image_dir = f"./data/{dataset_name}/train"
+    valid_image_dir = f"./data/{dataset_name}/valid"
+    # About one per core; 0 loads in the main process. Changes the speed, never the batches.
+    num_workers = 2
+
+    # Start from these weights: "", or a .pth / .pth.tar file (ours, {"state_dict": ...} or bare).
+    # Strict: a name or shape that does not fit is an error. Only another number of classes makes
+    # the classifier start fresh, and a line says so.
+    pretrained_model_weights_path = ""
+    # Continue a run: "auto" takes the newest good checkpoint of samples/<exp_name> (none: it starts
+    # afresh), a path takes that file, "" starts afresh and refuses to overwrite an earlier run.
+    resume = ""
+
+    epochs = 40
+    batch_size = 64
+    gradient_accumulation_steps = 1  # batches per optimizer step: n acts like n times the batch_size
+    # Peak rate, for batch_size = 64; scale it with the batch. Too high: the loss becomes NaN.
+    model_lr = 0.1
+    lr_warmup_epochs = 3  # linear from near 0, then a cosine down to 0
+    model_momentum = 0.9  # Nesterov
+    model_weight_decay = 4e-5  # of convolutions and classifier; never of batch-norm and biases
+    model_ema_decay = 0.99  # share of the old average kept per step; 0.9999 averages 10,000 steps
+    model_dropout = 0.2  # before the classifier
+    loss_label_smoothing = 0.1  # share of the target spread over all classes
+
+    # Augmentation. Crop: least and largest share of the area, None = the evaluation crop.
+    random_crop_scale = (0.5, 1.0)
+    random_flip_probability = 0.0  # mirrored digits are no digits; 0.5 for photos
+    trivial_augment = False  # TrivialAugmentWide, arXiv:2103.10158
+    random_erasing_probability = 0.0
+    mixup_alpha = 0.0  # 0 = off; 0.2 is common. With cutmix too, each batch takes one of the two
+    cutmix_alpha = 0.0  # 0 = off; 1.0 is common
+
+    # Batches between two progress lines.
+    train_print_frequency = 10
+    valid_print_frequency = 10
+    keep_checkpoints = 3  # the newest epochs kept under samples/<exp_name>
+
+if mode == "test":
+    test_image_dir = f"./data/{dataset_name}/valid"
+    batch_size = 64
+    num_workers = 2
+    # Batches between two progress lines.
+    test_print_frequency = 10
+
+# The weights that test.py scores and inference.py uses.
+# Lines 31, 32 and model_width_mult must be those the weights were trained with.
+model_weights_path = f"./results/{exp_name}/best.pth.tar"
+
+# What inference.py reads besides: the picture it classifies when none is given on the command line.
+inference_image_path = "./figure/digit.png"
+# JSON object from "0" to the names of the classes; "" takes the names stored in the weights file.
+class_label_file = ""

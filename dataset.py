@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a folder of images to normalised batches on the device: ImageDataset, EpochSampler, the two prefetchers."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from imgproc import IMAGE_SUFFIXES, Image, load_image, normalize
+
+__all__ = ["CPUPrefetcher", "CUDAPrefetcher", "EpochSampler", "ImageDataset", "create_batches"]
+
+Batch = tuple[Tensor, Tensor]
+Key = tuple[int, int]
+
+
+def create_generator(seed: int, *key: int) -> np.random.Generator:
+    """A random generator that is a function of its arguments alone; keys of different length never coincide."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+class ImageDataset(Dataset):
+    """Images of <root>/<class>/**/<image>, in sorted order; the class index is the place of the class folder.
+
+    dataset[epoch, index] -> (uint8 [S, S, 3], class index). With a `seed` (training) the transform is called as
+    (image, generator), the generator being a function of (seed, epoch, index); without one as (image).
+    Names lie in one byte buffer: a list of strings would be copied into every worker as it is read.
+    Raises: FileNotFoundError if a folder or its images are missing; ValueError if the classes are not those of
+    `classes` or not `num_classes`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        transform: Callable[..., Image],
+        *,
+        num_classes: int,
+        classes: Sequence[str] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.root, self.transform, self.seed = str(root), transform, seed
+        self.classes = list_classes(self.root)
+        check_classes(self.root, self.classes, num_classes, classes)
+        names, counts = [], []
+        for name in self.classes:
+            images = list_images(os.path.join(self.root, name))
+            if not images:
+                raise FileNotFoundError(
+                    f"{self.root}/{name}: no images ({', '.join(IMAGE_SUFFIXES)}); add some or remove the folder"
+                )
+            names += images
+            counts.append(len(images))
+        self.names = np.frombuffer(b"".join(names), dtype=np.uint8)
+        self.offsets = np.cumsum([0] + [len(name) for name in names])
+        self.targets = np.repeat(np.arange(len(self.classes), dtype=np.int32), counts)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def path(self, index: int) -> str:
+        """The file of one image."""
+        name = os.fsdecode(self.names[self.offsets[index] : self.offsets[index + 1]].tobytes())
+        return os.path.join(self.root, self.classes[self.targets[index]], name)
+
+    def __getitem__(self, key: Key) -> tuple[Image, int]:
+        epoch, index = key
+        image = load_image(self.path(index))
+        if self.seed is None:
+            image = self.transform(image)
+        else:
+            image = self.transform(image, create_generator(self.seed, epoch, index))
+        return image, int(self.targets[index])
+
+
+def list_classes(root: str) -> list[str]:
+    """The sorted names of the class folders. Raises: FileNotFoundError if there is none."""
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f"{root}: no such folder; data/README.md says how to make each dataset")
+    classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    if not classes:
+        raise FileNotFoundError(f"{root}: no class folders; expected {root}/<class>/<image>")
+    return classes
+
+
+def check_classes(root: str, found: list[str], num_classes: int, expected: Sequence[str] | None) -> None:
+    """Raise ValueError unless the class folders are the expected ones: otherwise labels shift silently."""
+    if expected is not None and found != list(expected):
+        missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+        raise ValueError(
+            f"{root}: its class folders are not those of the training set: missing {missing[:3]}, unknown {extra[:3]}"
+        )
+    if len(found) != num_classes:
+        raise ValueError(
+            f"{root}: {len(found)} class folders, but model_num_classes = {num_classes}; set it to {len(found)}"
+        )
+
+
+def list_images(class_dir: str) -> list[bytes]:
+    """The sorted names of all images below a class folder, relative to it."""
+    images = []
+    for folder, _, files in os.walk(class_dir, followlinks=True):
+        prefix = os.path.relpath(folder, class_dir) + os.sep if folder != class_dir else ""
+        images += [
+            os.fsencode(prefix + file)
+            for file in files
+            if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(".")
+        ]
+    return sorted(images)
+
+
+class EpochSampler(Sampler[Key]):
+    """Yields (epoch, index) for every image once: shuffled by (seed, epoch), or in order without a seed.
+
+    Set `epoch` before iterating. The keys carry the epoch, so workers need no state of their own.
+    """
+
+    def __init__(self, num_images: int, seed: int | None = None) -> None:
+        self.num_images, self.seed, self.epoch = num_images, seed, 0
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def __iter__(self) -> Iterator[Key]:
+        order = np.arange(self.num_images)
+        if self.seed is not None:
+            create_generator(self.seed, self.epoch).shuffle(order)
+        return ((self.epoch, index) for index in order.tolist())
+
+
+class CPUPrefetcher:
+    """Iterates over normalised batches: float32 [N, 3, S, S] channels_last and int64 [N], on the CPU.
+
+    mean, std: of each channel, as shares of white (0..1).
+    """
+
+    def __init__(self, loader: DataLoader, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self.loader, self.device = loader, device
+        self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
+
+    @property
+    def dataset(self) -> ImageDataset:
+        return self.loader.dataset
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and the augmentation of the next pass."""
+        self.loader.sampler.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for images, targets in self.loader:
+            yield self._prepare(images), targets
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        """uint8 [N, S, S, 3] on the device -> float32 [N, 3, S, S]; the permuted view is channels_last already."""
+        return normalize(images.permute(0, 3, 1, 2), self.mean, self.std)
+
+
+class CUDAPrefetcher(CPUPrefetcher):
+    """The same batches on a GPU: copied and normalised on a side stream while the previous step is running."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))  # mean and std were made there
+        current = None
+        for images, targets in self.loader:
+            with torch.cuda.stream(stream):
+                images = self._prepare(images.to(self.device, non_blocking=True))
+                targets = targets.to(self.device, non_blocking=True)
+            if current is not None:
+                yield current
+            current = self._claim(stream, images, targets)
+        if current is not None:  # an empty loader yields nothing
+            yield current
+
+    def _claim(self, stream: torch.cuda.Stream, images: Tensor, targets: Tensor) -> Batch:
+        """Let the main stream wait for the side stream and own the tensors it made."""
+        main_stream = torch.cuda.current_stream(self.device)
+        main_stream.wait_stream(stream)
+        for tensor in (images, targets):
+            tensor.record_stream(main_stream)  # else their memory could be reused while the step reads it
+        return images, targets
+
+
+def create_batches(
+    dataset: ImageDataset,
+    *,
+    batch_size: int,
+    num_workers: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+) -> CPUPrefetcher:
+    """The loader of one split. With a seed (training): shuffled, and the last partial batch of an epoch is dropped.
+
+    Raises: ValueError if a training set is smaller than one batch.
+    """
+    training = dataset.seed is not None
+    if training and len(dataset) < batch_size:
+        raise ValueError(f"{dataset.root}: {len(dataset)} images, fewer than batch_size = {batch_size}; lower it")
+    loader = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=EpochSampler(len(dataset), dataset.seed),
+        num_workers=num_workers,
+        drop_last=training,  # batch-norm cannot learn from a rest of one image
+        pin_memory=device.type == "cuda",
+        persistent_workers=num_workers > 0,
+        worker_init_fn=start_worker,
+    )
+    return (CUDAPrefetcher if device.type == "cuda" else CPUPrefetcher)(loader, mean, std, device)
+
+
+def start_worker(worker_id: int) -> None:
+    """One thread a worker; Ctrl-C is the main process's to handle."""
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

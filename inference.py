@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The five most likely classes of pictures: python3 inference.py [IMAGE or FOLDER ...].
+
+Without arguments it classifies config.inference_image_path.
+"""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+import model
+from imgproc import IMAGE_SUFFIXES, eval_transform, load_image, normalize
+from utils import autocast, check_config, choose_dtype, load_trained_network, setup_runtime, user_errors
+
+
+def main(config: ModuleType, arguments: list[str]) -> None:
+    check_config(config)
+    device = setup_runtime(config.seed, config.device)
+    images = find_images(arguments or [config.inference_image_path])
+    network = getattr(model, config.model_arch_name)(config.model_num_classes, config.model_width_mult)
+    class_names = load_trained_network(network, config)
+    labels = load_labels(config.class_label_file, class_names, config.model_num_classes)
+    print(f"Build `{config.model_arch_name}` model successfully.")
+    print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
+    classify = partial(
+        most_likely_classes, network.to(device, memory_format=torch.channels_last).eval(), config, device
+    )
+    for path in images:
+        if len(images) > 1:
+            print(f"{path}:")
+        for index, probability in classify(path):
+            print(f"{labels[index]:<75} ({probability:.2%})")
+
+
+def find_images(arguments: list[str]) -> list[Path]:
+    """The named files, and the images in the named folders in sorted order. Raises: FileNotFoundError."""
+    images = []
+    for path in map(Path, arguments):
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such image or folder")
+        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        if path.is_dir() and not inside:
+            raise FileNotFoundError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
+        images += inside if path.is_dir() else [path]
+    return images
+
+
+def load_labels(label_file: str, class_names: list[str] | None, num_classes: int) -> list[str]:
+    """The label of each class: from a JSON object "0" .. "C-1" -> label, else the names in the weights file.
+
+    Raises: FileNotFoundError or ValueError if neither gives exactly `num_classes` labels.
+    """
+    if not label_file:
+        if class_names is None:
+            raise ValueError(
+                "the weights file has no class names; set class_label_file in config.py "
+                '(ImageNet: "./data/ImageNet_1K_labels_map.txt")'
+            )
+        return class_names
+    if not Path(label_file).is_file():
+        raise FileNotFoundError(f'{label_file}: no such file; correct class_label_file in config.py, or set it to ""')
+    try:
+        labels = json.loads(Path(label_file).read_text(encoding="utf-8"))
+        return [str(labels[str(index)]) for index in range(num_classes)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{label_file}: not a JSON object with labels "0" to "{num_classes - 1}"') from error
+
+
+@torch.inference_mode()
+def most_likely_classes(
+    network: nn.Module, config: ModuleType, device: torch.device, path: Path
+) -> list[tuple[int, float]]:
+    """The five likeliest classes of one picture and their probabilities, likeliest first."""
+    image = eval_transform(load_image(path, apply_orientation=True), config.image_size)  # uint8 [S, S, 3]
+    batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
+    mean, std = (torch.tensor(v, device=device) for v in (config.model_mean_parameters, config.model_std_parameters))
+    with autocast(device, choose_dtype(config.precision, device, config.image_size)):
+        logits = network(normalize(batch, mean, std))  # [1, num_classes]
+    best = logits.float().softmax(dim=1)[0].topk(min(5, logits.shape[1]))
+    return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files and folders of images")
+    parsed = parser.parse_args()
+    with user_errors():
+        import config
+
+        main(config, parsed.images)

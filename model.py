@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MobileNetV2 (arXiv:1801.04381): inverted residuals and linear bottlenecks."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+__all__ = ["InvertedResidual", "MobileNetV2", "mobilenet_v2"]
+
+
+class Stage(NamedTuple):
+    """One row of Table 2 of the paper: a run of blocks with the same output channels."""
+
+    expand_ratio: int  # t: hidden channels = t * input channels
+    channels: int  # c: output channels at width 1.0, then round_channels()
+    repeats: int  # n: blocks in the stage
+    stride: int  # s: of the first block; the others use 1
+
+
+STEM_CHANNELS = 32
+HEAD_CHANNELS = 1280
+STAGES = (
+    Stage(1, 16, 1, 1),
+    Stage(6, 24, 2, 2),
+    Stage(6, 32, 3, 2),
+    Stage(6, 64, 4, 2),
+    Stage(6, 96, 3, 1),
+    Stage(6, 160, 3, 2),
+    Stage(6, 320, 1, 1),
+)
+
+
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """Round to the nearest multiple of `divisor`, never below it and never more than 10 % down.
+
+    The rule of the paper's authors (make_divisible in tensorflow/models, research/slim/nets/mobilenet).
+    """
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * channels else rounded + divisor
+
+
+def conv_bn_relu6(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Module:
+    """Convolution without bias, batch-norm, ReLU6: [N, in, H, W] -> [N, out, H / stride, W / stride]."""
+    padding = kernel_size // 2
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU6(inplace=True),
+    )
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter depthwise, project linearly; add the input when the shapes allow (Figure 4d of the paper).
+
+    [N, in, H, W] -> [N, out, H / stride, W / stride].
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: int) -> None:
+        super().__init__()
+        hidden = in_channels * expand_ratio
+        self.has_skip = stride == 1 and in_channels == out_channels
+        expand = [conv_bn_relu6(in_channels, hidden, kernel_size=1)] if expand_ratio > 1 else []
+        self.conv = nn.Sequential(
+            *expand,  # [N, hidden, H, W]
+            conv_bn_relu6(hidden, hidden, kernel_size=3, stride=stride, groups=hidden),  # [N, hidden, H/s, W/s]
+            nn.Conv2d(hidden, out_channels, kernel_size=1, bias=False),  # [N, out, H/s, W/s]
+            nn.BatchNorm2d(out_channels),  # no activation: a ReLU here would lose information (section 3.2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.has_skip else self.conv(x)
+
+
+class MobileNetV2(nn.Module):
+    """The network of Table 2: normalised images [N, 3, H, W], float -> logits [N, num_classes].
+
+    `width_mult` scales the channels of every layer; the last one keeps 1280 for widths up to 1.0 (section 4 of the
+    paper). The total stride is 32: each image side should be a multiple of 32. `dropout` (probability, 0 <= p < 1)
+    acts before the classifier, while training. Names of sub-modules and the order of initialisation are those of
+    torchvision.models.mobilenet_v2: the same seed gives the same weights.
+    """
+
+    def __init__(self, num_classes: int = 1000, width_mult: float = 1.0, dropout: float = 0.2) -> None:
+        super().__init__()
+        channels = round_channels(STEM_CHANNELS * width_mult)
+        head_channels = round_channels(HEAD_CHANNELS * max(1.0, width_mult))
+
+        features = [conv_bn_relu6(3, channels, kernel_size=3, stride=2)]
+        for stage in STAGES:
+            out_channels = round_channels(stage.channels * width_mult)
+            for index in range(stage.repeats):
+                stride = stage.stride if index == 0 else 1
+                features.append(InvertedResidual(channels, out_channels, stride, stage.expand_ratio))
+                channels = out_channels
+        features.append(conv_bn_relu6(channels, head_channels, kernel_size=1))
+
+        self.features = nn.Sequential(*features)
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(head_channels, num_classes))
+        self._initialize_weights()
+
+    def _initialize_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0, 0.01)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.features(x)  # [N, head_channels, H/32, W/32]
+        x = nn.functional.adaptive_avg_pool2d(x, 1).flatten(1)  # [N, head_channels]
+        return self.classifier(x)  # [N, num_classes]
+
+
+def mobilenet_v2(num_classes: int = 1000, width_mult: float = 1.0, dropout: float = 0.2) -> MobileNetV2:
+    """Build a MobileNetV2; config.model_arch_name names this function."""
+    return MobileNetV2(num_classes, width_mult, dropout)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Top-1 and top-5 error of config.model_weights_path on config.test_image_dir: python3 test.py."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy
+import torch
+import torchvision
+from torch import Tensor
+
+import model
+from dataset import ImageDataset, create_batches
+from imgproc import eval_transform
+from utils import (
+    check_config,
+    choose_dtype,
+    evaluate,
+    load_trained_network,
+    setup_runtime,
+    user_errors,
+    write_atomically,
+)
+
+
+def main(config: ModuleType) -> None:
+    check_config(config, needed_mode="test")
+    device = setup_runtime(config.seed, config.device)
+    dtype = choose_dtype(config.precision, device, config.image_size)
+    network = getattr(model, config.model_arch_name)(config.model_num_classes, config.model_width_mult)
+    class_names = load_trained_network(network, config)
+    dataset = ImageDataset(
+        config.test_image_dir,
+        partial(eval_transform, image_size=config.image_size),
+        num_classes=config.model_num_classes,
+        classes=class_names,
+    )
+    batches = create_batches(
+        dataset,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        mean=config.model_mean_parameters,
+        std=config.model_std_parameters,
+        device=device,
+    )
+    print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
+    print(f"{len(dataset)} images of {len(dataset.classes)} classes at {config.image_size} pixels; {device}, {dtype}.")
+
+    best_classes = BestClasses()
+    metrics = evaluate(
+        network.to(device, memory_format=torch.channels_last),
+        batches,
+        device=device,
+        dtype=dtype,
+        print_frequency=config.test_print_frequency,
+        on_logits=best_classes.add,
+    )
+    results = Path("results", config.exp_name)
+    write_predictions(results / "predictions.csv", dataset, best_classes)
+    write_report(results / "test.json", describe_test(config, metrics, dtype))
+    print(
+        f" * Acc@1 {metrics['acc1']:.3f} Acc@5 {metrics['acc5']:.3f} "
+        f"Err@1 {100 - metrics['acc1']:.3f} Err@5 {100 - metrics['acc5']:.3f} ({metrics['images']} images)"
+    )
+
+
+class BestClasses:
+    """The five most likely classes of every image, batch by batch: indices and probabilities."""
+
+    def __init__(self) -> None:
+        self.indices: list[list[int]] = []
+        self.probabilities: list[list[float]] = []
+
+    def add(self, logits: Tensor) -> None:
+        """logits: float [N, C]."""
+        best = logits.softmax(dim=1).topk(min(5, logits.shape[1]), dim=1)
+        self.indices += best.indices.tolist()
+        self.probabilities += best.values.tolist()
+
+
+def write_predictions(path: Path, dataset: ImageDataset, best: BestClasses) -> None:
+    """One row an image: file, true class, then the predicted classes with their probabilities, likeliest first."""
+    count = len(best.indices[0])
+    header = ["file", "true_class", *(f"{name}_{k + 1}" for k in range(count) for name in ("class", "probability"))]
+
+    def rows() -> Iterable[list[str]]:
+        for index, (classes, probabilities) in enumerate(zip(best.indices, best.probabilities, strict=True)):
+            row = [dataset.path(index), dataset.classes[dataset.targets[index]]]
+            for predicted, probability in zip(classes, probabilities, strict=True):
+                row += [dataset.classes[predicted], f"{probability:.6f}"]
+            yield row
+
+    def write(partial_path: Path) -> None:
+        with open(partial_path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            writer.writerows(rows())
+
+    write_atomically(path, write)
+
+
+def describe_test(config: ModuleType, metrics: dict[str, float], dtype: torch.dtype) -> dict[str, Any]:
+    """What was measured, on what, with what: the content of test.json."""
+    with open(config.model_weights_path, "rb") as file:
+        weights_hash = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "acc1": metrics["acc1"],
+        "acc5": metrics["acc5"],
+        "err1": 100 - metrics["acc1"],
+        "err5": 100 - metrics["acc5"],
+        "loss": metrics["loss"],
+        "images": metrics["images"],
+        "weights": config.model_weights_path,
+        "weights_sha256": weights_hash,
+        "data": config.test_image_dir,
+        "image_size": config.image_size,
+        "precision": str(dtype).removeprefix("torch."),
+        "device": config.device,
+        "versions": {library.__name__: library.__version__ for library in (torch, torchvision, numpy, cv2)},
+    }
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_atomically(path, lambda partial_path: partial_path.write_text(json.dumps(report, indent=2) + "\n"))
+
+
+if __name__ == "__main__":
+    with user_errors():
+        import config
+
+        main(config)

@@ -3,6 +3,7 @@
 
 import ast
 import contextlib
+import ctypes
 import difflib
 import json
 import math
@@ -220,9 +221,25 @@ def setup_runtime(seed: int, device_name: str) -> torch.device:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = True  # all training batches have one shape, so tuning once pays
+    if device.type == "cpu":
+        keep_freed_memory()
     cv2.setNumThreads(0)  # the workers are the threads
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # load_image() reports unreadable files itself
     return device
+
+
+def keep_freed_memory() -> None:
+    """Let malloc reuse large blocks instead of giving them back to the system after every step.
+
+    Otherwise each activation of a step on the CPU is paged in anew: about a third of the time of a step.
+    """
+    with contextlib.suppress(AttributeError, TypeError):  # only glibc has mallopt
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def seed_step(seed: int, epoch: int, step: int) -> None:

@@ -287,7 +287,7 @@ def download_cifar10(root: Path) -> None:
     except (OSError, RuntimeError, http.client.HTTPException, *DAMAGE) as error:
         raise ConnectionError(
             f"cannot download {CIFAR10.url} ({error}); fetch this file by hand and name it: "
-            f"prepare_dataset.py cifar10 --source {CIFAR10.filename}"
+            f"python3 scripts/prepare_dataset.py cifar10 --source {CIFAR10.filename}"
         ) from error
 
 
@@ -303,7 +303,7 @@ def write_cifar10(root: Path, work: Path, source: Path | None) -> None:
     for name, md5 in published:
         if not check_integrity(root / CIFAR10_FOLDER / name, md5):
             raise ValueError(
-                f"{source}: {CIFAR10_FOLDER}/{name} is missing or is not the published file (MD5 {md5}); "
+                f"{source or CIFAR10.url}: {CIFAR10_FOLDER}/{name} is missing or not the published file (MD5 {md5}); "
                 f"get {CIFAR10.url} again"
             )
     for split in SPLITS:
@@ -369,7 +369,7 @@ def prepare(dataset: Dataset, source: Path | None, target: Path) -> Inventory:
             inventory = take_inventory(target, target, dataset)
         except ValueError as error:
             raise ValueError(f"{error}: not complete; move it away and run again") from error
-        print(f"{target}: complete already, nothing to do")
+        print(f"{target}: there already, nothing to do")
         return inventory
     if source is not None and not source.exists():
         raise FileNotFoundError(f"--source {source}: no such file or folder; check the path")

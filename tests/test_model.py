@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""model.py against torchvision's MobileNetV2 and the published table of the paper's authors."""
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from model import InvertedResidual, MobileNetV2, mobilenet_v2, round_channels
+
+WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+
+# width, image size, million multiply-adds, million parameters without batch-norm: every row of
+# https://github.com/tensorflow/models/blob/master/research/slim/nets/mobilenet/README.md
+CHECKPOINTS = (
+    (1.4, 224, 582, 6.06),
+    (1.3, 224, 509, 5.34),
+    (1.0, 224, 300, 3.47),
+    (1.0, 192, 221, 3.47),
+    (1.0, 160, 154, 3.47),
+    (1.0, 128, 99, 3.47),
+    (1.0, 96, 56, 3.47),
+    (0.75, 224, 209, 2.61),
+    (0.75, 192, 153, 2.61),
+    (0.75, 160, 107, 2.61),
+    (0.75, 128, 69, 2.61),
+    (0.75, 96, 39, 2.61),
+    (0.5, 224, 97, 1.95),
+    (0.5, 192, 71, 1.95),
+    (0.5, 160, 50, 1.95),
+    (0.5, 128, 32, 1.95),
+    (0.5, 96, 18, 1.95),
+    (0.35, 224, 59, 1.66),
+    (0.35, 192, 43, 1.66),
+    (0.35, 160, 30, 1.66),
+    (0.35, 128, 20, 1.66),
+    (0.35, 96, 11, 1.66),
+)
+
+
+def build_both(**options: object) -> tuple[nn.Module, nn.Module]:
+    """This project's network and torchvision's, each built after the same seed."""
+    networks = []
+    for build in (MobileNetV2, torchvision.models.mobilenet_v2):
+        torch.manual_seed(0)
+        networks.append(build(**options))
+    return tuple(networks)
+
+
+def random_images(height: int, width: int) -> Tensor:
+    return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def seeded_logits(network: nn.Module, images: Tensor) -> Tensor:
+    torch.manual_seed(2)  # dropout
+    return network(images)
+
+
+def assert_equal_tensors(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    assert list(ours) == list(theirs)
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_initial_weights_equal_torchvision(width: float) -> None:
+    """Names, their order, shapes and bits."""
+    ours, theirs = build_both(num_classes=17, width_mult=width)
+    assert_equal_tensors(ours.state_dict(), theirs.state_dict())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_eval_logits_equal_torchvision(width: float) -> None:
+    ours, theirs = (network.eval() for network in build_both(num_classes=17, width_mult=width))
+    images = random_images(64, 64)
+    assert torch.equal(ours(images), theirs(images))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_train_logits_gradients_and_running_statistics_equal_torchvision(width: float) -> None:
+    ours, theirs = build_both(num_classes=17, width_mult=width)
+    logits = [seeded_logits(network, random_images(64, 64)) for network in (ours, theirs)]
+    assert torch.equal(*logits)
+    for output in logits:
+        output.square().sum().backward()
+    assert_equal_tensors(*({name: p.grad for name, p in net.named_parameters()} for net in (ours, theirs)))
+    assert_equal_tensors(*(dict(net.named_buffers()) for net in (ours, theirs)))
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (97, 97), (64, 96)])
+def test_other_image_shapes_equal_torchvision(shape: tuple[int, int]) -> None:
+    ours, theirs = (network.eval() for network in build_both(num_classes=5, width_mult=0.35))
+    logits = ours(random_images(*shape))
+    assert logits.shape == (2, 5)
+    assert torch.equal(logits, theirs(random_images(*shape)))
+
+
+@pytest.mark.parametrize(("width", "image_size", "million_macs", "million_parameters"), CHECKPOINTS)
+def test_cost_equals_the_authors_table(
+    width: float, image_size: int, million_macs: int, million_parameters: float
+) -> None:
+    with torch.device("meta"):
+        network = MobileNetV2(num_classes=1000, width_mult=width).eval()
+        images = torch.empty(1, 3, image_size, image_size)
+    with FlopCounterMode(display=False) as counter:
+        network(images)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    parameters = count_parameters(network) - sum(map(count_parameters, norms))
+    assert counter.get_total_flops() // 2 // 10**6 == million_macs  # one multiply-add is two operations
+    assert round(parameters / 1e6, 2) == million_parameters
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_parameter_count_of_the_imagenet_network() -> None:
+    """The figure torchvision publishes for MobileNet_V2_Weights."""
+    published = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.meta["num_params"]
+    assert count_parameters(MobileNetV2()) == published == 3_504_872
+
+
+@pytest.mark.parametrize(
+    ("width", "channels"), [(0.35, 1280), (0.5, 1280), (0.75, 1280), (1.0, 1280), (1.3, 1664), (1.4, 1792)]
+)
+def test_last_layer_shrinks_for_no_width(width: float, channels: int) -> None:
+    with torch.device("meta"):
+        assert MobileNetV2(7, width).classifier[1].weight.shape == (7, channels)
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"),
+    [
+        (1, 8),  # never below the divisor
+        (5.6, 8),
+        (8, 8),
+        (8.4, 8),  # width 0.35 of 24: down, 8 is above 90 % of it
+        (11.2, 16),  # width 0.35 of 32: 8 is nearer, but below 90 %
+        (12, 16),  # half way goes up
+        (17, 16),  # 16 is above 15.3
+        (18, 24),  # 16 is below 16.2
+        (33.6, 32),
+        (44.8, 48),
+        (1792, 1792),
+    ],
+)
+def test_round_channels_by_hand(channels: float, expected: int) -> None:
+    assert round_channels(channels) == expected
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(24, 32), (39, 48), (40, 48), (70, 64), (72, 80)])
+def test_round_channels_to_multiples_of_16_by_hand(channels: float, expected: int) -> None:
+    assert round_channels(channels, divisor=16) == expected
+
+
+@pytest.mark.parametrize("expand_ratio", [1, 6])
+@pytest.mark.parametrize(
+    ("out_channels", "stride", "has_skip"), [(8, 1, True), (8, 2, False), (16, 1, False), (16, 2, False)]
+)
+def test_block_adds_its_input_only_when_shapes_allow(
+    out_channels: int, stride: int, has_skip: bool, expand_ratio: int
+) -> None:
+    block = InvertedResidual(8, out_channels, stride, expand_ratio).eval()
+    nn.init.zeros_(block.conv[-1].weight)  # the last batch-norm: what is left is the skip
+    features = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(0))
+    expected = features if has_skip else torch.zeros(2, out_channels, 6 // stride, 6 // stride)
+    assert torch.equal(block(features), expected)
+
+
+@pytest.mark.parametrize("expand_ratio", [1, 6])
+def test_projection_has_no_activation(expand_ratio: int) -> None:
+    """A ReLU6 would keep the outputs in 0..6."""
+    torch.manual_seed(0)
+    block = InvertedResidual(8, 16, 1, expand_ratio).eval()
+    nn.init.constant_(block.conv[-1].weight, 100)
+    output = block(torch.randn(2, 8, 6, 6))
+    assert output.min() < -6 and output.max() > 6
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5, 0.9])
+def test_dropout_acts_as_in_torchvision(dropout: float) -> None:
+    ours, theirs = build_both(num_classes=17, width_mult=0.35, dropout=dropout)
+    assert torch.equal(*(seeded_logits(network, random_images(32, 32)) for network in (ours, theirs)))
+
+
+@pytest.mark.parametrize(("dropout", "expected_share"), [(0.0, 0.0), (0.2, 0.2), (0.7, 0.7)])
+def test_dropout_silences_its_share_of_features_while_training(dropout: float, expected_share: float) -> None:
+    network = mobilenet_v2(num_classes=1, width_mult=0.35, dropout=dropout)
+    network.features = nn.Identity()
+    nn.init.ones_(network.classifier[1].weight)
+    torch.manual_seed(0)
+    kept = network(torch.ones(64, 1280, 1, 1)).sum() * (1 - dropout) / (64 * 1280)
+    assert 1 - kept.item() == pytest.approx(expected_share, abs=0.01)  # 5 standard deviations: 0.008
+    assert network.eval()(torch.ones(1, 1280, 1, 1)).item() == 1280
+
+
+def test_builder_passes_its_options_on() -> None:
+    torch.manual_seed(0)
+    built = mobilenet_v2(num_classes=3, width_mult=0.5, dropout=0.4)
+    assert type(built) is MobileNetV2
+    _, theirs = build_both(num_classes=3, width_mult=0.5, dropout=0.4)
+    assert_equal_tensors(built.state_dict(), theirs.state_dict())
+    assert torch.equal(*(seeded_logits(network, random_images(32, 32)) for network in (built, theirs)))
+
+
+def test_builder_without_options_is_the_imagenet_network() -> None:
+    with torch.device("meta"):
+        assert count_parameters(mobilenet_v2()) == 3_504_872

@@ -81,6 +81,11 @@ FORMATS = {
 }
 
 
+def pillow_pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
 @pytest.fixture(params=FORMATS)
 def image_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A colour image of odd sides: chroma blocks of 2 x 2 and JPEG blocks are cut at its edges."""
@@ -96,7 +101,7 @@ def test_pixels_equal_pillow(name: str, shape: tuple[int, int], mode: str, tmp_p
     Image.fromarray(photo(*shape)).convert(mode).save(tmp_path / name, **FORMATS[name])
     ours = imgproc.load_image(tmp_path / name)
     assert ours.shape == (*shape, 3)
-    assert largest_difference(ours, Image.open(tmp_path / name).convert("RGB")) == 0
+    assert largest_difference(ours, pillow_pixels(tmp_path / name)) == 0
 
 
 @pytest.mark.parametrize("name", ["image.png", "image.bmp", "lossless.webp", "image.tif"])
@@ -111,7 +116,7 @@ def test_other_kinds_of_png_equal_pillow(mode: str, tmp_path: Path) -> None:
     if mode.endswith("A"):
         image.putalpha(Image.fromarray(noise(30, 41, seed=1)[..., 0]))
     image.save(tmp_path / "image.png")
-    theirs = Image.open(tmp_path / "image.png").convert("RGB")
+    theirs = pillow_pixels(tmp_path / "image.png")
     assert largest_difference(imgproc.load_image(tmp_path / "image.png"), theirs) == 0
 
 
@@ -119,7 +124,7 @@ def test_other_kinds_of_png_equal_pillow(mode: str, tmp_path: Path) -> None:
 def test_every_listed_suffix_can_be_read(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"image{suffix}"
     Image.fromarray(smooth(20, 30)).save(path)
-    assert largest_difference(imgproc.load_image(path), Image.open(path).convert("RGB")) == 0
+    assert largest_difference(imgproc.load_image(path), pillow_pixels(path)) == 0
 
 
 def test_path_may_be_text_and_hold_any_letters(tmp_path: Path) -> None:
@@ -138,11 +143,12 @@ def oriented_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_orientation_is_ignored_by_default(oriented_path: Path) -> None:
-    assert largest_difference(imgproc.load_image(oriented_path), Image.open(oriented_path).convert("RGB")) == 0
+    assert largest_difference(imgproc.load_image(oriented_path), pillow_pixels(oriented_path)) == 0
 
 
 def test_orientation_is_applied_on_request(oriented_path: Path) -> None:
-    upright = ImageOps.exif_transpose(Image.open(oriented_path)).convert("RGB")
+    with Image.open(oriented_path) as picture:
+        upright = ImageOps.exif_transpose(picture)
     assert largest_difference(imgproc.load_image(oriented_path, apply_orientation=True), upright) == 0
 
 
@@ -372,6 +378,18 @@ def test_crop_covers_its_share_with_its_aspect_ratio(monkeypatch: pytest.MonkeyP
     assert np.abs(np.quantile(log_ratios, quantiles) - expected).max() < 0.02 * 0.58 + 0.01
 
 
+def assert_same_support(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """A box that one side draws 50 times is drawn by the other: the outermost positions are not left out."""
+    counts = [Counter(map(tuple, boxes.tolist())) for boxes in (ours, theirs)]
+    for mine, other in (counts, counts[::-1]):
+        assert {box for box, count in mine.items() if count >= 50} <= other.keys()
+
+
+def test_crops_of_a_small_image_are_those_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = crop_boxes((5, 6), (0.3, 0.6), DRAWS, monkeypatch)
+    assert_same_support(ours, torchvision_crop_boxes((5, 6), (0.3, 0.6), DRAWS))
+
+
 @pytest.mark.parametrize("scale", [(0.1, 0.15), (0.6, 0.65)])
 def test_train_transform_crops_the_share_it_is_given(
     scale: tuple[float, float], monkeypatch: pytest.MonkeyPatch
@@ -421,14 +439,25 @@ def erased_box(output: np.ndarray) -> tuple[int, int, int, int]:
     return rows[0], columns[0], height, width
 
 
+def erased_boxes(shape: tuple[int, int]) -> np.ndarray:
+    black, generator = np.zeros((*shape, 3), np.uint8), default_rng(0)
+    return np.array([erased_box(imgproc.random_erasing(black, (255, 255, 255), generator)) for _ in range(DRAWS)])
+
+
+def torchvision_erased_boxes(shape: tuple[int, int]) -> np.ndarray:
+    torch.manual_seed(0)
+    image, options = torch.empty(3, *shape), {"scale": (0.02, 0.33), "ratio": (0.3, 3.3), "value": [0.0]}
+    return np.array([transforms.RandomErasing.get_params(image, **options)[:4] for _ in range(DRAWS)])
+
+
 @pytest.mark.parametrize("shape", [(100, 100), (60, 150), (150, 60), (20, 200)])
 def test_erased_boxes_are_distributed_as_in_torchvision(shape: tuple[int, int]) -> None:
-    black, generator = np.zeros((*shape, 3), np.uint8), default_rng(0)
-    ours = [erased_box(imgproc.random_erasing(black, (255, 255, 255), generator)) for _ in range(DRAWS)]
-    torch.manual_seed(0)
-    options = {"scale": (0.02, 0.33), "ratio": (0.3, 3.3), "value": [0.0]}
-    theirs = [transforms.RandomErasing.get_params(torch.empty(3, *shape), **options)[:4] for _ in range(DRAWS)]
-    assert_same_box_distribution(np.array(ours), np.array(theirs))
+    assert_same_box_distribution(erased_boxes(shape), torchvision_erased_boxes(shape))
+
+
+def test_erased_boxes_of_a_small_image_are_those_of_torchvision() -> None:
+    """8 x 8: the smallest share, 2 %, is one pixel."""
+    assert_same_support(erased_boxes((8, 8)), torchvision_erased_boxes((8, 8)))
 
 
 def test_erasing_writes_its_value_and_nothing_else() -> None:
@@ -535,10 +564,16 @@ def set_of_magnitudes(name: str) -> set[float]:
     return set(imgproc.MAGNITUDES[index])
 
 
-@pytest.mark.parametrize("name", [function_name(name) for name, (_, signed) in SPACE.items() if signed])
-def test_half_of_the_signed_magnitudes_are_negative(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    signs = [math.copysign(1, magnitude) for drawn, magnitude in record_draws(10_000, monkeypatch) if drawn == name]
-    assert_share(signs.count(-1), len(signs), 0.5)
+def test_half_of_the_signed_magnitudes_are_negative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each operation and of all together."""
+    signs = {function_name(name): [] for name, (_, signed) in SPACE.items() if signed}
+    assert len(signs) == 9
+    for name, magnitude in record_draws(30_000, monkeypatch):
+        if name in signs:
+            signs[name].append(math.copysign(1, magnitude) < 0)
+    together = [negative for drawn in signs.values() for negative in drawn]
+    for negative in (*signs.values(), together):
+        assert_share(sum(negative), len(negative), 0.5)
 
 
 def test_unsigned_magnitudes_are_never_negative(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,32 @@
+# make quickstart   set up, train on the embedded digits, test, classify a picture
+# make test         set up, lint, run the tests
+
+PYTHON ?= python3
+VENV = .venv
+IN_VENV = $(VENV)/bin/python
+# Folders of its own, so that a quickstart never touches a run of yours.
+QUICKSTART = EXP_NAME=quickstart $(IN_VENV)
+
+.PHONY: quickstart test environment
+
+quickstart: environment
+	$(IN_VENV) scripts/prepare_dataset.py digits
+	rm -rf samples/quickstart samples/logs/quickstart results/quickstart
+	MODE=train $(QUICKSTART) train.py
+	MODE=train $(QUICKSTART) inference.py figure/digit.png
+	MODE=test $(QUICKSTART) test.py
+
+test: environment
+	@cmp -s requirements-dev.txt $(VENV)/requirements-dev.txt || { \
+		$(IN_VENV) -m pip install -r requirements-dev.txt && cp requirements-dev.txt $(VENV)/; }
+	$(IN_VENV) -m ruff check .
+	$(IN_VENV) -m ruff format --check .
+	$(IN_VENV) -m pytest
+
+# A good .venv is reused; one whose Python has gone is made anew.
+environment:
+	@$(IN_VENV) -c "" 2>/dev/null || { \
+		$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=')" \
+		&& rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	@cmp -s requirements.txt $(VENV)/requirements.txt || { \
+		$(IN_VENV) -m pip install -r requirements.txt && cp requirements.txt $(VENV)/; }

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A copy of the program in a temporary folder, with a small dataset, used as a user would: edit config.py, run."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = [f"{name}.py" for name in ("config", "model", "imgproc", "dataset", "utils", "train", "test", "inference")]
+CLASSES = ("blue", "green", "red")
+
+
+def write_images(folder: Path, images_per_class: int, seed: int = 0) -> None:
+    """Noisy 36 x 30 PNGs of three colours in class folders: easy to tell apart, no two the same."""
+    generator = np.random.default_rng(seed)
+    for channel, name in enumerate(CLASSES):  # OpenCV writes blue, green, red
+        (folder / name).mkdir(parents=True)
+        for index in range(images_per_class):
+            image = generator.integers(0, 160, (30, 36, 3), dtype=np.uint8)
+            image[..., channel] += 90
+            cv2.imwrite(str(folder / name / f"{index:03}.png"), image)
+
+
+def edit(config: Path, **values: object) -> None:
+    """Give names of config.py other values, each on its line, as a user would."""
+    text = config.read_text()
+    for name, value in values.items():
+        text, count = re.subn(rf"(?m)^( *){name} = .*$", lambda m, n=name, v=value: f"{m[1]}{n} = {v!r}", text)
+        assert count > 0, f"config.py has no line {name} = ..."
+    config.write_text(text)
+
+
+class Project:
+    """The eight files and a dataset of 3 x 16 training and 3 x 5 validation images in a folder of their own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in PROGRAM:
+            shutil.copy(ROOT / name, root / name)
+        write_images(root / "data/Colours/train", 16)
+        write_images(root / "data/Colours/valid", 5, seed=1)
+        self.set(dataset_name="Colours", model_num_classes=3, model_width_mult=0.35, device="cpu", num_workers=0)
+        self.set(epochs=2, batch_size=8, lr_warmup_epochs=1, train_print_frequency=2, valid_print_frequency=1)
+
+    def set(self, **values: object) -> None:
+        edit(self.root / "config.py", **values)
+
+    def run(self, script: str, *arguments: str, mode: str = "train") -> subprocess.CompletedProcess:
+        environment = os.environ | {"MODE": mode, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+        environment.pop("EXP_NAME", None)
+        return subprocess.run(
+            [sys.executable, "-W", "error", script, *arguments],
+            cwd=self.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def run_well(self, script: str, *arguments: str, mode: str = "train") -> str:
+        """Run a script that must succeed; returns what it printed."""
+        done = self.run(script, *arguments, mode=mode)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def refusal(self, script: str, *arguments: str, mode: str = "train") -> str:
+        """Run a script that must refuse: status 2, one line on stderr, which it returns, and nothing written."""
+        before = self.snapshot()
+        done = self.run(script, *arguments, mode=mode)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert self.snapshot() == before
+        return done.stderr.strip()
+
+    def snapshot(self) -> dict[str, int]:
+        """Every file and folder of the project with its time of change, but for Python's caches."""
+        return {
+            str(path): path.stat().st_mtime_ns if path.is_file() else 0
+            for path in self.root.rglob("*")
+            if "__pycache__" not in path.parts
+        }
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after 6 epochs of 9 batches, which tell the colours apart: read it, do not change it."""
+    project = Project(tmp_path_factory.mktemp("trained"))
+    shutil.rmtree(project.root / "data/Colours/train")
+    write_images(project.root / "data/Colours/train", 48)
+    project.set(epochs=6, keep_checkpoints=6, num_workers=2, batch_size=16, model_lr=0.02, model_ema_decay=0.8)
+    project.set(loss_label_smoothing=0.0, model_dropout=0.0, random_crop_scale=None)
+    project.training_output = project.run_well("train.py")
+    return project
+
+
+@pytest.fixture
+def trained_copy(trained_project: Project, tmp_path: Path) -> Project:
+    """A copy of a trained project that a test may change."""
+    shutil.copytree(trained_project.root, tmp_path / "project")
+    copy = object.__new__(Project)
+    copy.root = tmp_path / "project"
+    return copy

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""config.py, the layout, and what README.md says of them."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import utils
+
+ROOT = Path(__file__).resolve().parent.parent
+README_LINES = {
+    29: "model_arch_name",
+    31: "model_mean_parameters",
+    32: "model_std_parameters",
+    34: "model_num_classes",
+    36: "mode",
+    50: "pretrained_model_weights_path",
+    53: "resume",
+    89: "model_weights_path",
+}
+SCRIPTS = ("train", "test", "inference")
+ALLOWED_IMPORTS = {
+    **{name: set() for name in ("config", "imgproc", "model", "utils")},
+    "dataset": {"imgproc"},
+    "train": {"config", "dataset", "imgproc", "model", "utils"},
+    "test": {"config", "dataset", "imgproc", "model", "utils"},
+    "inference": {"config", "imgproc", "model", "utils"},
+}
+
+
+def load_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, *edits: tuple[str, str]) -> ModuleType:
+    """Import an edited copy of config.py: each (old, new) replaces text that must be there."""
+    text = (ROOT / "config.py").read_text()
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "config.py").write_text(text)
+    monkeypatch.setenv("MODE", mode)
+    monkeypatch.delenv("EXP_NAME", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "config", raising=False)
+    import config
+
+    monkeypatch.delitem(sys.modules, "config")
+    assert Path(config.__file__).parent == tmp_path
+    return config
+
+
+@pytest.mark.parametrize(("number", "name"), README_LINES.items())
+def test_the_eight_names_stand_on_their_lines(number: int, name: str) -> None:
+    line = (ROOT / "config.py").read_text().splitlines()[number - 1]
+    assert re.match(rf" *{name} = ", line), line
+
+
+@pytest.mark.parametrize(("number", "name"), README_LINES.items())
+def test_readme_names_each_line(number: int, name: str) -> None:
+    assert re.search(rf"line {number}\b[^\n]*{name}", (ROOT / "README.md").read_text())
+
+
+def test_every_line_that_readme_names_holds_the_name_beside_it() -> None:
+    config_lines = (ROOT / "config.py").read_text().splitlines()
+    named = re.findall(r"line (\d+)[:,]? `(\w+)", (ROOT / "README.md").read_text())
+    assert len(named) >= len(README_LINES)
+    for number, name in named:
+        assert re.match(rf" *{name} = ", config_lines[int(number) - 1]), f"line {number}: {name}"
+
+
+@pytest.mark.parametrize("name", ALLOWED_IMPORTS)
+def test_imports_point_one_way(name: str) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse((ROOT / f"{name}.py").read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module)
+    assert imported & set(ALLOWED_IMPORTS) <= ALLOWED_IMPORTS[name]
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+def test_shipped_config_is_valid_and_every_name_has_a_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    config = load_config(tmp_path, monkeypatch, mode)
+    utils.check_config(config, needed_mode=mode)
+    assert set(utils.config_lines(config)) == set(utils.SHARED_RULES | utils.MODE_RULES[mode])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("epochs = 40", "epochs = -3", r"config.py line \d+: epochs = -3; expected an int >= 1"),
+        ("epochs = 40", "epochs = True", r"config.py line \d+: epochs = True; expected an int"),
+        ("epochs = 40", "epochs = '40'", r"config.py line \d+: epochs = '40'; expected an int"),
+        ("epochs = 40", "epoch = 40", r"config.py: epochs is missing; line \d+ sets epoch: rename it"),
+        ("epochs = 40", "pass", r"config.py: epochs is missing; set it to an int >= 1"),
+        ("epochs = 40", "epochs = 40; epoch = 3", r"config.py line \d+: unknown name epoch \(did you mean epochs\?\)"),
+        ("model_lr = 0.1", "model_lr = float('nan')", r"config.py line \d+: model_lr = nan; expected a number above 0"),
+        ('precision = "auto"', 'precision = "fp16"', r"config.py line \d+: precision = 'fp16'; expected one of"),
+        ("seed = 0", "seed = -1", r"config.py line \d+: seed = -1; expected an int >= 0"),
+        ("(0.5, 1.0)", "(1.0, 0.5)", r"config.py line \d+: random_crop_scale = \(1.0, 0.5\); expected None or two"),
+        ("[0.485, 0.456, 0.406]", "[0.485]", r"config.py line 31: model_mean_parameters = \[0.485\]; expected three"),
+        (
+            "[0.229, 0.224, 0.225]",
+            "[0, 0, 0]",
+            r"config.py line 32: model_std_parameters = \[0, 0, 0\]; expected three",
+        ),
+        (
+            "model_num_classes = 10",
+            "model_num_classes = 0",
+            r"config.py line 34: model_num_classes = 0; expected an int",
+        ),
+        ('"mobilenet_v2"  #', '"mobilenet_v3"  #', r"config.py line 29: model_arch_name = 'mobilenet_v3'; expected"),
+        ('resume = ""', "resume = None", r"config.py line 53: resume = None; expected a string"),
+        (
+            '"cuda" if torch.cuda.is_available() else "cpu"',
+            '"gpu"',
+            r"config.py line 18: device = 'gpu'; expected \"cpu",
+        ),
+    ],
+)
+def test_a_bad_value_is_named_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, message: str
+) -> None:
+    config = load_config(tmp_path, monkeypatch, "train", (old, new))
+    with pytest.raises(ValueError, match=message):
+        utils.check_config(config, needed_mode="train")
+
+
+def test_a_bad_mode_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(tmp_path, monkeypatch, "trian")
+    with pytest.raises(ValueError, match=r'config.py line 36: mode = \'trian\'; expected "train" or "test"'):
+        utils.check_config(config)
+
+
+def test_the_line_is_that_of_the_active_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (ROOT / "config.py").read_text().splitlines()
+    for mode in ("train", "test"):
+        number = utils.config_lines(load_config(tmp_path, monkeypatch, mode))["batch_size"]
+        blocks = [line for line in lines[:number] if line.startswith("if mode")]
+        assert "batch_size" in lines[number - 1]
+        assert blocks[-1] == f'if mode == "{mode}":'
+
+
+def test_names_starting_with_an_underscore_are_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    utils.check_config(load_config(tmp_path, monkeypatch, "train", ("seed = 0", "seed = 0\n_root = '/data'")))
+
+
+def test_importing_config_has_no_side_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    load_config(tmp_path, monkeypatch, "train")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.backends.cudnn.benchmark
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["config.py"]
+
+
+def test_requirements_are_exact_pins() -> None:
+    lines = (ROOT / "requirements.txt").read_text().split() + (ROOT / "requirements-dev.txt").read_text().split()
+    assert lines
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in lines)
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    assert "make test" in (ROOT / ".ci/run").read_text()
+    assert "$ make test" in (ROOT / "README.md").read_text()

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a folder to batches: which images, in which order, with which random numbers."""
+
+import pickle
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLASSES, write_images
+from torchvision.datasets import ImageFolder
+
+from dataset import CPUPrefetcher, CUDAPrefetcher, EpochSampler, ImageDataset, create_batches, create_generator
+from imgproc import eval_transform, load_image, train_transform
+
+EVAL = partial(eval_transform, image_size=32)
+TRAIN = partial(
+    train_transform,
+    image_size=32,
+    crop_scale=(0.2, 1.0),
+    flip_probability=0.5,
+    trivial_augment=True,
+    erasing_probability=0.5,
+    erasing_value=(1, 2, 3),
+)
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3 classes x 7 images."""
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder, 7)
+    return folder
+
+
+def train_batches(folder: Path, num_workers: int = 0, seed: int = 3) -> CPUPrefetcher:
+    dataset = ImageDataset(folder, TRAIN, num_classes=3, seed=seed)
+    return batches_of(dataset, num_workers)
+
+
+def batches_of(dataset: ImageDataset, num_workers: int = 0) -> CPUPrefetcher:
+    return create_batches(
+        dataset, batch_size=4, num_workers=num_workers, mean=MEAN, std=STD, device=torch.device("cpu")
+    )
+
+
+def epoch_of(batches: CPUPrefetcher, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """All images and targets of one epoch."""
+    batches.set_epoch(epoch)
+    images, targets = zip(*batches, strict=True)
+    return torch.cat(images), torch.cat(targets)
+
+
+def test_files_and_targets_are_those_of_image_folder(folder: Path) -> None:
+    dataset = ImageDataset(folder, EVAL, num_classes=3)
+    expected = ImageFolder(folder)
+    assert dataset.classes == expected.classes == sorted(CLASSES)
+    assert [dataset.path(index) for index in range(len(dataset))] == [path for path, _ in expected.samples]
+    assert dataset.targets.tolist() == expected.targets
+
+
+def test_images_in_subfolders_and_odd_names_are_found(tmp_path: Path) -> None:
+    write_images(tmp_path, 1)
+    image = (tmp_path / "red/000.png").read_bytes()
+    (tmp_path / "red/deep/er").mkdir(parents=True)
+    for name in ("red/deep/er/a b.PNG", "red/\u00fc\u4e2d.jpeg", "red/.hidden.png", "red/notes.txt"):
+        (tmp_path / name).write_bytes(image)
+    dataset = ImageDataset(tmp_path, EVAL, num_classes=3)
+    found = {str(Path(dataset.path(i)).relative_to(tmp_path / "red")) for i in range(2, len(dataset))}
+    assert found == {"000.png", "deep/er/a b.PNG", "\u00fc\u4e2d.jpeg"}
+
+
+def test_an_item_is_a_function_of_seed_epoch_and_index(folder: Path) -> None:
+    dataset = ImageDataset(folder, TRAIN, num_classes=3, seed=3)
+    image, target = dataset[2, 5]
+    expected = TRAIN(load_image(dataset.path(5)), create_generator(3, 2, 5))
+    assert np.array_equal(image, expected)
+    assert target == dataset.targets[5]
+    assert not np.array_equal(image, dataset[3, 5][0])
+    assert not np.array_equal(image, ImageDataset(folder, TRAIN, num_classes=3, seed=4)[2, 5][0])
+
+
+def test_generators_of_different_keys_differ() -> None:
+    keys = [(0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0), (0, 1, 0)]
+    draws = {create_generator(seed, *key).integers(2**62).item() for seed in (0, 1) for key in keys}
+    assert len(draws) == 2 * len(keys)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 7])
+def test_order_is_a_permutation(epoch: int) -> None:
+    sampler = EpochSampler(100, seed=0)
+    sampler.epoch = epoch
+    keys = list(sampler)
+    assert {key[0] for key in keys} == {epoch}
+    assert sorted(index for _, index in keys) == list(range(100))
+    assert [index for _, index in keys] != list(range(100))
+
+
+def test_epochs_have_different_orders() -> None:
+    orders = []
+    sampler = EpochSampler(100, seed=0)
+    for sampler.epoch in range(3):
+        orders.append(tuple(index for _, index in sampler))
+    assert len(set(orders)) == 3
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_batches_are_the_same_for_every_number_of_workers(folder: Path, num_workers: int) -> None:
+    plain, parallel = train_batches(folder), train_batches(folder, num_workers)
+    for epoch in (0, 1):
+        for one, other in zip(epoch_of(plain, epoch), epoch_of(parallel, epoch), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_two_epochs_differ_and_the_same_epoch_repeats(folder: Path) -> None:
+    batches = train_batches(folder)
+    first, again, second = (epoch_of(batches, epoch)[0] for epoch in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+
+
+def test_training_drops_the_last_partial_batch(folder: Path) -> None:
+    assert [len(targets) for _, targets in train_batches(folder)] == [4] * 5  # 21 images
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_evaluation_sees_every_image_once_in_order(folder: Path, num_workers: int) -> None:
+    dataset = ImageDataset(folder, EVAL, num_classes=3)
+    batches = batches_of(dataset, num_workers)
+    images, targets = epoch_of(batches, 0)
+    assert len(batches) == 6  # 21 images in batches of 4
+    assert targets.tolist() == dataset.targets.tolist()
+    expected = np.stack([EVAL(load_image(dataset.path(index))) for index in range(21)])
+    restored = images * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
+    assert np.array_equal((restored * 255).round().permute(0, 2, 3, 1).numpy(), expected)
+
+
+def test_batches_are_float_and_channels_last(folder: Path) -> None:
+    images, targets = next(iter(train_batches(folder)))
+    assert images.dtype == torch.float32
+    assert targets.dtype == torch.int64
+    assert images.shape == (4, 3, 32, 32)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_workers_hand_over_uint8(folder: Path) -> None:
+    images, _ = next(iter(train_batches(folder).loader))
+    assert images.dtype == torch.uint8
+    assert images.shape == (4, 32, 32, 3)
+
+
+def test_dataset_can_be_sent_to_a_spawned_worker(folder: Path) -> None:
+    dataset = pickle.loads(pickle.dumps(ImageDataset(folder, TRAIN, num_classes=3, seed=0)))
+    assert dataset[0, 0][0].shape == (32, 32, 3)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_cuda_prefetcher_yields_the_batches_of_the_cpu_prefetcher(folder: Path) -> None:
+    dataset = ImageDataset(folder, TRAIN, num_classes=3, seed=3)
+    on_gpu = create_batches(dataset, batch_size=4, num_workers=2, mean=MEAN, std=STD, device=torch.device("cuda", 0))
+    assert isinstance(on_gpu, CUDAPrefetcher)
+    on_cpu = batches_of(dataset)
+    for epoch in (0, 1):
+        for one, other in zip(epoch_of(on_gpu, epoch), epoch_of(on_cpu, epoch), strict=True):
+            assert one.is_cuda
+            assert torch.allclose(one.cpu(), other, atol=1e-6)
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder; data/README.md"):
+        ImageDataset(tmp_path / "nowhere", EVAL, num_classes=3)
+
+
+def test_folder_without_class_folders_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no class folders; expected .*<class>/<image>"):
+        ImageDataset(tmp_path, EVAL, num_classes=3)
+
+
+def test_class_folder_without_images_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path, 1)
+    (tmp_path / "violet").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"/violet: no images"):
+        ImageDataset(tmp_path, EVAL, num_classes=4)
+
+
+def test_wrong_number_of_classes_is_named(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"3 class folders, but model_num_classes = 10; set it to 3"):
+        ImageDataset(folder, EVAL, num_classes=10)
+
+
+def test_other_classes_than_in_training_are_named(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"missing \['cyan'\], unknown \['blue'\]"):
+        ImageDataset(folder, EVAL, num_classes=3, classes=["cyan", "green", "red"])
+
+
+def test_too_few_images_for_a_batch_are_named(folder: Path) -> None:
+    dataset = ImageDataset(folder, TRAIN, num_classes=3, seed=0)
+    with pytest.raises(ValueError, match=r"21 images, fewer than batch_size = 64; lower it"):
+        create_batches(dataset, batch_size=64, num_workers=0, mean=MEAN, std=STD, device=torch.device("cpu"))
+
+
+def test_damaged_image_stops_the_loader_with_its_name(tmp_path: Path) -> None:
+    write_images(tmp_path, 2)
+    bad = tmp_path / "green/001.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    for num_workers in (0, 1):
+        with pytest.raises(ValueError, match=r"green/001.png: not a readable image"):
+            list(batches_of(ImageDataset(tmp_path, EVAL, num_classes=3), num_workers))

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""inference.py as users run it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CLASSES, Project
+from PIL import Image
+
+ANSWER = re.compile(r"(.{75,}) \(\s*(\d+\.\d\d)%\)")
+
+
+@pytest.fixture
+def pictures(trained_copy: Project) -> Project:
+    """A trained project whose inference_image_path is one of its validation images."""
+    trained_copy.set(inference_image_path="./data/Colours/valid/green/000.png")
+    return trained_copy
+
+
+def test_one_picture_gives_two_lines_and_the_likeliest_classes(pictures: Project) -> None:
+    lines = pictures.run_well("inference.py").splitlines()
+    weights = (pictures.root / "results/MobileNetV2-Colours/best.pth.tar").resolve()
+    assert lines[0] == "Build `mobilenet_v2` model successfully."
+    assert lines[1] == f"Load `mobilenet_v2` model weights `{weights}` successfully."
+    answers = [ANSWER.fullmatch(line).groups() for line in lines[2:]]
+    assert len(answers) == 3  # as many as classes
+    assert sorted(label.rstrip() for label, _ in answers) == sorted(CLASSES)
+    assert all(len(label) == 75 for label, _ in answers)
+    shares = [float(share) for _, share in answers]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=0.05)
+
+
+def test_answers_are_those_of_test_py(pictures: Project) -> None:
+    printed = pictures.run_well("inference.py", "data/Colours/valid")
+    blocks = re.split(r"(?m)^(\S+\.png):\n", printed)[1:]
+    answers = {blocks[i]: blocks[i + 1].split()[0] for i in range(0, len(blocks), 2)}
+    assert len(answers) == 15
+    pictures.run_well("test.py", mode="test")
+    rows = (pictures.root / "results/MobileNetV2-Colours/predictions.csv").read_text().splitlines()[1:]
+    tested = {row.split(",")[0].removeprefix("./"): row.split(",")[2] for row in rows}
+    assert answers == tested
+
+
+def test_pictures_on_the_command_line_replace_the_one_in_config(pictures: Project) -> None:
+    printed = pictures.run_well("inference.py", "data/Colours/valid/red/001.png", "data/Colours/valid/blue")
+    names = re.findall(r"(?m)^(\S+):$", printed)
+    assert names == ["data/Colours/valid/red/001.png"] + [f"data/Colours/valid/blue/00{n}.png" for n in range(5)]
+
+
+def test_camera_orientation_is_honoured(pictures: Project) -> None:
+    with Image.open(pictures.root / "data/Colours/valid/red/000.png") as image:
+        upright = image.convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
+    upright.save(pictures.root / "upright.png")
+    upright.rotate(90, expand=True).save(pictures.root / "turned.png", exif=exif)
+    upright.rotate(90, expand=True).save(pictures.root / "sideways.png")
+    printed = pictures.run_well("inference.py", "upright.png", "turned.png", "sideways.png")
+    upright_answer, turned, sideways = re.split(r"(?m)^\w+\.png:\n", printed)[1:]
+    assert turned == upright_answer
+    assert sideways != upright_answer
+
+
+def test_labels_come_from_the_label_file(pictures: Project) -> None:
+    labels = {"0": "the sky", "1": "grass", "2": "a" * 80}
+    (pictures.root / "labels.txt").write_text(json.dumps(labels))
+    pictures.set(class_label_file="labels.txt")
+    answers = [ANSWER.fullmatch(line)[1].rstrip() for line in pictures.run_well("inference.py").splitlines()[2:]]
+    assert sorted(answers) == sorted(labels.values())
+
+
+def test_weights_without_class_names_need_a_label_file(pictures: Project) -> None:
+    weights = pictures.root / "results/MobileNetV2-Colours/best.pth.tar"
+    torch.save(torch.load(weights, weights_only=True)["state_dict"], weights)
+    assert "set class_label_file in config.py" in pictures.refusal("inference.py")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("[1, 2]", "not a JSON object"), ("{", "not a JSON object"), ('{"0": "a"}', 'labels "0" to "2"')],
+)
+def test_bad_label_file_is_named(pictures: Project, content: str, message: str) -> None:
+    (pictures.root / "labels.txt").write_text(content)
+    pictures.set(class_label_file="labels.txt")
+    assert re.match(rf"labels.txt: .*{message}", pictures.refusal("inference.py"))
+
+
+def test_missing_and_damaged_pictures_are_named(pictures: Project) -> None:
+    assert pictures.refusal("inference.py", "nowhere.jpg") == "nowhere.jpg: no such image or folder"
+    (pictures.root / "empty").mkdir()
+    assert pictures.refusal("inference.py", "empty").startswith("empty: no images in this folder")
+    Image.new("RGB", (40, 40), "red").save(pictures.root / "cut.jpg")
+    (pictures.root / "cut.jpg").write_bytes((pictures.root / "cut.jpg").read_bytes()[:-300])
+    done = pictures.run("inference.py", "cut.jpg")
+    assert done.returncode == 2
+    assert done.stderr.startswith("cut.jpg: not a readable image")
+
+
+def test_five_answers_of_more_classes(tmp_path: Path, trained_project: Project) -> None:
+    project = Project(tmp_path)
+    for index in range(4):
+        for split in ("train", "valid"):
+            shutil.copytree(tmp_path / f"data/Colours/{split}/red", tmp_path / f"data/Colours/{split}/red{index}")
+    project.set(model_num_classes=7, epochs=1, inference_image_path="./data/Colours/valid/red/000.png")
+    project.run_well("train.py")
+    assert len(project.run_well("inference.py").splitlines()) == 2 + 5

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""test.py as users run it, against torchvision's own network and pipeline."""
+
+import csv
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy
+import pytest
+import torch
+import torchvision
+from conftest import CLASSES, Project
+from PIL import Image
+from torchvision import transforms
+
+WEIGHTS = "results/MobileNetV2-Colours/best.pth.tar"
+LAST_LINE = r" \* Acc@1 (\d+\.\d{3}) Acc@5 (\d+\.\d{3}) Err@1 (\d+\.\d{3}) Err@5 (\d+\.\d{3}) \((\d+) images\)"
+
+
+def reference_probabilities(root: Path) -> dict[str, torch.Tensor]:
+    """The plain torchvision pipeline on the validation images: file -> probabilities."""
+    network = torchvision.models.mobilenet_v2(num_classes=3, width_mult=0.35).eval()
+    network.load_state_dict(torch.load(root / WEIGHTS, weights_only=True)["state_dict"])
+    pipeline = transforms.Compose(
+        [
+            *(transforms.Resize(37), transforms.CenterCrop(32), transforms.ToTensor()),
+            transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ]
+    )
+    files = sorted((root / "data/Colours/valid").glob("*/*.png"))
+    with torch.inference_mode():
+        logits = network(torch.stack([pipeline(Image.open(file).convert("RGB")) for file in files]))
+    return {str(file.relative_to(root)): row for file, row in zip(files, logits.softmax(dim=1), strict=True)}
+
+
+@pytest.fixture(scope="module")
+def tested(trained_project: Project) -> tuple[Project, str]:
+    trained_project.set(precision="float32")
+    printed = trained_project.run_well("test.py", mode="test")
+    trained_project.set(precision="auto")
+    return trained_project, printed
+
+
+def test_last_line_is_what_torchvision_counts(tested: tuple[Project, str]) -> None:
+    project, printed = tested
+    acc1, acc5, err1, err5, images = re.fullmatch(LAST_LINE, printed.splitlines()[-1]).groups()
+    reference = reference_probabilities(project.root)
+    hits = sum(sorted(CLASSES)[row.argmax()] == Path(file).parent.name for file, row in reference.items())
+    assert int(images) == len(reference) == 15
+    assert float(acc1) == pytest.approx(100 * hits / 15, abs=1e-3)
+    assert float(acc5) == 100.0  # three classes: all are among the best five
+    assert float(err1) == pytest.approx(100 - float(acc1))
+    assert float(err5) == 0.0
+
+
+def test_predictions_are_those_of_torchvision(tested: tuple[Project, str]) -> None:
+    project, _ = tested
+    reference = reference_probabilities(project.root)
+    with open(project.root / "results/MobileNetV2-Colours/predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [str(Path(row["file"])) for row in rows] == list(reference)
+    for row, expected in zip(rows, reference.values(), strict=True):
+        assert row["true_class"] == Path(row["file"]).parent.name
+        order = expected.argsort(descending=True)
+        for rank, index in enumerate(order.tolist(), start=1):
+            assert row[f"class_{rank}"] == sorted(CLASSES)[index]
+            assert float(row[f"probability_{rank}"]) == pytest.approx(expected[index].item(), abs=0.02)
+
+
+def test_report_says_what_was_measured(tested: tuple[Project, str]) -> None:
+    project, printed = tested
+    report = json.loads((project.root / "results/MobileNetV2-Colours/test.json").read_text())
+    acc1, acc5, *_ = re.fullmatch(LAST_LINE, printed.splitlines()[-1]).groups()
+    assert f"{report['acc1']:.3f}" == acc1
+    assert f"{report['acc5']:.3f}" == acc5
+    assert report["err1"] == pytest.approx(100 - report["acc1"])
+    assert report["images"] == 15
+    assert report["weights_sha256"] == hashlib.sha256((project.root / WEIGHTS).read_bytes()).hexdigest()
+    assert report["data"] == "./data/Colours/valid"
+    assert report["precision"] == "float32"
+    libraries = (torch, torchvision, numpy, cv2)
+    assert report["versions"] == {library.__name__: library.__version__ for library in libraries}
+
+
+def test_score_is_the_one_training_reported(trained_project: Project, tested: tuple[Project, str]) -> None:
+    acc1 = re.fullmatch(LAST_LINE, tested[1].splitlines()[-1])[1]
+    assert re.search(rf"Best {acc1} ", trained_project.training_output.splitlines()[-1])

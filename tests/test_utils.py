@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors, precision, metrics, and weights files."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import utils
+from model import MobileNetV2
+
+CPU = torch.device("cpu")
+
+
+def small_network(num_classes: int = 3) -> MobileNetV2:
+    return MobileNetV2(num_classes, width_mult=0.35)
+
+
+def test_topk_hits_counts_by_hand() -> None:
+    logits = torch.tensor([[9.0, 1, 2, 3, 4, 5, 0], [1, 9, 2, 3, 4, 5, 0], [1, 2, 3, 4, 5, 6, 0]])
+    # true classes: the highest, the fifth of seven, the lowest
+    assert utils.topk_hits(logits, torch.tensor([0, 2, 6])).tolist() == [1, 2]
+    assert utils.topk_hits(logits, torch.tensor([0, 1, 5])).tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 3, 4])
+def test_top_5_of_fewer_classes_counts_every_image(num_classes: int) -> None:
+    logits = torch.randn(6, num_classes, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(6) % num_classes
+    expected = int((logits.argmax(dim=1) == targets).sum())
+    assert utils.topk_hits(logits, targets).tolist() == [expected, 6]
+
+
+def test_topk_hits_refuses_unequal_lengths() -> None:
+    with pytest.raises(ValueError, match="2 rows of logits, 3 targets"):
+        utils.topk_hits(torch.zeros(2, 5), torch.zeros(3, dtype=torch.int64))
+
+
+def test_meter_weighs_batches_by_their_images() -> None:
+    meter = utils.EpochMeter(CPU)
+    logits = torch.eye(6)
+    meter.add(torch.tensor(1.0), logits, torch.arange(6))  # six images, all right
+    meter.add(torch.tensor(4.0), logits[:2], torch.tensor([5, 5]))  # two images, both wrong; class 5 is in the top 5?
+    averages = meter.averages()
+    assert averages["loss"] == pytest.approx((6 * 1.0 + 2 * 4.0) / 8)
+    assert averages["acc1"] == pytest.approx(75.0)
+    assert averages["images"] == 8
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_meter_stops_at_a_loss_that_is_not_finite(loss: float) -> None:
+    meter = utils.EpochMeter(CPU)
+    meter.add(torch.tensor(loss), torch.zeros(2, 6), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(FloatingPointError, match="lower model_lr in config.py"):
+        meter.averages()
+
+
+def test_evaluate_uses_running_statistics_and_counts_every_image(capsys: pytest.CaptureFixture) -> None:
+    torch.manual_seed(0)
+    network = small_network()
+    images, targets = torch.randn(10, 3, 32, 32), torch.arange(10) % 3
+    with torch.no_grad():
+        logits = network.eval()(images)
+    network.train()
+    seen = []
+    batches = [(images[:4], targets[:4]), (images[4:8], targets[4:8]), (images[8:], targets[8:])]
+    metrics = utils.evaluate(
+        network, batches, device=CPU, dtype=torch.float32, print_frequency=2, on_logits=seen.append
+    )
+    assert torch.allclose(torch.cat(seen), logits, atol=1e-5)
+    assert metrics["images"] == 10
+    assert metrics["acc1"] == pytest.approx(10 * int((logits.argmax(1) == targets).sum()))
+    assert metrics["loss"] == pytest.approx(nn.functional.cross_entropy(logits, targets).item(), abs=1e-5)
+    assert capsys.readouterr().out.startswith("Test: [2/3] Loss ")
+
+
+def test_auto_precision_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert utils.choose_dtype("auto", CPU, 224) == torch.bfloat16
+    assert utils.choose_dtype("auto", CPU, 32) == torch.float32
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert utils.choose_dtype("auto", CPU, 224) == torch.float32
+    for capability, dtype in (((9, 0), torch.bfloat16), ((7, 5), torch.float16), ((6, 1), torch.float32)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert utils.choose_dtype("auto", torch.device("cuda"), 224) == dtype
+
+
+def test_float16_on_the_cpu_is_refused() -> None:
+    with pytest.raises(ValueError, match='precision = "float16" needs a GPU'):
+        utils.choose_dtype("float16", CPU, 224)
+
+
+def test_steps_have_their_own_random_numbers() -> None:
+    draws = []
+    for key in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0)):
+        utils.seed_step(*key)
+        draws.append(torch.rand(1).item())
+    assert draws[0] == draws[-1]
+    assert len(set(draws)) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        ("ValueError('no such thing')", 2, "no such thing\n"),
+        ("FileNotFoundError(2, 'No such file or directory', 'x.jpg')", 2, "x.jpg"),
+        ("FloatingPointError('nan')", 2, "nan\n"),
+        ("KeyboardInterrupt()", 130, "Interrupted"),
+        ("ValueError('Caught ValueError in worker\\nOriginal Traceback\\nValueError: a.jpg: bad')", 2, "a.jpg: bad\n"),
+    ],
+)
+def test_errors_of_users_are_one_line(error: str, status: int, line: str) -> None:
+    program = f"import utils\nwith utils.user_errors():\n    raise {error}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(utils.__file__).parent
+    )
+    assert done.returncode == status
+    assert line in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_defects_of_the_program_keep_their_traceback() -> None:
+    with pytest.raises(KeyError), utils.user_errors():
+        raise KeyError("a defect")
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth.tar"
+    utils.write_atomically(path, lambda partial: partial.write_text("old"))
+
+    def fail(partial: Path) -> None:
+        partial.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        utils.write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["weights.pth.tar"]
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}])
+def test_torchvision_files_load(tmp_path: Path, prefix: str, wrap) -> None:
+    torch.manual_seed(1)
+    theirs = torchvision.models.mobilenet_v2(num_classes=3, width_mult=0.35).eval()
+    torch.save(wrap({prefix + name: value for name, value in theirs.state_dict().items()}), tmp_path / "w.pth")
+    ours = small_network().eval()
+    utils.load_weights(ours, utils.extract_weights(utils.read_checkpoint(tmp_path / "w.pth"), "w.pth"), "w.pth")
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(ours(images), theirs(images))
+
+
+def test_averaged_weights_are_preferred() -> None:
+    raw, averaged = small_network().state_dict(), small_network().state_dict()
+    assert utils.extract_weights({"state_dict": raw, "ema_state_dict": averaged}, "x").keys() == averaged.keys()
+    found = utils.extract_weights({"state_dict": raw, "ema_state_dict": averaged}, "x")
+    assert found["features.0.0.weight"] is averaged["features.0.0.weight"]
+
+
+def rename_first(weights: dict) -> dict:
+    return {("stem" if name == "features.0.0.weight" else name): value for name, value in weights.items()}
+
+
+def drop_last(weights: dict) -> dict:
+    return dict(list(weights.items())[:-1])
+
+
+def make_integer(weights: dict) -> dict:
+    return weights | {"classifier.1.bias": torch.zeros(3, dtype=torch.int64)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (rename_first, r"missing \['features.0.0.weight'\], unknown \['stem'\]"),
+        (drop_last, r"missing \['classifier.1.bias'\], unknown \[\]"),
+        (lambda w: w | {"extra": torch.zeros(1)}, r"missing \[\], unknown \['extra'\]"),
+        (make_integer, r"classifier.1.bias is torch.int64 \[3\], the network has torch.float32 \[3\]"),
+        (lambda w: MobileNetV2(3, width_mult=0.5).state_dict(), r"is torch.float32 \[.*check model_width_mult"),
+        (
+            lambda w: small_network(4).state_dict(),
+            r"classifier.1.weight .* check model_width_mult and model_num_classes",
+        ),
+    ],
+)
+def test_loading_is_strict_and_changes_nothing(change, message: str) -> None:
+    network = small_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(ValueError, match=f"w.pth: .*{message}"):
+        utils.load_weights(network, change(small_network().state_dict()), "w.pth")
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_fine_tuning_keeps_a_fresh_classifier_for_other_classes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trained, network = small_network(7), small_network(3)
+    own = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.save(trained.state_dict(), tmp_path / "w.pth")
+    line = utils.load_pretrained_weights(network, tmp_path / "w.pth")
+    assert line.endswith("the classifier starts fresh: 3 classes, not 7.")
+    for name, value in network.state_dict().items():
+        expected = own if name.startswith("classifier") else trained.state_dict()
+        assert torch.equal(value, expected[name])
+
+
+def test_fine_tuning_on_as_many_classes_takes_the_classifier(tmp_path: Path) -> None:
+    trained, network = small_network(), small_network()
+    torch.save({"state_dict": trained.state_dict()}, tmp_path / "w.pth")
+    assert utils.load_pretrained_weights(network, tmp_path / "w.pth").endswith("classifier included.")
+    assert torch.equal(network.classifier[1].weight, trained.classifier[1].weight)
+
+
+def test_fine_tuning_from_another_width_is_refused(tmp_path: Path) -> None:
+    torch.save(MobileNetV2(7, width_mult=0.5).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="check model_width_mult"):
+        utils.load_pretrained_weights(small_network(), tmp_path / "w.pth")
+
+
+class Payload:
+    """Unpickling it would create a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"no checkpoint"),
+        lambda path: path.write_bytes(path.read_bytes()[:1000]),
+        lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+        lambda path: torch.save([1, 2], path),
+        lambda path: torch.save({"state_dict": Payload(path.with_name("executed"))}, path),
+    ],
+)
+def test_damaged_or_hostile_file_is_one_line_and_nothing_executes(tmp_path: Path, write) -> None:
+    path = tmp_path / "w.pth.tar"
+    torch.save(small_network().state_dict(), path)
+    write(path)
+    with pytest.raises(ValueError, match=r"w.pth.tar: (damaged or not|holds a list)") as caught:
+        utils.read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_dictionary_without_weights_is_refused() -> None:
+    with pytest.raises(ValueError, match="w.pth: no state_dict of tensors in it"):
+        utils.extract_weights({"epoch": 3}, "w.pth")
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere.pth: no such weights file"):
+        utils.read_checkpoint(tmp_path / "nowhere.pth")

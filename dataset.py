@@ -219,6 +219,7 @@ def create_batches(
 
 
 def start_worker(worker_id: int) -> None:
-    """One thread a worker; Ctrl-C is the main process's to handle."""
+    """One thread a worker; unreadable files and Ctrl-C are the main process's to report."""
     cv2.setNumThreads(0)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -31,8 +31,10 @@ MAX_ASPECT_RATIO = 1000  # resized to the evaluation size, anything longer would
 
 
 def load_image(path: str | Path, apply_orientation: bool = False) -> Image:
-    """Decode an image file to RGB uint8 [H, W, 3], the pixels Pillow's convert("RGB") gives.
+    """Decode an image file to RGB uint8 [H, W, 3].
 
+    The pixels Pillow's convert("RGB") gives for 8-bit RGB, grey and palette images; CMYK JPEG within 1 level; 16-bit
+    images, and TIFF and GIF with transparency, differ.
     The camera orientation (EXIF) is ignored as in Pillow and torchvision, unless `apply_orientation`.
     Raises: FileNotFoundError; ValueError naming the file if it is empty, truncated or no image.
     """

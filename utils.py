@@ -162,18 +162,25 @@ def check_config(config: ModuleType, needed_mode: str | None = None) -> None:
     `needed_mode`: the mode the calling script runs in; None takes either.
     Raises: ValueError for the first name that is missing, unknown or has a bad value, with its line.
     """
+    mode = getattr(config, "mode", None)
     lines = config_lines(config)
-    unknown = [name for name in lines if name not in SHARED_RULES | TRAIN_RULES | TEST_RULES and name[0] != "_"]
-    for name, (is_valid, expected) in SHARED_RULES.items():
-        check_value(config, lines, unknown, name, is_valid, expected)
-    if needed_mode not in (None, config.mode):
-        raise ValueError(f'config.py line {lines["mode"]}: mode = "{config.mode}"; this script needs "{needed_mode}"')
-    for name, (is_valid, expected) in MODE_RULES[config.mode].items():
-        check_value(config, lines, unknown, name, is_valid, expected)
+    if mode in MODE_RULES and needed_mode not in (None, mode):
+        raise ValueError(f'config.py line {lines["mode"]}: mode = "{mode}"; this script needs "{needed_mode}"')
+    known = SHARED_RULES | TRAIN_RULES | TEST_RULES
+    unknown = [name for name in lines if name not in known and not name.startswith("_")]
+    for name, (is_valid, expected) in (SHARED_RULES | MODE_RULES.get(mode, {})).items():
+        if not hasattr(config, name):
+            close = difflib.get_close_matches(name, unknown, n=1)
+            remedy = f"line {lines[close[0]]} sets {close[0]}: rename it" if close else f"set it to {expected}"
+            raise ValueError(f"config.py: {name} is missing; {remedy}")
+        value = getattr(config, name)
+        if not is_valid(value):
+            raise ValueError(f"config.py line {lines.get(name, '?')}: {name} = {value!r}; expected {expected}")
     if unknown:
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
         raise ValueError(
-            f"config.py line {lines[unknown[0]]}: unknown name {unknown[0]}{suggest(unknown[0], list(lines))}; "
-            "names of your own start with _"
+            f"config.py line {lines[unknown[0]]}: unknown name {unknown[0]}{hint}; names of your own start with _"
         )
 
 
@@ -188,23 +195,6 @@ def config_lines(config: ModuleType) -> dict[str, int]:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 lines[node.id] = node.lineno
     return lines
-
-
-def check_value(config: ModuleType, lines: dict, unknown: list, name: str, is_valid: Callable, expected: str) -> None:
-    """Raise ValueError if one name is missing or its value is bad."""
-    if not hasattr(config, name):
-        close = difflib.get_close_matches(name, unknown, n=1)
-        hint = f"; line {lines[close[0]]} sets {close[0]}: rename it" if close else f"; set it to {expected}"
-        raise ValueError(f"config.py: {name} is missing{hint}")
-    value = getattr(config, name)
-    if not is_valid(value):
-        raise ValueError(f"config.py line {lines.get(name, '?')}: {name} = {value!r}; expected {expected}")
-
-
-def suggest(name: str, candidates: Sequence[str]) -> str:
-    """ " (did you mean ...?)" if a candidate is close, else nothing."""
-    close = difflib.get_close_matches(name, [c for c in candidates if c != name], n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def setup_runtime(seed: int, device_name: str) -> torch.device:

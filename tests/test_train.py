@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """train.py: its parts against hand-made numbers, and whole runs as users make them."""
 
+import contextlib
+import fcntl
+import os
+import pty
 import re
 import shutil
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -201,6 +209,23 @@ def test_tensorboard_has_every_curve_and_the_pictures_once(trained_project: Proj
     ]
     assert [event.step for event in events.Scalars("Valid/Acc@1")] == [9, 18, 27, 36, 45, 54]
     assert len(events.Images("Train/Augmented images")) == 1
+
+
+def test_terminal_shows_a_bar(project: Project) -> None:
+    project.set(epochs=1)
+    reader, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = os.environ | {"MODE": "train", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([sys.executable, "train.py"], cwd=project.root, stdout=terminal, env=environment) as process:
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux tells that the other end has closed
+            while part := os.read(reader, 4096):
+                shown += part
+    os.close(reader)
+    assert process.returncode == 0
+    assert "| 0/6 [" in shown.decode()
+    assert "Epoch: [1][2/6]" in shown.decode()
 
 
 def test_only_the_newest_checkpoints_stay(project: Project) -> None:

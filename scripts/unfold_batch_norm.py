@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make weights whose batch-norm was folded into the convolutions (TFLite, ONNX and other exports) fit for fine-tuning.
+
+    python3 scripts/unfold_batch_norm.py SOURCE TARGET --images data/CIFAR10/train --image-size 96 \\
+        --mean 0.5 0.5 0.5 --std 0.5 0.5 0.5
+
+Such weights say that every layer has mean 0 and variance 1. Scoring them is fine, but in training batch-norm would
+divide by the true deviation and lose the scales. This measures mean and variance on images, writes them into
+the file and changes scale and shift so that the network computes what it did before.
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dataset import ImageDataset, list_classes
+from imgproc import eval_transform, normalize
+from model import MobileNetV2
+from utils import extract_weights, load_weights, read_checkpoint, setup_runtime, user_errors, write_atomically
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    setup_runtime(0, "cpu")
+    weights = extract_weights(read_checkpoint(arguments.source), arguments.source)
+    if "classifier.1.weight" not in weights:
+        raise ValueError(f"{arguments.source}: no classifier.1.weight; these are not MobileNetV2 weights")
+    network = MobileNetV2(len(weights["classifier.1.weight"]), arguments.width_mult).eval()
+    load_weights(network, weights, arguments.source)
+    images = sample_images(arguments)
+    with torch.inference_mode():
+        before = network(images)
+        measure_and_rescale(network, images)
+        change = (network(images) - before).abs().max() / before.abs().max()
+    write_atomically(arguments.target, lambda partial_path: torch.save(network.state_dict(), partial_path))
+    print(f"{arguments.target}: unfolded on {len(images)} images; the logits moved by {change:.1e} of the largest.")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="weights file with folded batch-norm")
+    parser.add_argument("target", type=Path, help="file to write: a bare state dict")
+    parser.add_argument("--images", type=Path, required=True, help="folder of <class>/<image> to measure on")
+    parser.add_argument("--num-images", type=int, default=512, help="how many of them, spread evenly (default 512)")
+    parser.add_argument("--image-size", type=int, default=224, help="pixels, as it will be trained (default 224)")
+    parser.add_argument("--width-mult", type=float, default=1.0)
+    parser.add_argument("--mean", type=float, nargs=3, default=[0.485, 0.456, 0.406])
+    parser.add_argument("--std", type=float, nargs=3, default=[0.229, 0.224, 0.225])
+    return parser.parse_args()
+
+
+def sample_images(arguments: argparse.Namespace) -> Tensor:
+    """Normalised images [N, 3, S, S] from all classes."""
+    dataset = ImageDataset(
+        arguments.images,
+        partial(eval_transform, image_size=arguments.image_size),
+        num_classes=len(list_classes(str(arguments.images))),
+    )
+    chosen = np.linspace(0, len(dataset) - 1, min(arguments.num_images, len(dataset))).round().astype(int)
+    images = torch.from_numpy(np.stack([dataset[0, index][0] for index in chosen]))
+    return normalize(images.permute(0, 3, 1, 2), torch.tensor(arguments.mean), torch.tensor(arguments.std))
+
+
+def measure_and_rescale(network: nn.Module, images: Tensor) -> None:
+    """Set every batch-norm's statistics to those of its input, and scale and shift so that its output stays."""
+
+    def rescale(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+        variance, mean = torch.var_mean(inputs[0].double(), dim=(0, 2, 3))
+        # y = (x - old mean) * old gain + shift = (x - mean) * old gain + shift + (mean - old mean) * old gain
+        old_gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+        norm.bias.add_(old_gain * (mean - norm.running_mean))
+        norm.weight.copy_(old_gain * (variance + norm.eps).sqrt())
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(rescale) for norm in norms]
+    network(images)
+    for hook in hooks:
+        hook.remove()
+
+
+if __name__ == "__main__":
+    with user_errors():
+        main()

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/unfold_batch_norm.py on weights folded here by the textbook formula."""
+
+import itertools
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, write_images
+from torch import nn
+
+from imgproc import eval_transform, load_image, normalize
+from model import MobileNetV2
+
+
+def fold(network: nn.Module) -> None:
+    """Move each batch-norm's statistics and scale into the convolution before it."""
+    modules = list(network.modules())
+    for conv, norm in itertools.pairwise(modules):
+        if isinstance(norm, nn.BatchNorm2d):
+            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+            shift = norm.bias - norm.running_mean * gain
+            conv.weight *= gain[:, None, None, None] * (1 + norm.eps) ** 0.5
+            norm.reset_running_stats()
+            nn.init.ones_(norm.weight)
+            norm.bias.copy_(shift)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> torch.Tensor:
+    """The normalised images of a folder of 3 x 20."""
+    write_images(tmp_path / "images", 20)
+    files = sorted((tmp_path / "images").glob("*/*.png"))
+    pixels = np.stack([partial(eval_transform, image_size=64)(load_image(file)) for file in files])
+    return normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.full((3,), 0.5), torch.full((3,), 0.5))
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-W", "error", ROOT / "scripts/unfold_batch_norm.py", *arguments]
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True)
+
+
+def test_function_stays_and_statistics_become_those_of_the_images(tmp_path: Path, images: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    network = MobileNetV2(5, width_mult=0.35, dropout=0.0)
+    with torch.no_grad():
+        network(images)  # gives the batch-norms statistics other than 0 and 1
+        network.eval()
+        original = network(images)
+        fold(network)
+        assert torch.allclose(network(images), original, atol=1e-5)
+        torch.save(network.state_dict(), tmp_path / "folded.pth")
+        options = ("--images", tmp_path / "images", "--image-size", 64, "--width-mult", 0.35, "--num-images", 60)
+        options += ("--mean", 0.5, 0.5, 0.5, "--std", 0.5, 0.5, 0.5)
+        done = run(tmp_path / "folded.pth", tmp_path / "unfolded.pth", *options)
+        assert done.returncode == 0, done.stderr
+        network.load_state_dict(torch.load(tmp_path / "unfolded.pth", weights_only=True))
+        assert torch.allclose(network(images), original, atol=1e-5)
+        # Now training and scoring agree on these images, as in a network that was trained.
+        network.train()
+        assert torch.allclose(network(images), original, atol=0.05 * original.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "damaged or not a PyTorch checkpoint"), (None, "no such weights file")]
+)
+def test_bad_source_is_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "w.pth").write_bytes(content)
+    done = run(tmp_path / "w.pth", tmp_path / "out.pth", "--images", tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out.pth").exists()

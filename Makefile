@@ -23,9 +23,9 @@ test: environment
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m pytest
 
-# A good .venv is reused; one whose Python has gone is made anew.
+# A good .venv is reused; one without a working Python 3.11 and pip is made anew.
 environment:
-	@$(IN_VENV) -c "" 2>/dev/null || { \
+	@$(IN_VENV) -c "import pip, sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || { \
 		$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=')" \
 		&& rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@cmp -s requirements.txt $(VENV)/requirements.txt || { \

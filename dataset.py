@@ -104,7 +104,12 @@ def check_classes(root: str, found: list[str], num_classes: int, expected: Seque
 def list_images(class_dir: str) -> list[bytes]:
     """The sorted names of all images below a class folder, relative to it."""
     images = []
-    for folder, _, files in os.walk(class_dir, followlinks=True):
+
+    def fail(error: OSError) -> None:
+        raise error  # a folder that cannot be read would otherwise be left out silently
+
+    for folder, subfolders, files in os.walk(class_dir, onerror=fail, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         prefix = os.path.relpath(folder, class_dir) + os.sep if folder != class_dir else ""
         images += [
             os.fsencode(prefix + file)

@@ -43,7 +43,9 @@ def find_images(arguments: list[str]) -> list[Path]:
     for path in map(Path, arguments):
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such image or folder")
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        inside = sorted(
+            file for file in path.rglob("[!.]*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+        )
         if path.is_dir() and not inside:
             raise FileNotFoundError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
         images += inside if path.is_dir() else [path]
@@ -66,9 +68,11 @@ def load_labels(label_file: str, class_names: list[str] | None, num_classes: int
         raise FileNotFoundError(f'{label_file}: no such file; correct class_label_file in config.py, or set it to ""')
     try:
         labels = json.loads(Path(label_file).read_text(encoding="utf-8"))
-        return [str(labels[str(index)]) for index in range(num_classes)]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{label_file}: not a JSON object with labels "0" to "{num_classes - 1}"') from error
+        if len(labels) == num_classes:
+            return [str(labels[str(index)]) for index in range(num_classes)]
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f'{label_file}: not a JSON object with the labels "0" to "{num_classes - 1}" and no others')
 
 
 @torch.inference_mode()

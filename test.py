@@ -53,6 +53,7 @@ def main(config: ModuleType) -> None:
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     print(f"{len(dataset)} images of {len(dataset.classes)} classes at {config.image_size} pixels; {device}, {dtype}.")
 
+    report = describe_test(config, dtype)
     best_classes = BestClasses()
     metrics = evaluate(
         network.to(device, memory_format=torch.channels_last),
@@ -64,7 +65,8 @@ def main(config: ModuleType) -> None:
     )
     results = Path("results", config.exp_name)
     write_predictions(results / "predictions.csv", dataset, best_classes)
-    write_report(results / "test.json", describe_test(config, metrics, dtype))
+    errors = {"err1": 100 - metrics["acc1"], "err5": 100 - metrics["acc5"]}
+    write_report(results / "test.json", metrics | errors | report)
     print(
         f" * Acc@1 {metrics['acc1']:.3f} Acc@5 {metrics['acc5']:.3f} "
         f"Err@1 {100 - metrics['acc1']:.3f} Err@5 {100 - metrics['acc5']:.3f} ({metrics['images']} images)"
@@ -106,17 +108,11 @@ def write_predictions(path: Path, dataset: ImageDataset, best: BestClasses) -> N
     write_atomically(path, write)
 
 
-def describe_test(config: ModuleType, metrics: dict[str, float], dtype: torch.dtype) -> dict[str, Any]:
-    """What was measured, on what, with what: the content of test.json."""
+def describe_test(config: ModuleType, dtype: torch.dtype) -> dict[str, Any]:
+    """What is measured, on what, with what: in test.json beside the figures."""
     with open(config.model_weights_path, "rb") as file:
         weights_hash = hashlib.file_digest(file, "sha256").hexdigest()
     return {
-        "acc1": metrics["acc1"],
-        "acc5": metrics["acc5"],
-        "err1": 100 - metrics["acc1"],
-        "err5": 100 - metrics["acc5"],
-        "loss": metrics["loss"],
-        "images": metrics["images"],
         "weights": config.model_weights_path,
         "weights_sha256": weights_hash,
         "data": config.test_image_dir,

@@ -55,7 +55,9 @@ def main(config: ModuleType) -> None:
     if state.epoch >= config.epochs:
         return
 
-    purge_step = state.epoch * state.steps_per_epoch + 1 if start else None  # what a killed run logged beyond that
+    for folder in ("samples", "results"):
+        Path(folder, config.exp_name).mkdir(parents=True, exist_ok=True)  # fails now, not after the first epoch
+    purge_step = state.epoch * state.steps_per_epoch + 1 if start else 0  # what a killed run logged beyond that
     writer = SummaryWriter(f"samples/logs/{config.exp_name}", purge_step=purge_step)
     while state.epoch < config.epochs:
         trained = train_one_epoch(config, state, train_batches, writer)
@@ -197,7 +199,7 @@ def train_one_epoch(
             state.optimizer.zero_grad(set_to_none=True)
             state.scheduler.step()
             state.ema_network.update_parameters(state.network)
-        if (index + 1) % config.train_print_frequency == 0:
+        if (index + 1) % config.train_print_frequency == 0 or index + 1 == len(batches):
             progress.report(index + 1, meter.averages())
     return meter.averages() | progress.speed(len(batches))
 
@@ -265,24 +267,19 @@ SCALAR_TITLES = {
 
 
 def finish_epoch(
-    config: ModuleType,
-    state: TrainState,
-    trained: dict[str, float],
-    metrics: dict[str, float],
-    writer: SummaryWriter,
+    config: ModuleType, state: TrainState, trained: dict[str, float], metrics: dict[str, float], writer: SummaryWriter
 ) -> None:
     """Count the epoch, write weights and checkpoint, log one line."""
+    results, samples = Path("results", config.exp_name), Path("samples", config.exp_name)
+    is_best = metrics["acc1"] > state.best_acc1 or not (results / "best.pth.tar").exists()
     state.epoch += 1
-    is_best = metrics["acc1"] > state.best_acc1 or state.epoch == 1
     state.best_acc1 = max(state.best_acc1, metrics["acc1"])
     log_scalars(writer, "Valid", metrics, state)
     writer.flush()
-    results = Path("results", config.exp_name)
     save_weights(results / "last.pth.tar", state, config, metrics["acc1"])
     if is_best:
         save_weights(results / "best.pth.tar", state, config, metrics["acc1"])
     # The checkpoint comes last: with it the epoch counts as done, and a crash before it repeats the epoch.
-    samples = Path("samples", config.exp_name)
     save_train_state(samples / f"epoch_{state.epoch}.pth.tar", state, config)
     for path in list_checkpoints(samples)[: -config.keep_checkpoints]:
         path.unlink()

@@ -39,7 +39,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print('Interrupted; resume = "auto" in config.py continues at the newest checkpoint.', file=sys.stderr)
+        print('Interrupted; training continues at its newest checkpoint with resume = "auto".', file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         message = describe_error(error)
@@ -60,7 +60,8 @@ def describe_error(error: Exception) -> str | None:
         return "The GPU has too little memory for this batch_size and image_size; lower batch_size in config.py"
     if isinstance(error, (ValueError, OSError, FloatingPointError)):
         # an error of a loader worker carries its traceback; the last line holds the message
-        return str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ")
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return lines[-1].removeprefix(f"{type(error).__name__}: ")
     return None
 
 
@@ -70,7 +71,7 @@ def is_int(value: object, least: int) -> bool:
 
 def is_number(value: object, least: float = -math.inf, most: float = math.inf) -> bool:
     is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_real and math.isfinite(value) and least <= value <= most
+    return is_real and abs(value) < 1e300 and least <= value <= most  # which no NaN is
 
 
 def is_triple(value: object, least: float, most: float) -> bool:
@@ -83,7 +84,7 @@ def is_crop_scale(value: object) -> bool:
 
 
 def is_device(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"cpu|cuda(:\d+)?", value) is not None
+    return isinstance(value, str) and re.fullmatch(r"cpu|cuda(:\d|:[1-9]\d)?", value) is not None
 
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -164,11 +165,11 @@ def check_config(config: ModuleType, needed_mode: str | None = None) -> None:
     """
     mode = getattr(config, "mode", None)
     lines = config_lines(config)
-    if mode in MODE_RULES and needed_mode not in (None, mode):
+    if mode in ("train", "test") and needed_mode not in (None, mode):
         raise ValueError(f'config.py line {lines["mode"]}: mode = "{mode}"; this script needs "{needed_mode}"')
     known = SHARED_RULES | TRAIN_RULES | TEST_RULES
     unknown = [name for name in lines if name not in known and not name.startswith("_")]
-    for name, (is_valid, expected) in (SHARED_RULES | MODE_RULES.get(mode, {})).items():
+    for name, (is_valid, expected) in (SHARED_RULES | MODE_RULES.get(str(mode), {})).items():
         if not hasattr(config, name):
             close = difflib.get_close_matches(name, unknown, n=1)
             remedy = f"line {lines[close[0]]} sets {close[0]}: rename it" if close else f"set it to {expected}"
@@ -192,7 +193,7 @@ def config_lines(config: ModuleType) -> dict[str, int]:
         if isinstance(statement, ast.If) and ast.unparse(statement.test) != active_block:
             continue
         for node in ast.walk(statement):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and hasattr(config, node.id):
                 lines[node.id] = node.lineno
     return lines
 
@@ -391,6 +392,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except RuntimeError as error:  # how torch.save tells of a full disk
+        raise OSError(f"{path}: cannot be written ({str(error).splitlines()[0]}); the file before it stays") from error
     finally:
         partial.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -422,7 +425,7 @@ def save_train_state(path: Path, state: TrainState, config: ModuleType) -> None:
 def config_record(config: ModuleType) -> dict[str, Any]:
     """Every value of config.py that check_config knows, as plain types."""
     names = SHARED_RULES | MODE_RULES[config.mode]
-    return {name: getattr(config, name) for name in names}
+    return to_plain({name: getattr(config, name) for name in names})
 
 
 def save_weights(path: Path, state: TrainState, config: ModuleType, acc1: float) -> None:
@@ -431,7 +434,7 @@ def save_weights(path: Path, state: TrainState, config: ModuleType, acc1: float)
         *("model_arch_name", "model_width_mult", "model_mean_parameters", "model_std_parameters"),
         "image_size",
     )
-    checkpoint = {name: getattr(config, name) for name in described}
+    checkpoint = to_plain({name: getattr(config, name) for name in described})
     checkpoint |= {"class_names": state.class_names, "acc1": acc1, "epoch": state.epoch}
     checkpoint["state_dict"] = state.ema_network.module.state_dict()
     write_atomically(path, lambda partial: torch.save(checkpoint, partial))
@@ -446,6 +449,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such weights file; see README.md for where to get one")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):  # says nothing about the file
+        raise
     except Exception as error:  # a damaged file can raise almost anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise ValueError(f"{path}: damaged or not a PyTorch checkpoint ({reason})") from error
@@ -462,11 +467,17 @@ def extract_weights(checkpoint: dict[str, Any], path: str | Path) -> dict[str, T
     weights = checkpoint.get("ema_state_dict", checkpoint.get("state_dict", checkpoint))
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f"{path}: no state_dict of tensors in it")
-    return {re.sub(r"^((module|_orig_mod)\.)+", "", str(name)): value for name, value in weights.items()}
+    bare = {re.sub(r"^((module|_orig_mod)\.)+", "", str(name)): value for name, value in weights.items()}
+    if len(bare) < len(weights):
+        raise ValueError(f"{path}: holds the same weights twice, with and without a prefix; keep one of the two")
+    return bare
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
-    """Copy the weights into the network. Strict: raises ValueError naming what is missing, unknown or misshapen."""
+    """Copy the weights into the network.
+
+    Strict: raises ValueError, before anything changes, naming what is missing, unknown, misshapen or not finite.
+    """
     expected = network.state_dict()
     missing = [name for name in expected if name not in weights]
     unknown = [name for name in weights if name not in expected]
@@ -482,6 +493,8 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], path: str | Pat
                 f"{path}: {name} is {found.dtype} {list(found.shape)}, the network has {tensor.dtype} "
                 f"{list(tensor.shape)}; check model_width_mult and model_num_classes in config.py"
             )
+        if not found.isfinite().all():
+            raise ValueError(f"{path}: {name} has values that are not finite; the training run that made it diverged")
     network.load_state_dict(weights)
 
 
@@ -511,30 +524,37 @@ def load_trained_network(network: nn.Module, config: ModuleType) -> list[str] | 
     """
     path = config.model_weights_path
     checkpoint = read_checkpoint(path)
+    record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
     for name in ("model_width_mult", "model_mean_parameters", "model_std_parameters"):
-        trained = checkpoint.get(name, getattr(config, name))
-        if to_plain(trained) != to_plain(getattr(config, name)):
+        trained = record.get(name) if isinstance(record, dict) else None
+        if isinstance(trained, (float, int, list)) and trained != to_plain(getattr(config, name)):
             line = config_lines(config).get(name, "?")
             raise ValueError(f"{path}: trained with {name} = {trained}; set config.py line {line} to it")
     load_weights(network, extract_weights(checkpoint, path), path)
-    return checkpoint.get("class_names")
+    class_names = checkpoint.get("class_names")
+    is_complete = isinstance(class_names, list) and len(class_names) == config.model_num_classes
+    return [str(name) for name in class_names] if is_complete else None
 
 
 def to_plain(value: Any) -> Any:
-    """Tuples as lists, so that values compare by what they say."""
+    """Tuples as lists and numpy's floats as Python's: values compare by what they say, and weights_only reads them."""
     return json.loads(json.dumps(value))
 
 
 def resume_training(state: TrainState, config: ModuleType) -> Path | None:
     """Continue as config.resume says; returns the checkpoint taken, None if the run starts afresh.
 
-    Raises: ValueError if the checkpoint cannot be used, or if starting afresh would overwrite an earlier run.
+    Raises: ValueError if the checkpoint cannot be used, or if an earlier run would be overwritten.
     """
-    folder = Path("samples", config.exp_name)
+    earlier = list_checkpoints(Path("samples", config.exp_name))
     if config.resume not in ("", "auto"):
         load_train_state(config.resume, read_checkpoint(config.resume), state, config)
+        if earlier and epoch_number(earlier[-1]) > state.epoch:
+            raise ValueError(
+                f"{earlier[-1]}: later than the epoch {state.epoch} that resume goes back to; remove the later "
+                "checkpoints, or choose another exp_name"
+            )
         return Path(config.resume)
-    earlier = list_checkpoints(folder)
     if config.resume == "auto":
         for path in reversed(earlier):
             try:
@@ -544,26 +564,38 @@ def resume_training(state: TrainState, config: ModuleType) -> Path | None:
                 continue
             load_train_state(path, checkpoint, state, config)
             return path
-    elif earlier or Path("results", config.exp_name, "last.pth.tar").exists():
-        raise ValueError(
-            f"{folder}: an earlier run of exp_name = {config.exp_name} is there; set resume = "
-            f'"auto" (config.py line {config_lines(config).get("resume", "?")}) to continue it, or choose another '
-            f"exp_name, or delete {folder} and results/{config.exp_name}"
-        )
+    refuse_to_overwrite(earlier, config)
     return None
+
+
+def refuse_to_overwrite(earlier: list[Path], config: ModuleType) -> None:
+    """Raise ValueError if there are checkpoints or weights of an earlier run."""
+    last = Path("results", config.exp_name, "last.pth.tar")
+    # A run killed between its first weights and its first checkpoint has nothing to lose.
+    if earlier or (last.exists() and read_checkpoint(last).get("epoch") != 1):
+        raise ValueError(
+            f"{earlier[-1] if earlier else last}: of an earlier run with exp_name = {config.exp_name}; set resume = "
+            f'"auto" (config.py line {config_lines(config).get("resume", "?")}) to continue it, or choose another '
+            "exp_name, or delete that name's folders in samples, samples/logs and results"
+        )
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The epoch_N.pth.tar files of a folder, oldest epoch first."""
-    numbered = {int(match[1]): path for path in folder.glob("epoch_*") if (match := EPOCH_FILE.fullmatch(path.name))}
-    return [numbered[epoch] for epoch in sorted(numbered)]
+    return sorted((path for path in folder.glob("epoch_*") if EPOCH_FILE.fullmatch(path.name)), key=epoch_number)
+
+
+def epoch_number(path: Path) -> int:
+    """The N of epoch_N.pth.tar."""
+    return int(EPOCH_FILE.fullmatch(path.name)[1])
 
 
 EPOCH_FILE = re.compile(r"epoch_(\d+)\.pth\.tar")
-TRAIN_STATE_KEYS = (
-    *("epoch", "position", "epoch_sums", "best_acc1", "state_dict", "ema_state_dict", "ema_updates"),
-    *("optimizer", "scheduler", "scaler", "class_names", "config"),
-)
+TRAIN_STATE_TYPES = {
+    **{"epoch": int, "position": int, "epoch_sums": list, "best_acc1": float, "ema_updates": int},
+    **dict.fromkeys(("state_dict", "ema_state_dict", "optimizer", "scheduler", "scaler", "config"), dict),
+    "class_names": list,
+}
 
 
 def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainState, config: ModuleType) -> None:
@@ -571,14 +603,14 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
 
     Raises: ValueError if the checkpoint is not one of train.py, or of another network or other classes.
     """
-    missing = [key for key in TRAIN_STATE_KEYS if key not in checkpoint]
-    if missing:
-        raise ValueError(f"{path}: cannot be resumed, it has no {missing[0]}; use samples/<exp_name>/epoch_N.pth.tar")
+    for key, kind in TRAIN_STATE_TYPES.items():
+        if not isinstance(checkpoint.get(key), kind):
+            raise ValueError(f"{path}: cannot be resumed, it has no {key}; use samples/<exp_name>/epoch_N.pth.tar")
     if checkpoint["class_names"] != state.class_names:
         raise ValueError(f"{path}: trained on other classes, {checkpoint['class_names'][:3]}...; check dataset_name")
     for name, value in config_record(config).items():
         before = checkpoint["config"].get(name)
-        if name not in ("mode", "resume") and to_plain(before) != to_plain(value):
+        if name not in ("mode", "resume") and before != value:
             print(f"Resume: {name} was {before!r}, now {value!r}: the new value holds.")
     load_weights(state.network, checkpoint["state_dict"], path)
     load_weights(state.ema_network.module, checkpoint["ema_state_dict"], path)

@@ -72,7 +72,7 @@ def measure_and_rescale(network: nn.Module, images: Tensor) -> None:
     """Set every batch-norm's statistics to those of its input, and scale and shift so that its output stays."""
 
     def rescale(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
-        variance, mean = torch.var_mean(inputs[0].double(), dim=(0, 2, 3))
+        variance, mean = torch.var_mean(inputs[0].double(), dim=(0, 2, 3), correction=0)
         # y = (x - old mean) * old gain + shift = (x - mean) * old gain + shift + (mean - old mean) * old gain
         old_gain = norm.weight / (norm.running_var + norm.eps).sqrt()
         norm.bias.add_(old_gain * (mean - norm.running_mean))

@@ -82,7 +82,12 @@ def test_weights_without_class_names_need_a_label_file(pictures: Project) -> Non
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[1, 2]", "not a JSON object"), ("{", "not a JSON object"), ('{"0": "a"}', 'labels "0" to "2"')],
+    [
+        ("[1, 2, 3]", "not a JSON object"),
+        ("{", "not a JSON object"),
+        ('{"0": "a"}', 'labels "0" to "2"'),
+        ('{"0": "", "1": "", "2": "", "3": ""}', "no others"),
+    ],
 )
 def test_bad_label_file_is_named(pictures: Project, content: str, message: str) -> None:
     (pictures.root / "labels.txt").write_text(content)

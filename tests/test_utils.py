@@ -181,6 +181,7 @@ def make_integer(weights: dict) -> dict:
         (rename_first, r"missing \['features.0.0.weight'\], unknown \['stem'\]"),
         (drop_last, r"missing \['classifier.1.bias'\], unknown \[\]"),
         (lambda w: w | {"extra": torch.zeros(1)}, r"missing \[\], unknown \['extra'\]"),
+        (lambda w: w | {"classifier.1.bias": torch.full((3,), math.nan)}, r"classifier.1.bias has values that are not"),
         (make_integer, r"classifier.1.bias is torch.int64 \[3\], the network has torch.float32 \[3\]"),
         (lambda w: MobileNetV2(3, width_mult=0.5).state_dict(), r"is torch.float32 \[.*check model_width_mult"),
         (

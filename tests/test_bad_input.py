@@ -99,6 +99,10 @@ def change_weights_record(project: Project, **values: object) -> None:
     torch.save(torch.load(path, weights_only=True) | values, path)
 
 
+def score_a_checkpoint_with_another_mean(project: Project) -> None:
+    project.set(model_weights_path="samples/MobileNetV2-Colours/epoch_6.pth.tar", model_mean_parameters=[0, 0, 0])
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -114,6 +118,7 @@ def change_weights_record(project: Project, **values: object) -> None:
             r".*model_mean_parameters = \[0.485, .*line 31",
         ),
         (rename_class, r"./data/Colours/valid: its class folders are not those of the training set"),
+        (score_a_checkpoint_with_another_mean, r"samples/.*epoch_6.pth.tar: trained with model_mean_parameters"),
     ],
 )
 def test_test_refuses(trained_copy: Project, spoil: Callable[[Project], None], message: str) -> None:
@@ -131,5 +136,7 @@ def test_test_names_a_damaged_image(trained_copy: Project) -> None:
     before = trained_copy.snapshot()
     done = trained_copy.run("test.py", mode="test")
     assert done.returncode == 2
+    # libpng says a line of its own before ours
     assert done.stderr.splitlines()[-1].startswith("./data/Colours/valid/red/001.png: not a readable image")
+    assert "Traceback" not in done.stderr
     assert trained_copy.snapshot() == before

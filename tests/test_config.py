@@ -136,6 +136,18 @@ def test_a_bad_mode_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         utils.check_config(config)
 
 
+def test_a_mode_that_is_no_string_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(tmp_path, monkeypatch, "train")
+    config.mode = ["train"]
+    with pytest.raises(ValueError, match=r"mode = \['train'\]; expected"):
+        utils.check_config(config, needed_mode="train")
+
+
+def test_a_comprehension_sets_no_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edits = ("[0.229, 0.224, 0.225]", "[v / 255 for v in (58, 57, 57)]")
+    utils.check_config(load_config(tmp_path, monkeypatch, "train", edits))
+
+
 def test_the_line_is_that_of_the_active_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = (ROOT / "config.py").read_text().splitlines()
     for mode in ("train", "test"):

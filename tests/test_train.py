@@ -135,6 +135,41 @@ def test_network_is_channels_last_and_average_is_its_copy() -> None:
     assert_equal(state.network.state_dict(), state.ema_network.module.state_dict())
 
 
+class FixedBatches(list):
+    """Batches that are given, where train.py expects a prefetcher."""
+
+    mean, std = torch.full((3,), 0.5), torch.full((3,), 0.5)
+
+    def set_epoch(self, epoch: int) -> None:
+        assert epoch == 1
+
+
+def test_accumulated_steps_are_those_of_the_mean_gradient() -> None:
+    """Three batches in groups of two: one step on the mean of the first two, one on the third alone."""
+    torch.manual_seed(0)
+    state = train_state(model_momentum=0.0, model_weight_decay=0.0, gradient_accumulation_steps=2)
+    batches = FixedBatches((torch.randn(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])) for _ in range(3))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    state.network, state.ema_network, state.epoch = network, train.create_average(network, 0.9), 1
+    state.optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
+    state.scheduler = torch.optim.lr_scheduler.LambdaLR(state.optimizer, lambda step: 1 / (step + 1))
+    expected = {name: value.detach().clone().requires_grad_() for name, value in network.named_parameters()}
+    for rate, group in ((0.5, batches[:2]), (0.25, batches[2:])):
+        losses = [
+            nn.functional.cross_entropy(images.flatten(1) @ expected["1.weight"].T + expected["1.bias"], targets)
+            for images, targets in group
+        ]
+        gradients = torch.autograd.grad(sum(losses) / len(losses), list(expected.values()))
+        for value, gradient in zip(expected.values(), gradients, strict=True):
+            value.data -= rate * gradient
+    config = SimpleNamespace(seed=0, epochs=3, batch_size=4, gradient_accumulation_steps=2, train_print_frequency=9)
+    vars(config).update(loss_label_smoothing=0.0, mixup_alpha=0, cutmix_alpha=0, model_num_classes=3)
+    train.train_one_epoch(config, state, batches, SimpleNamespace(add_scalar=lambda *values: None))
+    assert int(state.ema_network.n_averaged) == 2
+    for name, value in network.named_parameters():
+        assert torch.allclose(value, expected[name], atol=1e-6), name
+
+
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.2, 0.0), (0.0, 1.0), (0.2, 1.0)])
 def test_mixing_gives_soft_targets(mixup: float, cutmix: float) -> None:
     mix = train.create_mixing(SimpleNamespace(model_num_classes=3, mixup_alpha=mixup, cutmix_alpha=cutmix))
@@ -152,7 +187,7 @@ def test_mixing_is_off_at_zero() -> None:
 def test_training_learns_and_says_so(trained_project: Project) -> None:
     lines = trained_project.training_output.splitlines()
     progress = [line for line in lines if line.startswith("Epoch: [")]
-    assert len(progress) == 6 * 4  # 144 images in batches of 16, a line every 2
+    assert len(progress) == 6 * 5  # 144 images in batches of 16, a line every 2 and at the end
     assert re.fullmatch(
         r"Epoch: \[1\]\[2/9\] Time \d+\.\d{3} s Data \d+% Loss \d+\.\d{4} Acc@1 [\d.]+ Acc@5 100\.00 \d+ images/s "
         r"Left \d+:\d\d:\d\d",
@@ -205,7 +240,7 @@ def test_tensorboard_has_every_curve_and_the_pictures_once(trained_project: Proj
     train_tags = {f"Train/{name}" for name in ("Loss", "Acc@1", "Acc@5", "Learning rate", "Images per second")}
     assert set(events.Tags()["scalars"]) == train_tags | {f"Valid/{name}" for name in ("Loss", "Acc@1", "Acc@5")}
     assert [event.step for event in events.Scalars("Train/Loss")] == [
-        9 * epoch + batch for epoch in range(6) for batch in (2, 4, 6, 8)
+        9 * epoch + batch for epoch in range(6) for batch in (2, 4, 6, 8, 9)
     ]
     assert [event.step for event in events.Scalars("Valid/Acc@1")] == [9, 18, 27, 36, 45, 54]
     assert len(events.Images("Train/Augmented images")) == 1
@@ -279,6 +314,7 @@ def test_resume_takes_the_newest_readable_checkpoint(trained_copy: Project) -> N
 
 def test_resume_names_changed_values_and_uses_them(trained_copy: Project) -> None:
     path = "samples/MobileNetV2-Colours/epoch_5.pth.tar"
+    (trained_copy.root / "samples/MobileNetV2-Colours/epoch_6.pth.tar").unlink()
     trained_copy.set(resume=path, model_lr=0.05, epochs=7, model_weight_decay=0.0)
     printed = trained_copy.run_well("train.py")
     assert "Resume: model_lr was 0.02, now 0.05: the new value holds." in printed
@@ -297,8 +333,30 @@ def test_finished_run_has_nothing_left_to_do(trained_copy: Project) -> None:
 
 def test_earlier_run_is_not_overwritten(trained_copy: Project) -> None:
     refusal = trained_copy.refusal("train.py")
-    assert refusal.startswith("samples/MobileNetV2-Colours: an earlier run")
+    assert refusal.startswith("samples/MobileNetV2-Colours/epoch_6.pth.tar: of an earlier run")
     assert 'resume = "auto" (config.py line 53)' in refusal
+
+
+def test_weights_of_an_earlier_run_are_not_overwritten(trained_copy: Project) -> None:
+    shutil.rmtree(trained_copy.root / "samples")
+    for resume in ("", "auto"):
+        trained_copy.set(resume=resume)
+        assert trained_copy.refusal("train.py").startswith(
+            "results/MobileNetV2-Colours/last.pth.tar: of an earlier run"
+        )
+
+
+def test_nothing_is_overwritten_when_no_checkpoint_is_readable(trained_copy: Project) -> None:
+    for path in (trained_copy.root / "samples/MobileNetV2-Colours").iterdir():
+        path.write_bytes(b"damaged")
+    trained_copy.set(resume="auto")
+    assert "of an earlier run" in trained_copy.refusal("train.py")
+
+
+def test_going_back_does_not_mix_with_later_checkpoints(trained_copy: Project) -> None:
+    trained_copy.set(resume="samples/MobileNetV2-Colours/epoch_3.pth.tar")
+    refusal = trained_copy.refusal("train.py")
+    assert refusal.startswith("samples/MobileNetV2-Colours/epoch_6.pth.tar: later than the epoch 3")
 
 
 def test_fine_tuning_starts_from_the_weights(trained_project: Project, project: Project) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -40,6 +41,26 @@ def test_top_5_of_fewer_classes_counts_every_image(num_classes: int) -> None:
 def test_topk_hits_refuses_unequal_lengths() -> None:
     with pytest.raises(ValueError, match="2 rows of logits, 3 targets"):
         utils.topk_hits(torch.zeros(2, 5), torch.zeros(3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("value", [np.float64(0.5), np.sqrt(0.25), 0.5])
+def test_numbers_of_numpy_are_recorded_as_plain_ones(value: float) -> None:
+    assert type(utils.to_plain({"model_lr": value})["model_lr"]) is float
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 10**400, True, "1", None])
+def test_what_is_no_number(value: object) -> None:
+    assert not utils.is_number(value)
+
+
+@pytest.mark.parametrize("name", ["cuda:00", "cuda:999", "gpu", "cuda:", "", None, 0])
+def test_what_is_no_device(name: object) -> None:
+    assert not utils.is_device(name)
+
+
+def test_same_weights_with_and_without_prefix_are_refused() -> None:
+    with pytest.raises(ValueError, match="holds the same weights twice"):
+        utils.extract_weights({"a": torch.zeros(1), "module.a": torch.ones(1)}, "w.pth")
 
 
 def test_meter_weighs_batches_by_their_images() -> None:

@@ -447,13 +447,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such weights file; see README.md for where to get one")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):  # says nothing about the file
-        raise
-    except Exception as error:  # a damaged file can raise almost anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        raise ValueError(f"{path}: damaged or not a PyTorch checkpoint ({reason})") from error
+    with open(path, "rb") as file:  # failing here, for lack of permission, says nothing about the content
+        try:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file can raise almost anything
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+            raise ValueError(f"{path}: damaged or not a PyTorch checkpoint ({reason})") from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{path}: holds a {type(checkpoint).__name__}, not a dictionary of weights")
     return checkpoint

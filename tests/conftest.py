@@ -49,6 +49,12 @@ class Project:
         self.set(dataset_name="Colours", model_num_classes=3, model_width_mult=0.35, device="cpu", num_workers=0)
         self.set(epochs=2, batch_size=8, lr_warmup_epochs=1, train_print_frequency=2, valid_print_frequency=1)
 
+    def copy_to(self, root: Path) -> "Project":
+        shutil.copytree(self.root, root)
+        copy = object.__new__(Project)
+        copy.root = root
+        return copy
+
     def set(self, **values: object) -> None:
         edit(self.root / "config.py", **values)
 
@@ -108,7 +114,4 @@ def trained_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def trained_copy(trained_project: Project, tmp_path: Path) -> Project:
     """A copy of a trained project that a test may change."""
-    shutil.copytree(trained_project.root, tmp_path / "project")
-    copy = object.__new__(Project)
-    copy.root = tmp_path / "project"
-    return copy
+    return trained_project.copy_to(tmp_path / "project")

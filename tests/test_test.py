@@ -37,11 +37,11 @@ def reference_probabilities(root: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def tested(trained_project: Project) -> tuple[Project, str]:
-    trained_project.set(precision="float32")
-    printed = trained_project.run_well("test.py", mode="test")
-    trained_project.set(precision="auto")
-    return trained_project, printed
+def tested(trained_project: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """A copy of the trained project after test.py, and what that printed."""
+    project = trained_project.copy_to(tmp_path_factory.mktemp("tested") / "project")
+    project.set(precision="float32")
+    return project, project.run_well("test.py", mode="test")
 
 
 def test_last_line_is_what_torchvision_counts(tested: tuple[Project, str]) -> None:

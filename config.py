@@ -52,11 +52,11 @@ if mode == "train":
     # afresh), a path takes that file, "" starts afresh and refuses to overwrite an earlier run.
     resume = ""
 
-    epochs = 40
+    epochs = 60
     batch_size = 64
     gradient_accumulation_steps = 1  # batches per optimizer step: n acts like n times the batch_size
     # Peak rate, for batch_size = 64; scale it with the batch. Too high: the loss becomes NaN.
-    model_lr = 0.1
+    model_lr = 0.05
     lr_warmup_epochs = 3  # linear from near 0, then a cosine down to 0
     model_momentum = 0.9  # Nesterov
     model_weight_decay = 4e-5  # of convolutions and classifier; never of batch-norm and biases
@@ -65,7 +65,7 @@ if mode == "train":
     loss_label_smoothing = 0.1  # share of the target spread over all classes
 
     # Augmentation. Crop: least and largest share of the area, None = the evaluation crop.
-    random_crop_scale = (0.5, 1.0)
+    random_crop_scale = (0.7, 1.0)
     random_flip_probability = 0.0  # mirrored digits are no digits; 0.5 for photos
     trivial_augment = False  # TrivialAugmentWide, arXiv:2103.10158
     random_erasing_probability = 0.0

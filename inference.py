@@ -83,7 +83,7 @@ def most_likely_classes(
     image = eval_transform(load_image(path, apply_orientation=True), config.image_size)  # uint8 [S, S, 3]
     batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
     mean, std = (torch.tensor(v, device=device) for v in (config.model_mean_parameters, config.model_std_parameters))
-    with autocast(device, choose_dtype(config.precision, device, config.image_size)):
+    with autocast(device, choose_dtype(config.precision, device)):
         logits = network(normalize(batch, mean, std))  # [1, num_classes]
     best = logits.float().softmax(dim=1)[0].topk(min(5, logits.shape[1]))
     return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))

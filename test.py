@@ -33,7 +33,7 @@ from utils import (
 def main(config: ModuleType) -> None:
     check_config(config, needed_mode="test")
     device = setup_runtime(config.seed, config.device)
-    dtype = choose_dtype(config.precision, device, config.image_size)
+    dtype = choose_dtype(config.precision, device)
     network = getattr(model, config.model_arch_name)(config.model_num_classes, config.model_width_mult)
     class_names = load_trained_network(network, config)
     dataset = ImageDataset(

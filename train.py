@@ -115,7 +115,7 @@ def create_train_state(config: ModuleType, device: torch.device, batches: CPUPre
         nesterov=config.model_momentum > 0,
         fused=True,
     )
-    dtype = choose_dtype(config.precision, device, config.image_size)
+    dtype = choose_dtype(config.precision, device)
     steps_per_epoch = math.ceil(len(batches) / config.gradient_accumulation_steps)
     warmup_steps = round(config.lr_warmup_epochs * steps_per_epoch)
     return TrainState(

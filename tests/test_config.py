@@ -22,7 +22,6 @@ README_LINES = {
     53: "resume",
     89: "model_weights_path",
 }
-SCRIPTS = ("train", "test", "inference")
 ALLOWED_IMPORTS = {
     **{name: set() for name in ("config", "imgproc", "model", "utils")},
     "dataset": {"imgproc"},

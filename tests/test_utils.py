@@ -102,19 +102,15 @@ def test_evaluate_uses_running_statistics_and_counts_every_image(capsys: pytest.
 
 
 def test_auto_precision_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert utils.choose_dtype("auto", CPU, 224) == torch.bfloat16
-    assert utils.choose_dtype("auto", CPU, 32) == torch.float32
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    assert utils.choose_dtype("auto", CPU, 224) == torch.float32
+    assert utils.choose_dtype("auto", CPU) == torch.float32
     for capability, dtype in (((9, 0), torch.bfloat16), ((7, 5), torch.float16), ((6, 1), torch.float32)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
-        assert utils.choose_dtype("auto", torch.device("cuda"), 224) == dtype
+        assert utils.choose_dtype("auto", torch.device("cuda")) == dtype
 
 
 def test_float16_on_the_cpu_is_refused() -> None:
     with pytest.raises(ValueError, match='precision = "float16" needs a GPU'):
-        utils.choose_dtype("float16", CPU, 224)
+        utils.choose_dtype("float16", CPU)
 
 
 def test_steps_have_their_own_random_numbers() -> None:

@@ -43,10 +43,10 @@ if mode == "train":
     valid_image_dir = f"./data/{dataset_name}/valid"
     # About one per core; 0 loads in the main process. Changes the speed, never the batches.
     num_workers = 2
+    bad_images = "stop"  # at an unreadable training image; "skip" leaves it out and counts it
 
-    # Start from these weights: "", or a .pth / .pth.tar file (ours, {"state_dict": ...} or bare).
-    # Strict: a name or shape that does not fit is an error. Only another number of classes makes
-    # the classifier start fresh, and a line says so.
+    # Start from these weights: "", or a .pth / .pth.tar file. Strict, but for a classifier of another
+    # number of classes: that starts fresh, and a line says so.
     pretrained_model_weights_path = ""
     # Continue a run: "auto" takes the newest good checkpoint of samples/<exp_name> (none: it starts
     # afresh), a path takes that file, "" starts afresh and refuses to overwrite an earlier run.

@@ -3,18 +3,29 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from imgproc import IMAGE_SUFFIXES, Image, load_image, normalize
 
-__all__ = ["CPUPrefetcher", "CUDAPrefetcher", "EpochSampler", "ImageDataset", "create_batches"]
+__all__ = [
+    "CPUPrefetcher",
+    "CUDAPrefetcher",
+    "EpochSampler",
+    "ImageDataset",
+    "create_batches",
+    "list_classes",
+    "read_index",
+    "write_index",
+]
 
 Batch = tuple[Tensor, Tensor]
 Key = tuple[int, int]
@@ -30,6 +41,7 @@ class ImageDataset(Dataset):
 
     dataset[epoch, index] -> (uint8 [S, S, 3], class index). With a `seed` (training) the transform is called as
     (image, generator), the generator being a function of (seed, epoch, index); without one as (image).
+    An unreadable image raises ValueError with its name; with `skip_bad` its item is None, which collate() leaves out.
     Names lie in one byte buffer: a list of strings would be copied into every worker as it is read.
     Raises: FileNotFoundError if a folder or its images are missing; ValueError if the classes are not those of
     `classes` or not `num_classes`.
@@ -43,22 +55,20 @@ class ImageDataset(Dataset):
         num_classes: int,
         classes: Sequence[str] | None = None,
         seed: int | None = None,
+        skip_bad: bool = False,
     ) -> None:
-        self.root, self.transform, self.seed = str(root), transform, seed
+        self.root, self.transform, self.seed, self.skip_bad = str(root), transform, seed, skip_bad
         self.classes = list_classes(self.root)
         check_classes(self.root, self.classes, num_classes, classes)
-        names, counts = [], []
-        for name in self.classes:
-            images = list_images(os.path.join(self.root, name))
-            if not images:
+        index = read_index(self.root) or scan_folder(self.root)
+        for name, count in zip(self.classes, index.counts, strict=True):
+            if count == 0:
                 raise FileNotFoundError(
                     f"{self.root}/{name}: no images ({', '.join(IMAGE_SUFFIXES)}); add some or remove the folder"
                 )
-            names += images
-            counts.append(len(images))
-        self.names = np.frombuffer(b"".join(names), dtype=np.uint8)
-        self.offsets = np.cumsum([0] + [len(name) for name in names])
-        self.targets = np.repeat(np.arange(len(self.classes), dtype=np.int32), counts)
+        self.names = index.names
+        self.offsets = np.concatenate([[0], np.cumsum(index.lengths, dtype=np.int64)])
+        self.targets = np.repeat(np.arange(len(self.classes), dtype=np.int32), index.counts)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -68,9 +78,14 @@ class ImageDataset(Dataset):
         name = os.fsdecode(self.names[self.offsets[index] : self.offsets[index + 1]].tobytes())
         return os.path.join(self.root, self.classes[self.targets[index]], name)
 
-    def __getitem__(self, key: Key) -> tuple[Image, int]:
+    def __getitem__(self, key: Key) -> tuple[Image, int] | None:
         epoch, index = key
-        image = load_image(self.path(index))
+        try:
+            image = load_image(self.path(index))
+        except ValueError:
+            if self.skip_bad:
+                return None
+            raise
         if self.seed is None:
             image = self.transform(image)
         else:
@@ -101,22 +116,99 @@ def check_classes(root: str, found: list[str], num_classes: int, expected: Seque
         )
 
 
-def list_images(class_dir: str) -> list[bytes]:
-    """The sorted names of all images below a class folder, relative to it."""
-    images = []
+def walk_class(class_dir: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield (folder, names of its images) for a class folder and all folders below it; hidden ones are left out."""
 
     def fail(error: OSError) -> None:
         raise error  # a folder that cannot be read would otherwise be left out silently
 
     for folder, subfolders, files in os.walk(class_dir, onerror=fail, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        yield folder, [file for file in files if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(".")]
+
+
+def list_images(class_dir: str) -> list[bytes]:
+    """The sorted names of all images below a class folder, relative to it."""
+    images = []
+    for folder, files in walk_class(class_dir):
         prefix = os.path.relpath(folder, class_dir) + os.sep if folder != class_dir else ""
-        images += [
-            os.fsencode(prefix + file)
-            for file in files
-            if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(".")
-        ]
+        images += [os.fsencode(prefix + file) for file in files]
     return sorted(images)
+
+
+class Index(NamedTuple):
+    """The images of a folder of class folders, in sorted order; for 1.28 million of them about 30 MB."""
+
+    counts: np.ndarray  # int64 [C]: images of each class
+    lengths: np.ndarray  # uint16 [N]: bytes of each name
+    names: np.ndarray  # uint8 [sum of lengths]: the names below their class folders, one after the other
+
+
+def scan_folder(root: str) -> Index:
+    """List every image on disk."""
+    buffers, counts, lengths = [], [], []
+    for name in list_classes(root):
+        images = list_images(os.path.join(root, name))
+        buffers.append(b"".join(images))
+        counts.append(len(images))
+        lengths.append(np.fromiter(map(len, images), np.uint16, len(images)))
+    return Index(np.array(counts), np.concatenate(lengths), np.frombuffer(b"".join(buffers), np.uint8))
+
+
+# The index file <root>.index.npz lies next to a folder and saves listing it. It holds the arrays of Index, and:
+#   suffixes   uint8   IMAGE_SUFFIXES, separated by NUL: what counted as an image
+#   folders    uint8   the folder itself, its class folders and those below, relative to it, separated by NUL
+#   modified   int64   when each of them was modified, in nanoseconds: adding, removing or renaming a file changes it
+# Asking a thousand folders for that time takes milliseconds, where listing a million files takes seconds or minutes.
+
+
+def index_path(root: str | Path) -> Path:
+    """Where the index file of a folder lies."""
+    return Path(os.path.abspath(root) + ".index.npz")
+
+
+def write_index(root: str | Path) -> None:
+    """Write the index file of a folder, whole or not at all. Raises: FileNotFoundError if it has no class folders."""
+    root, path = str(root), index_path(root)
+    classes = list_classes(root)
+    time.sleep(0.1)  # the clock of a file system ticks every 10 ms: a later change must get another time
+    folders = [b".", *(os.fsencode(os.path.relpath(f, root)) for c in classes for f, _ in walk_class(f"{root}/{c}"))]
+    modified = modification_times(root, folders)  # before listing: what is added meanwhile makes the index stale
+    arrays = scan_folder(root)._asdict() | {"folders": to_bytes(folders), "modified": modified, "suffixes": SUFFIXES}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_index(root: str | Path) -> Index | None:
+    """Read the index file of a folder; None if there is none, or if the folder has changed since it was written."""
+    try:
+        with index_path(root).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            index = Index(*(arrays[name] for name in Index._fields))
+            folders = arrays["folders"].tobytes().split(b"\0")
+            is_current = np.array_equal(arrays["modified"], modification_times(root, folders))
+            has_suffixes = np.array_equal(arrays["suffixes"], SUFFIXES)
+    except Exception:  # a damaged file can raise almost anything; without an index the folder is listed
+        return None
+    is_whole = len(index.lengths) == index.counts.sum() and len(index.names) == index.lengths.sum(dtype=np.int64)
+    return index if is_current and has_suffixes and is_whole else None
+
+
+def modification_times(root: str | Path, folders: list[bytes]) -> np.ndarray:
+    """When each folder below the root was modified: int64, nanoseconds."""
+    return np.array([os.stat(os.path.join(os.fsencode(root), folder)).st_mtime_ns for folder in folders])
+
+
+def to_bytes(names: list[bytes]) -> np.ndarray:
+    """Names as one array: numpy's own strings would need pickle, or the length of the longest for each."""
+    return np.frombuffer(b"\0".join(names), np.uint8)
+
+
+SUFFIXES = to_bytes([suffix.encode() for suffix in IMAGE_SUFFIXES])
 
 
 class EpochSampler(Sampler[Key]):
@@ -135,7 +227,7 @@ class EpochSampler(Sampler[Key]):
         order = np.arange(self.num_images)
         if self.seed is not None:
             create_generator(self.seed, self.epoch).shuffle(order)
-        return ((self.epoch, index) for index in order.tolist())
+        return ((self.epoch, int(index)) for index in order)
 
 
 class CPUPrefetcher:
@@ -216,11 +308,25 @@ def create_batches(
         sampler=EpochSampler(len(dataset), dataset.seed),
         num_workers=num_workers,
         drop_last=training,  # batch-norm cannot learn from a rest of one image
+        collate_fn=collate,
         pin_memory=device.type == "cuda",
         persistent_workers=num_workers > 0,
         worker_init_fn=start_worker,
     )
     return (CUDAPrefetcher if device.type == "cuda" else CPUPrefetcher)(loader, mean, std, device)
+
+
+def collate(samples: list[tuple[Image, int] | None]) -> Batch:
+    """Stack the samples: uint8 [N, S, S, 3] and int64 [N], with N smaller if some could not be read.
+
+    Raises: ValueError if those leave fewer than 2, of which batch-norm cannot learn.
+    """
+    readable = [sample for sample in samples if sample is not None]
+    if len(readable) < min(2, len(samples)):
+        raise ValueError(
+            f"fewer than 2 of {len(samples)} images of a batch can be read; scripts/check_dataset.py names the others"
+        )
+    return default_collate(readable)
 
 
 def start_worker(worker_id: int) -> None:

@@ -90,7 +90,13 @@ def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetch
         erasing_probability=config.random_erasing_probability,
         erasing_value=[255 * mean for mean in config.model_mean_parameters],
     )
-    train_set = ImageDataset(config.train_image_dir, augment, num_classes=config.model_num_classes, seed=config.seed)
+    train_set = ImageDataset(
+        config.train_image_dir,
+        augment,
+        num_classes=config.model_num_classes,
+        seed=config.seed,
+        skip_bad=config.bad_images == "skip",
+    )
     valid_set = ImageDataset(
         config.valid_image_dir,
         partial(eval_transform, image_size=config.image_size),
@@ -174,7 +180,7 @@ def create_mixing(config: ModuleType) -> Callable[[Tensor, Tensor], tuple[Tensor
 def train_one_epoch(
     config: ModuleType, state: TrainState, batches: CPUPrefetcher, writer: SummaryWriter
 ) -> dict[str, float]:
-    """Run every batch of epoch state.epoch; returns EpochMeter.averages() with seconds and images_per_second."""
+    """Run every batch of epoch state.epoch; returns EpochMeter.averages(), seconds, images_per_second and left_out."""
     criterion = nn.CrossEntropyLoss(label_smoothing=config.loss_label_smoothing)
     mix = create_mixing(config)
     meter = EpochMeter(state.device)
@@ -201,7 +207,9 @@ def train_one_epoch(
             state.ema_network.update_parameters(state.network)
         if (index + 1) % config.train_print_frequency == 0 or index + 1 == len(batches):
             progress.report(index + 1, meter.averages())
-    return meter.averages() | progress.speed(len(batches))
+    averages = meter.averages()
+    left_out = len(batches) * config.batch_size - averages["images"]  # unreadable, with bad_images = "skip"
+    return averages | progress.speed(len(batches)) | {"left_out": left_out}
 
 
 def grid_of(images: Tensor, batches: CPUPrefetcher) -> Tensor:
@@ -283,6 +291,8 @@ def finish_epoch(
     save_train_state(samples / f"epoch_{state.epoch}.pth.tar", state, config)
     for path in list_checkpoints(samples)[: -config.keep_checkpoints]:
         path.unlink()
+    if trained["left_out"]:
+        print(f"Left out {trained['left_out']} unreadable training images; scripts/check_dataset.py names them.")
     print(
         f" * Epoch {state.epoch}/{config.epochs} Acc@1 {metrics['acc1']:.3f} Acc@5 {metrics['acc5']:.3f} "
         f"Loss {metrics['loss']:.4f} (train {trained['loss']:.4f}) Best {state.best_acc1:.3f} "

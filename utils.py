@@ -126,6 +126,7 @@ TRAIN_RULES: dict[str, Rule] = {
     "train_image_dir": PATH,
     "valid_image_dir": PATH,
     "num_workers": WORKERS,
+    "bad_images": (lambda v: v in ("stop", "skip"), '"stop" or "skip"'),
     "pretrained_model_weights_path": TEXT,
     "resume": TEXT,
     "epochs": COUNT,

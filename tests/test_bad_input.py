@@ -54,6 +54,7 @@ def resume_from_weights(project: Project) -> None:
         (misspell, r"config.py line \d+: name 'dataset_name' is not defined"),
         (break_syntax, r"config.py line \d+: invalid syntax: seed = = 0"),
         (lambda p: p.set(mode="test"), r'config.py line 36: mode = "test"; this script needs "train"'),
+        (lambda p: p.set(bad_images="ignore"), r'config.py line 46: bad_images = .ignore.; expected "stop" or "skip"'),
         (lambda p: p.set(batch_size=0), r"config.py line \d+: batch_size = 0; expected an int >= 1"),
         (lambda p: p.set(device="cuda:77"), r'device = "cuda:77", but torch sees \d+ GPUs'),
         (lambda p: shutil.rmtree(p.root / "data"), r"./data/Colours/train: no such folder"),
@@ -85,6 +86,23 @@ def test_train_names_a_truncated_jpeg(project: Project, num_workers: int) -> Non
     assert re.match(r"./data/Colours/train/red/bad.jpg: not a readable image \(\d+ bytes\)", done.stderr)
     assert done.stderr.count("\n") == 1
     assert not list((project.root / "samples").glob("MobileNetV2-Colours/*"))
+
+
+def test_train_leaves_unreadable_images_out_on_request(project: Project) -> None:
+    for name in ("red/001.png", "blue/002.png"):
+        (project.root / "data/Colours/train" / name).write_bytes(b"")
+    project.set(bad_images="skip", num_workers=2, mixup_alpha=0.2)
+    lines = project.run_well("train.py").splitlines()
+    counts = [line for line in lines if line.startswith("Left out")]
+    assert counts == ["Left out 2 unreadable training images; scripts/check_dataset.py names them."] * 2
+
+
+def test_an_unreadable_validation_image_stops_training_whatever_is_asked(project: Project) -> None:
+    (project.root / "data/Colours/valid/red/001.png").write_bytes(b"")
+    project.set(bad_images="skip")
+    done = project.run("train.py")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("./data/Colours/valid/red/001.png: not a readable image (0 bytes)")
 
 
 def test_train_stops_when_the_loss_is_not_finite(project: Project) -> None:

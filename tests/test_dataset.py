@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a folder to batches: which images, in which order, with which random numbers."""
 
+import os
 import pickle
+import tracemalloc
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +14,18 @@ import torch
 from conftest import CLASSES, write_images
 from torchvision.datasets import ImageFolder
 
-from dataset import CPUPrefetcher, CUDAPrefetcher, EpochSampler, ImageDataset, create_batches, create_generator
+from dataset import (
+    CPUPrefetcher,
+    CUDAPrefetcher,
+    EpochSampler,
+    ImageDataset,
+    Index,
+    create_batches,
+    create_generator,
+    index_path,
+    read_index,
+    write_index,
+)
 from imgproc import eval_transform, load_image, train_transform
 
 EVAL = partial(eval_transform, image_size=32)
@@ -209,3 +223,145 @@ def test_damaged_image_stops_the_loader_with_its_name(tmp_path: Path) -> None:
     for num_workers in (0, 1):
         with pytest.raises(ValueError, match=r"green/001.png: not a readable image"):
             list(batches_of(ImageDataset(tmp_path, EVAL, num_classes=3), num_workers))
+
+
+def damage(path: str | Path) -> None:
+    Path(path).write_bytes(Path(path).read_bytes()[:200])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_unreadable_images_are_left_out_of_training_on_request(tmp_path: Path, num_workers: int) -> None:
+    write_images(tmp_path, 7)
+    whole = train_batches(tmp_path)
+    images, targets = epoch_of(whole, 1)  # 5 batches of 4
+    order = [index for _, index in whole.loader.sampler]
+    bad = [5, 6, 19]  # places in the order: two of the second batch, one of the last
+    for place in bad:
+        damage(whole.dataset.path(order[place]))
+    skipping = batches_of(ImageDataset(tmp_path, TRAIN, num_classes=3, seed=3, skip_bad=True), num_workers)
+    left_images, left_targets = epoch_of(skipping, 1)
+    good = [place for place in range(20) if place not in bad]
+    assert torch.equal(left_images, images[good])
+    assert torch.equal(left_targets, targets[good])
+    assert [len(batch) for _, batch in skipping] == [4, 2, 4, 4, 3]
+
+
+def test_a_batch_of_unreadable_images_stops_training(tmp_path: Path) -> None:
+    write_images(tmp_path, 2)
+    for path in tmp_path.glob("*/*"):
+        damage(path)
+    with pytest.raises(ValueError, match=r"fewer than 2 of 4 images of a batch can be read"):
+        list(batches_of(ImageDataset(tmp_path, TRAIN, num_classes=3, seed=3, skip_bad=True)))
+
+
+def files_of(root: Path) -> list[str]:
+    dataset = ImageDataset(root, EVAL, num_classes=len(list(root.iterdir())))
+    return [dataset.path(index) for index in range(len(dataset))]
+
+
+@pytest.fixture
+def indexed_folder(tmp_path: Path) -> Path:
+    """3 classes x 7 images, some in a deeper folder and with odd names, and an index file that is current."""
+    root = tmp_path / "images"
+    write_images(root, 7)
+    (root / "red/deep").mkdir()
+    for name in ("red/deep/a b.png", "red/deep/\u00fc.jpeg", os.fsdecode(b"red/\xff\n.png")):
+        (root / name).write_bytes(b"")
+    write_index(root)
+    return root
+
+
+def test_index_file_gives_the_dataset_that_listing_gives(indexed_folder: Path) -> None:
+    from_index = ImageDataset(indexed_folder, EVAL, num_classes=3)
+    index_path(indexed_folder).unlink()
+    listed = ImageDataset(indexed_folder, EVAL, num_classes=3)
+    assert from_index.targets.tolist() == listed.targets.tolist() == [0] * 7 + [1] * 7 + [2] * 10
+    paths = [[dataset.path(index) for index in range(24)] for dataset in (from_index, listed)]
+    assert paths[0] == paths[1]
+    assert set(paths[0]) == {str(path) for path in indexed_folder.rglob("*.*")}
+
+
+def test_index_file_saves_listing_the_class_folders(indexed_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "walk", None)
+    assert len(ImageDataset(indexed_folder, EVAL, num_classes=3)) == 24
+
+
+def test_index_file_lies_next_to_the_folder(indexed_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sorted(os.listdir(indexed_folder.parent)) == ["images", "images.index.npz"]
+    monkeypatch.chdir(indexed_folder)
+    assert read_index(".") is not None
+    assert read_index(f"{indexed_folder}/") is not None
+
+
+def add_class(root: Path) -> None:
+    (root / "violet").mkdir()
+    (root / "violet/1.png").write_bytes(b"")
+
+
+def swap_classes(root: Path) -> None:
+    for name, other in (("red", "x"), ("blue", "red"), ("x", "blue")):
+        (root / name).rename(root / other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / "red/new.png").write_bytes(b""),
+        lambda root: (root / "red/deep/new.png").write_bytes(b""),
+        lambda root: (root / "red/000.png").unlink(),
+        lambda root: (root / "red/000.png").rename(root / "red/other.png"),
+        lambda root: (root / "red/000.png").rename(root / "blue/other.png"),
+        lambda root: (root / "red/deep").rename(root / "blue/deep"),
+        lambda root: (root / "red").rename(root / "scarlet"),
+        swap_classes,
+        add_class,
+    ],
+    ids=["add", "add deep", "remove", "rename", "move", "move folder", "rename class", "swap classes", "add class"],
+)
+def test_index_file_of_a_folder_that_changed_is_ignored(indexed_folder: Path, change: Callable[[Path], None]) -> None:
+    change(indexed_folder)
+    assert read_index(indexed_folder) is None
+    found = files_of(indexed_folder)
+    assert sorted(found) == sorted(str(path) for path in indexed_folder.rglob("*.*"))
+
+
+def test_damaged_index_file_is_ignored(indexed_folder: Path) -> None:
+    path = index_path(indexed_folder)
+    data = path.read_bytes()
+    expected = files_of(indexed_folder)
+    for length in range(0, len(data), 97):
+        path.write_bytes(data[:length])
+        assert read_index(indexed_folder) is None
+    for place in range(0, len(data), 61):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        assert files_of(indexed_folder) == expected, place
+
+
+def test_index_file_that_would_run_code_is_ignored(indexed_folder: Path, tmp_path: Path) -> None:
+    with index_path(indexed_folder).open("wb") as file:
+        np.savez(file, counts=np.array([WritesFile(tmp_path / "evil")], dtype=object))
+    assert read_index(indexed_folder) is None
+    assert not (tmp_path / "evil").exists()
+
+
+class WritesFile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_names_of_imagenet_take_less_than_150_mb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,281,167 names like n01440764_10026.JPEG, of 20 bytes: 26 MB, and 8 + 4 bytes each for place and class."""
+    images = 1_281_167
+    (tmp_path / "n01440764").mkdir()
+    index = Index(np.array([images]), np.full(images, 20, np.uint16), np.zeros(20 * images, np.uint8))
+    monkeypatch.setattr("dataset.read_index", lambda root: index)
+    tracemalloc.start()
+    dataset = ImageDataset(tmp_path, EVAL, num_classes=1)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(dataset) == images
+    assert grown + index.names.nbytes < 150e6
+    assert len(pickle.dumps(dataset)) < 150e6

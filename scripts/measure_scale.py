@@ -8,7 +8,6 @@ for ImageNet-1K is a straight line through the measured sizes.
 """
 
 import multiprocessing
-import os
 import statistics
 import sys
 import tempfile
@@ -102,14 +101,11 @@ def measure_dataset(root: Path) -> ImageDataset:
     with_index = median_time(build)
     index_path(root).unlink()
     without = median_time(build)
-    before = private_memory(os.getpid())
     dataset = build()
-    grown = private_memory(os.getpid()) - before
     arrays = dataset.names.nbytes + dataset.offsets.nbytes + dataset.targets.nbytes
-    share = IMAGENET_IMAGES / len(dataset)
-    print(f"dataset object of {len(dataset):,} images: built in {without:.3f} s, with index {with_index:.4f} s;")
-    print(f"  its arrays take {arrays / 1e6:.1f} MB, the process grew by {grown / 1e6:.1f} MB;")
-    print(f"  for {IMAGENET_IMAGES:,} images the arrays take {arrays * share / 1e6:.0f} MB")
+    projected = arrays / len(dataset) * IMAGENET_IMAGES
+    print(f"dataset of {len(dataset):,} images: built in {without:.3f} s, with the index file in {with_index:.4f} s;")
+    print(f"  it takes {arrays / 1e6:.1f} MB; {IMAGENET_IMAGES:,} images take {projected / 1e6:.0f} MB")
     return dataset
 
 

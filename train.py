@@ -323,7 +323,7 @@ def print_run(
 
 
 if __name__ == "__main__":
-    with user_errors():
+    with user_errors('Interrupted; training continues at its newest checkpoint with resume = "auto".'):
         import config
 
         main(config)

@@ -30,16 +30,17 @@ from torch.optim.swa_utils import AveragedModel
 
 
 @contextlib.contextmanager
-def user_errors() -> Iterator[None]:
+def user_errors(interrupted: str = "Interrupted.") -> Iterator[None]:
     """End the program with one line on stderr and status 2 (130 after Ctrl-C) instead of a traceback.
 
+    `interrupted`: the line after Ctrl-C.
     For the mistakes of users: ValueError, OSError, FloatingPointError, lack of GPU memory, and whatever config.py
     itself raises. Anything else is a defect of this program and keeps its traceback.
     """
     try:
         yield
     except KeyboardInterrupt:
-        print('Interrupted; training continues at its newest checkpoint with resume = "auto".', file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         message = describe_error(error)

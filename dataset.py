@@ -175,7 +175,7 @@ def write_index(root: str | Path) -> None:
     folders = [b".", *(os.fsencode(os.path.relpath(f, root)) for c in classes for f, _ in walk_class(f"{root}/{c}"))]
     modified = modification_times(root, folders)  # before listing: what is added meanwhile makes the index stale
     arrays = scan_folder(root)._asdict() | {"folders": to_bytes(folders), "modified": modified, "suffixes": SUFFIXES}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.partial")  # one name: the next call replaces what a killed one left
     try:
         with partial.open("wb") as file:
             np.savez(file, **arrays)

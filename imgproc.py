@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """One image: decode, train and evaluation transforms, normalise. Images are RGB uint8 [H, W, 3] numpy arrays."""
 
+import enum
 import math
-from collections.abc import Callable, Sequence
+import re
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,8 +16,10 @@ from torch import Tensor
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "decode_image",
     "denormalize",
     "eval_transform",
+    "image_kind",
     "load_image",
     "normalize",
     "random_erasing",
@@ -27,31 +32,211 @@ Image = np.ndarray
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 CROP_SHARE = 0.875  # evaluation crops the central 7/8 of the short side: 224 of 256
+MAX_PIXELS = 178_956_970  # where Pillow raises DecompressionBombError: 0.5 GB as RGB, up to 2 GB while decoding
 MAX_ASPECT_RATIO = 1000  # resized to the evaluation size, anything longer would need gigabytes
 
 
 def load_image(path: str | Path, apply_orientation: bool = False) -> Image:
-    """Decode an image file to RGB uint8 [H, W, 3].
+    """Decode an image file to RGB uint8 [H, W, 3]; decode_image() says which kinds.
 
-    The pixels Pillow's convert("RGB") gives for 8-bit RGB, grey and palette images; CMYK JPEG within 1 level; 16-bit
-    images, and TIFF and GIF with transparency, differ.
-    The camera orientation (EXIF) is ignored as in Pillow and torchvision, unless `apply_orientation`.
-    Raises: FileNotFoundError; ValueError naming the file if it is empty, truncated or no image.
+    Raises: FileNotFoundError; ValueError naming the file as decode_image() does.
+    """
+    return decode_image(np.fromfile(path, dtype=np.uint8), path, apply_orientation)
+
+
+def decode_image(data: np.ndarray, name: str | Path, apply_orientation: bool = False) -> Image:
+    """Decode the bytes of an image file, uint8 [N], to RGB uint8 [H, W, 3]; errors call it `name`.
+
+    JPEG, PNG, GIF, BMP, TIFF and WebP, told by content whatever the name, and the first picture if there are several;
+    no other decoder of OpenCV is ever called. The pixels are those of Pillow's convert("RGB") for 8-bit RGB and grey;
+    data/README.md has a table of the other kinds. The camera orientation (EXIF) is ignored as in Pillow and
+    torchvision, unless `apply_orientation`. Nothing larger than MAX_PIXELS is decoded.
+    Raises: ValueError if it is empty, truncated, no image, too large, too long and thin, or a kind that OpenCV
+    would decode to a wrong picture.
     """
     flags = cv2.IMREAD_COLOR_RGB | (0 if apply_orientation else cv2.IMREAD_IGNORE_ORIENTATION)
-    data = np.fromfile(path, dtype=np.uint8)
+    check_claims(data, name)
+    if image_kind(data) == "PNG":
+        data = without_animation(data)
     try:
         # imdecode gives None for a truncated file, where imread would fill the rest of a JPEG with grey
-        image = cv2.imdecode(data, flags) if data.size else None
+        image = cv2.imdecode(data, flags)
     except cv2.error:
         image = None
     if image is None:
-        raise ValueError(f"{path}: not a readable image ({data.size} bytes); replace or remove the file")
+        raise unreadable(data, name)
     if max(image.shape[:2]) > MAX_ASPECT_RATIO * min(image.shape[:2]):
         raise ValueError(
-            f"{path}: {image.shape[1]} x {image.shape[0]} pixels; one side is over {MAX_ASPECT_RATIO} times the other"
+            f"{name}: {image.shape[1]} x {image.shape[0]} pixels; one side is over {MAX_ASPECT_RATIO} times the other"
         )
     return image
+
+
+def unreadable(data: np.ndarray, name: str | Path) -> ValueError:
+    return ValueError(f"{name}: not a readable image ({data.size} bytes); replace or remove the file")
+
+
+# What a file says of itself is checked before it is decoded: a few bytes can ask for gigabytes. OpenCV's own limit is
+# six times as high, can be set only before cv2 is first imported, and comes after its decoder of animated WebP has
+# already taken the memory. Each reader below finds the size where the decoder finds it: at fixed places, by the
+# marker rules of libjpeg, and for TIFF refusing every spelling of a size that libtiff might read in another way.
+
+
+def check_claims(data: np.ndarray, name: str | Path) -> None:
+    """Raise ValueError, before anything is decoded, if the file is of no accepted kind or claims too many pixels."""
+    kind = image_kind(data)
+    try:
+        size = IMAGE_KINDS[kind][1](data) if kind else None
+    except struct.error:  # ends within its header
+        size = None
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; save it as PNG with 8 bits a channel") from None
+    if size is None:
+        raise unreadable(data, name)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(
+            f"{name}: claims {size[0]} x {size[1]} pixels, above the limit of {MAX_PIXELS:,}; make the image smaller, "
+            "or remove the file"
+        )
+
+
+Size = tuple[int, int]  # width, height
+JPEG_MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)  # libjpeg, too, passes over fill bytes and garbage
+JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
+PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
+BMP_BYTE_MASKS = frozenset({0xFF, 0xFF00, 0xFF0000, 0xFF000000})
+
+
+def jpeg_size(data: np.ndarray) -> Size | None:
+    """Of the first frame header; a second one is an error to libjpeg."""
+    position = 2
+    while match := JPEG_MARKER.search(data, position):
+        position = match.end()
+        marker = match[1][0]
+        if marker in JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data, position + 3)
+            return width, height
+        if marker not in JPEG_BARE:
+            position += struct.unpack_from(">H", data, position)[0]
+    return None
+
+
+def png_size(data: np.ndarray) -> Size | None:
+    """Of the IHDR chunk; None if a chunk is cut, for whose announced length OpenCV would take up to 2 GB."""
+    kind, width, height = struct.unpack_from(">4sII", data, 12)
+    *_, (_, _, end) = png_chunks(data)
+    return (width, height) if kind == b"IHDR" and end <= data.size else None
+
+
+def png_chunks(data: np.ndarray) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, start, end) of each chunk, the last being IEND. Raises: struct.error if there is no IEND."""
+    kind, end = b"", 8
+    while kind != b"IEND":
+        start = end
+        length, kind = struct.unpack_from(">I4s", data, start)
+        end += 12 + length
+        yield kind, start, end
+
+
+def without_animation(data: np.ndarray) -> np.ndarray:
+    """The still image of a PNG alone: damage in a later frame makes OpenCV 5.0 write outside its memory."""
+    chunks = list(png_chunks(data))
+    if not any(kind in PNG_ANIMATION for kind, _, _ in chunks):
+        return data
+    kept = [data[start:end] for kind, start, end in chunks if kind not in PNG_ANIMATION]
+    return np.concatenate([data[:8], *kept])
+
+
+def gif_size(data: np.ndarray) -> Size:
+    """Of the logical screen, which every frame must lie in."""
+    return struct.unpack_from("<HH", data, 6)
+
+
+def bmp_size(data: np.ndarray) -> Size:
+    """Of the info header. Raises: ValueError for masks that OpenCV overlooks, mixing up the channels."""
+    (header_size,) = struct.unpack_from("<I", data, 14)
+    if header_size == 12:
+        return struct.unpack_from("<HH", data, 18)
+    width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+    if (bits, compression) == (32, 3):
+        masks = struct.unpack_from("<III", data, 54)
+        is_usual = masks == (0xFF0000, 0xFF00, 0xFF)
+        if not (is_usual or (header_size >= 56 and BMP_BYTE_MASKS.issuperset(masks))):
+            raise ValueError("a BMP with unusual bit masks")
+    return abs(width), abs(height)
+
+
+def webp_size(data: np.ndarray) -> Size | None:
+    """Of the canvas of an extended file, else of the one frame."""
+    kind = data[12:16].tobytes()
+    if kind == b"VP8X":
+        low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
+        return low_width + (high_width << 16) + 1, low_height + (high_height << 16) + 1
+    if kind == b"VP8L":
+        (sides,) = struct.unpack_from("<I", data, 21)
+        return (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return (width & 0x3FFF, height & 0x3FFF) if kind == b"VP8 " else None
+
+
+class TiffTag(enum.IntEnum):
+    """The tags that say how much memory a TIFF takes and whether OpenCV reads it correctly."""
+
+    WIDTH, HEIGHT, BITS, COLOURS, TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT = 256, 257, 258, 262, 322, 323, 339
+
+
+def tiff_size(data: np.ndarray) -> Size | None:
+    """Of the first page, or of its tiles if they are larger. Raises: ValueError for what OpenCV gets wrong."""
+    tags = read_tiff_tags(data)
+    if tags is None or not {TiffTag.WIDTH, TiffTag.HEIGHT, TiffTag.COLOURS} <= tags.keys():
+        return None
+    tile = tags.get(TiffTag.TILE_WIDTH, 0), tags.get(TiffTag.TILE_HEIGHT, 0)
+    if tags.get(TiffTag.SAMPLE_FORMAT, 1) != 1:
+        raise ValueError("a TIFF of signed or floating-point samples")
+    if tags[TiffTag.COLOURS] not in (0, 1, 2, 3, 5, 6):  # white or black is 0, RGB, palette, CMYK, YCbCr
+        raise ValueError("a TIFF of an unusual colour space")
+    if any(tile) and tags.get(TiffTag.BITS, 1) > 8:
+        raise ValueError("a TIFF in tiles of more than 8 bits a sample")
+    return max(tile, (tags[TiffTag.WIDTH], tags[TiffTag.HEIGHT]), key=math.prod)
+
+
+def read_tiff_tags(data: np.ndarray) -> dict[int, int] | None:
+    """The first value of each TiffTag in the first directory; None if one is there twice or of an unusual type."""
+    order = "<" if data[0] == ord("I") else ">"
+    (directory,) = struct.unpack_from(order + "I", data, 4)
+    (entries,) = struct.unpack_from(order + "H", data, directory)
+    tags: dict[int, int] = {}
+    for position in range(directory + 2, directory + 2 + 12 * entries, 12):
+        tag, kind, count = struct.unpack_from(order + "HHI", data, position)
+        if tag not in TIFF_TAGS:
+            continue
+        is_per_sample = tag in (TiffTag.BITS, TiffTag.SAMPLE_FORMAT)
+        if tag in tags or kind not in TIFF_TYPES or not (count == 1 or is_per_sample):
+            return None
+        letter, values_in_place = TIFF_TYPES[kind]
+        where = position + 8
+        if count > values_in_place:
+            (where,) = struct.unpack_from(order + "I", data, where)
+        (tags[tag],) = struct.unpack_from(order + letter, data, where)
+    return tags
+
+
+TIFF_TAGS = frozenset(TiffTag)
+TIFF_TYPES = {3: ("H", 2), 4: ("I", 1)}  # type -> (struct letter, how many fit into the entry itself)
+IMAGE_KINDS: dict[str, tuple[re.Pattern[bytes], Callable[[np.ndarray], Size | None]]] = {
+    "JPEG": (re.compile(rb"\xff\xd8\xff"), jpeg_size),
+    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), png_size),
+    "GIF": (re.compile(rb"GIF8[79]a"), gif_size),
+    "BMP": (re.compile(rb"BM"), bmp_size),
+    "TIFF": (re.compile(rb"II\*\0|MM\0\*"), tiff_size),
+    "WebP": (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), webp_size),
+}
+
+
+def image_kind(data: np.ndarray) -> str | None:
+    """What the first bytes of a file, uint8 [N], say it is: a key of IMAGE_KINDS, or None."""
+    return next((kind for kind, (magic, _) in IMAGE_KINDS.items() if magic.match(data)), None)
 
 
 def resize(image: Image, height: int, width: int) -> Image:

@@ -2,8 +2,10 @@
 """What the command lines of the scripts in this folder share."""
 
 import argparse
+import ast
+import json
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -14,3 +16,18 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with status 2."""
         self.exit(2, f"{self.prog}: {message}\n")
+
+
+def print_config_lines(purpose: str, values: dict[str, Any]) -> None:
+    """Print what to set in config.py, in the order of its lines; without their numbers if it cannot be read."""
+    path = REPOSITORY / "config.py"
+    try:
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, SyntaxError):  # it is the user's to edit
+        nodes = iter(())
+    stored = [node for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    lines = {node.id: node.lineno for node in stored}
+    print(f"\nconfig.py, {purpose}:")
+    for name in sorted(values, key=lambda name: lines.get(name, 0)):
+        place = f"line {lines[name]}: " if name in lines else ""
+        print(f"  {place}{name} = {json.dumps(values[name])}")

@@ -18,9 +18,7 @@ with eps 1e-5, ReLU6 and symmetric padding, as in the projects above (TensorFlow
 """
 
 import argparse
-import ast
 import functools
-import json
 import os
 import re
 import sys
@@ -34,7 +32,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from command_line import REPOSITORY, OneLineParser
+from command_line import OneLineParser, print_config_lines
 from model import STAGES, MobileNetV2, Stage
 from utils import SHARED_RULES, load_weights, read_checkpoint, to_plain, user_errors, write_atomically
 
@@ -377,17 +375,6 @@ def check_logits(network: MobileNetV2, source: Path) -> None:
     print(f"Two images of noise give finite logits, from {logits.min():.3g} to {logits.max():.3g}.")
 
 
-def print_config_lines(purpose: str, values: dict[str, Any]) -> None:
-    """Print what to set in config.py, in the order of its lines."""
-    path = REPOSITORY / "config.py"
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)))
-    stored = [node for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-    lines = {node.id: node.lineno for node in stored}
-    print(f"\nconfig.py, {purpose}:")
-    for name in sorted(values, key=lines.__getitem__):
-        print(f"  line {lines[name]}: {name} = {json.dumps(values[name])}")
-
-
 if __name__ == "__main__":
-    with user_errors():
+    with user_errors("convert_weights.py: interrupted; nothing was written"):
         main()

@@ -31,14 +31,13 @@ from torchvision.models import MobileNet_V2_Weights
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from command_line import REPOSITORY, OneLineParser
+from command_line import REPOSITORY, OneLineParser, print_config_lines
 from convert_weights import (
     build_network,
     find_weights,
     group_layers,
     network_layers,
     order_layers,
-    print_config_lines,
 )
 from utils import read_checkpoint, user_errors, write_atomically
 
@@ -190,9 +189,5 @@ def sha256(path: Path) -> str:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
-    with user_errors():
-        try:
-            main()
-        except KeyboardInterrupt:
-            print("download_weights.py: interrupted; nothing was left behind", file=sys.stderr)
-            sys.exit(130)
+    with user_errors("download_weights.py: interrupted; nothing was left behind"):
+        main()

@@ -2,434 +2,453 @@
 """Turn a dataset into the folders that train.py and test.py read: train/<class>/<image> and valid/<class>/<image>.
 
     python3 scripts/prepare_dataset.py digits
-    python3 scripts/prepare_dataset.py cifar10 [--source PATH] [--target DIR]
+    python3 scripts/prepare_dataset.py cifar10 [--source PATH] [--target DIR] [--short-side 256]
+    python3 scripts/prepare_dataset.py folder --source PATH [--valid-share 0.2] [--seed 0]
 
-The images are made in a hidden folder next to the target, which gets its name when everything is in it: a target
-that exists is whole. A second run finds it and does nothing. data/README.md describes every dataset.
+The images are made in a hidden folder next to the target and get its name when all of them are there: a split that
+exists is whole. An interrupted run is continued by the next one. data/README.md describes every dataset.
 """
 
 import argparse
 import contextlib
-import gzip
-import http.client
 import os
-import shutil
 import signal
-import socket
-import stat
 import sys
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path, PureWindowsPath
-from typing import BinaryIO, NamedTuple, NoReturn
+from pathlib import Path
+from typing import NamedTuple
 
 import cv2
-import numpy as np
 from tqdm import tqdm
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-SPLITS = ("train", "valid")
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # as imgproc.py
-DIGITS_LINES = 1797
-CIFAR10_FOLDER = "cifar-10-batches-py"
-CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+import imagenet_sources
+import sources
+from archives import Parts, damage_named
+from command_line import REPOSITORY, OneLineParser, print_config_lines
+from downloads import download
+from sources import SPLITS, Sample, Source, is_image
+from work_folder import RECORD, WorkFolder, read_json, write_json, write_samples
 
-# The largest published file that is taken from an archive has 31 MB; far more is an archive made to fill the disk.
-MAX_FILE_BYTES = 2**28
-MAX_READ_BYTES = 2**20
-MAX_ARCHIVE_BYTES = 2**43
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError)
+sys.path.insert(0, str(REPOSITORY))  # for imgproc and dataset, imported where they are needed
 
-Parts = tuple[str, ...]
-Inventory = dict[str, dict[str, tuple[int, int]]]  # split -> class -> (images, bytes)
+DATA = REPOSITORY / "data"
+VALID_SHARE, SEED = 0.2, 0
+MOVE_AWAY = "move it away and run again, or choose another --target"
+SplitInventory = dict[str, tuple[int, int]]  # class -> (images, bytes)
+Inventory = dict[str, SplitInventory]  # split -> its classes
 
 
 class Dataset(NamedTuple):
     """One row of DATASETS."""
 
-    folder: str  # below data/; also dataset_name in config.py
-    classes: Parts
-    images: tuple[int, int]  # as published, train and valid
-    is_fixed: bool  # False: a source with fewer images is taken, and a line says so
-    prepare: Callable[[Path | None, Path], None]  # (source or None, folder to fill)
+    folder: str | None  # below data/; also dataset_name in config.py. None: named after the source
+    read: Callable[[Source], Iterator[Sample]]
+    classes: Parts | int | None  # their names, or how many were published
+    images: tuple[int, int] | int | None  # as published: train and valid, or the sum where no split was published
+    source: Path | None = None  # read without --source; None: downloaded, or see `remedy`
+    remedy: str = ""  # what to do without a source where nothing may be downloaded
+    is_fixed: bool = False  # False: a source with fewer images is taken, and a line says so
+    is_divided: bool = True  # False: --valid-share and --seed hold
+    split_folders: Parts = SPLITS
+    split_archives: dict[str, str] | None = None  # in the source; each gives one split, now or in a later run
+    label_file: str = ""  # class_label_file in config.py
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, like every other error of this program."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with status 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-class BoundedReader:
-    """A file that refuses huge single reads and impossible places.
-
-    tarfile reads an extended header into memory in one go, and a compressed header of a few MB can claim many GB.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.tell = file.tell
-
-    def seek(self, position: int) -> int:
-        """Raises: tarfile.ReadError for a position that only a damaged size leads to."""
-        if not 0 <= position <= MAX_ARCHIVE_BYTES:
-            raise tarfile.ReadError(f"a file that ends at byte {position}")
-        return self.file.seek(position)
-
-    def read(self, size: int) -> bytes:
-        """Raises: tarfile.ReadError if more than MAX_READ_BYTES are asked for."""
-        if not 0 <= size <= MAX_READ_BYTES:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        return self.file.read(size)
-
-
-def safe_parts(source: Path, name: str) -> Parts:
-    """Split the name of an archive member into its folders and file name.
-
-    Raises: ValueError if it is absolute or leads upwards, on any system.
-    """
-    parts = tuple(part for part in name.split("/") if part not in ("", "."))
-    if PureWindowsPath(name).anchor or ".." in parts or "\\" in name or "\0" in name:
-        raise ValueError(f"{source}: {name!r} is a name that can lead out of the target; do not use this archive")
-    return parts
+TEN = tuple("0123456789")
+DATASETS = {
+    "digits": Dataset("Digits", sources.read_digits, TEN, (1437, 360), DATA / "digits.csv.gz", is_fixed=True),
+    "mnist": Dataset("MNIST", sources.read_mnist, TEN, (60_000, 10_000)),
+    "cifar10": Dataset("CIFAR10", sources.read_cifar10, sources.CIFAR10_CLASSES, (50_000, 10_000)),
+    "cifar100": Dataset("CIFAR100", sources.read_cifar100, 100, (50_000, 10_000)),
+    "tiny_imagenet_200": Dataset("TinyImageNet_200", imagenet_sources.read_tiny_imagenet_200, 200, (100_000, 10_000)),
+    "mini_imagenet_1k": Dataset(
+        "MiniImageNet_1K",
+        imagenet_sources.read_mini_imagenet_1k,
+        100,
+        None,
+        remedy="get images/ and the csv files (data/README.md) and name their folder or archive with --source",
+        is_divided=False,
+    ),
+    "imagenet_1k": Dataset(
+        "ImageNet_1K",
+        imagenet_sources.read_imagenet_1k,
+        1000,
+        (imagenet_sources.IMAGENET_IMAGES["train"], imagenet_sources.IMAGENET_IMAGES["valid"]),
+        DATA / "ImageNet_1K",
+        split_folders=("ILSVRC2012_img_train", "ILSVRC2012_img_val"),
+        split_archives=imagenet_sources.IMAGENET_ARCHIVES,
+        label_file="./data/ImageNet_1K_labels_map.txt",
+    ),
+    "caltech101": Dataset("Caltech101", sources.read_caltech101, 101, 8_677, is_divided=False),
+    "caltech256": Dataset("Caltech256", sources.read_caltech256, 256, 29_780, is_divided=False),
+    "folder": Dataset(
+        None,
+        sources.read_folder,
+        None,
+        None,
+        remedy="name your folder of class folders with --source",
+        is_divided=False,
+    ),
+}
 
 
-def tar_files(source: Path) -> Iterator[tuple[Parts, BinaryIO]]:
-    """Read a .tar or .tar.gz from front to back, to its last byte so that the checksum of gzip is compared.
+class Job:
+    """What one command line asks for."""
 
-    Raises: ValueError for a member that is neither a file nor a folder; one of DAMAGE if the archive is not whole.
-    """
-    with source.open("rb") as packed:
-        is_gzip = packed.read(2) == b"\x1f\x8b"
-        packed.seek(0)
-        unpacked = BoundedReader(gzip.GzipFile(fileobj=packed) if is_gzip else packed)
-        with tarfile.open(fileobj=unpacked, mode="r:") as archive:
-            while (member := archive.next()) is not None:
-                archive.members.clear()  # a list of all members so far, which nobody reads
-                parts = safe_parts(source, member.name)
-                if member.isreg():
-                    yield parts, archive.extractfile(member)
-                elif not member.isdir():
-                    raise ValueError(f"{source}: {member.name!r} is a link or a device; do not use this archive")
-            # tarfile takes a damaged header, and a cut between two files, for the end of the archive
-            unpacked.seek(archive.offset)
-            end = unpacked.read(tarfile.BLOCKSIZE)
-            if len(end) < tarfile.BLOCKSIZE:
-                raise tarfile.ReadError("its end is missing")
-            while end:
-                if end.strip(b"\0"):
-                    raise tarfile.ReadError("a header is unreadable")
-                end = unpacked.read(MAX_READ_BYTES)
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        """Raises: ValueError if the options do not go together."""
+        self.name, self.short_side = arguments.name, arguments.short_side
+        self.dataset = dataset = DATASETS[self.name]
+        options = {"--valid-share": arguments.valid_share, "--seed": arguments.seed}
+        for option, value in options.items():
+            if dataset.is_divided and value is not None:
+                raise ValueError(f"{option} {value}: {self.name} is divided by its authors; leave the option out")
+        self.valid_share = VALID_SHARE if arguments.valid_share is None else arguments.valid_share
+        self.seed = SEED if arguments.seed is None else arguments.seed
+        self.source_path: Path | None = arguments.source or dataset.source
+        if self.source_path is None and dataset.remedy:
+            raise ValueError(f"{self.name}: {dataset.remedy}")
+        folder = dataset.folder or bare_name(self.source_path.resolve())
+        self.target = (arguments.target or DATA / folder).resolve()
+        self.work = WorkFolder(self.target)
+        self.folders = dict(zip(SPLITS, dataset.split_folders, strict=True))
+        if dataset.folder is None and overlap(self.target, self.source_path.resolve()):
+            raise ValueError(f"{self.target}: lies in the source or around it; choose another --target")
 
+    def splits(self) -> Parts:
+        """The splits that the source can give."""
+        if self.dataset.split_archives:
+            return imagenet_sources.imagenet_splits(self.source_path)
+        return SPLITS
 
-def zip_files(source: Path) -> Iterator[tuple[Parts, BinaryIO]]:
-    """Read a .zip. Raises: as tar_files."""
-    with zipfile.ZipFile(source) as archive:
-        for member in archive.infolist():
-            parts = safe_parts(source, member.filename)
-            if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise ValueError(f"{source}: {member.filename!r} is a link or a device; do not use this archive")
-            if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise zipfile.BadZipFile(f"{member.filename!r} is encrypted or not compressed by deflate")
-            if member.header_offset < 0:
-                raise zipfile.BadZipFile(f"{member.filename!r} begins at byte {member.header_offset}")
-            if not member.is_dir():
-                with archive.open(member) as file:
-                    yield parts, file
+    def options(self) -> dict:
+        """What decides how the files of a target look."""
+        share = {} if self.dataset.is_divided else {"valid_share": self.valid_share, "seed": self.seed}
+        source = {"source": str(self.source_path.resolve())} if self.dataset.folder is None else {}
+        return {"name": self.name, "short_side": self.short_side, **share, **source}
 
-
-def folder_files(source: Path) -> Iterator[tuple[Parts, BinaryIO]]:
-    """Read the files of a folder, down to <source>/<folder>/train/<class>/<file>; their names begin with <source>."""
-    root = source.resolve()
-    for pattern in ("*", "*/*", "*/*/*", "*/*/*/*"):
-        for path in sorted(root.glob(pattern)):
-            if path.is_file():
-                with path.open("rb") as file:
-                    yield path.relative_to(root.parent).parts, file
+    def recipe(self, splits: list[str]) -> dict:
+        """The options, and which source exactly: an archive that was replaced is another one."""
+        paths = [self.source_path] if self.source_path else []
+        if self.dataset.split_archives:
+            paths = [self.source_path / self.dataset.split_archives[split] for split in splits]
+        return {**self.options(), "splits": splits, "files": [identify(path) for path in paths]}
 
 
-def open_source(source: Path) -> Iterator[tuple[Parts, BinaryIO]]:
-    """Yield (parts of the name, open file) of every file in a folder or an archive; its first bytes tell which kind.
-
-    Raises: ValueError if it is neither.
-    """
-    if source.is_dir():
-        return folder_files(source)
-    with source.open("rb") as file:
-        start = file.read(tarfile.BLOCKSIZE)
-    if start[:4] == b"PK\x03\x04":
-        return zip_files(source)
-    if start[:2] == b"\x1f\x8b" or start[257:262] == b"ustar":
-        return tar_files(source)
-    raise ValueError(f"{source}: neither a folder nor a .tar, .tar.gz or .zip archive; name one of these")
+def bare_name(path: Path) -> str:
+    """The name of a folder, or that of an archive without its suffix."""
+    return path.name if path.is_dir() else path.name.partition(".")[0]
 
 
-def check_class(source: Path, parts: Parts, classes: Parts) -> None:
-    """Raise ValueError if the image <split>/<class>/<image> belongs to another dataset, before much is copied."""
-    if parts[-2] not in classes:
-        raise ValueError(f"{source}: {'/'.join(parts)!r}: no class of this dataset; those are {', '.join(classes)}")
+def overlap(first: Path, second: Path) -> bool:
+    """Tell whether one folder lies in the other."""
+    return first.is_relative_to(second) or second.is_relative_to(first)
 
 
-def write_file(source: Path, file: BinaryIO, path: Path) -> None:
-    """Copy an open file of the source to a new path. Raises: ValueError if it is there or above MAX_FILE_BYTES."""
-    name = "/".join(path.parts[-3:])
-    if path.exists():
-        raise ValueError(f"{source}: holds {name!r} twice; get it again")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = 0
-    with path.open("xb") as target:
-        while chunk := file.read(MAX_READ_BYTES):
-            written += len(chunk)
-            if written > MAX_FILE_BYTES:
-                raise ValueError(f"{source}: {name!r} has more than {MAX_FILE_BYTES:,} bytes; do not use it")
-            target.write(chunk)
+def identify(path: Path) -> list:
+    """The place of a source and, for a file, its size and time of change."""
+    if not path.is_file():
+        return [str(path.resolve())]
+    status = path.stat()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def write_png(pixels: np.ndarray, path: Path) -> None:
-    """Write [H, W] grey or [H, W, 3] BGR uint8 pixels. Raises: OSError, which cv2.imwrite would hide."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-
-
-def copy_class_folders(source: Path, work: Path, classes: Parts, extra: Callable[[Parts], Path | None]) -> None:
-    """Copy <any one folder>/train/<class>/<image> and .../valid/... to `work`, every byte as it is.
-
-    `extra` names the path for a file that is none of these, or None to leave it out; hidden files are left out.
-    Raises: ValueError for another class, a second top folder, a name that occurs twice, a damaged archive.
-    """
-    tops, left_out = set(), 0
-    try:
-        for parts, file in tqdm(open_source(source), desc="copy", unit=" files", disable=None):
-            if not parts:
-                raise ValueError(f"{source}: holds a file without a name; get it again")
-            if any(part.startswith(".") for part in parts[-3:]):
-                continue
-            has_suffix = parts[-1].lower().endswith(IMAGE_SUFFIXES)
-            if has_suffix and len(parts) >= 3 and parts[-3] in SPLITS:
-                check_class(source, parts, classes)
-                tops.add("/".join(parts[:-3]))
-                path = work.joinpath(*parts[-3:])
-            else:
-                path = extra(parts)
-                left_out += has_suffix and path is None
-            if len(tops) > 1:
-                raise ValueError(f"{source}: holds two datasets, {' and '.join(map(repr, sorted(tops)))}; name one")
-            if path is not None:
-                write_file(source, file, path)
-    except DAMAGE as error:
-        raise ValueError(f"{source}: damaged or cut off ({error}); get the file again") from error
-    if left_out:
-        print(f"{source}: left out {left_out:,} images outside train/<class>/ and valid/<class>/")
-
-
-def prepare_digits(source: Path | None, work: Path) -> None:
-    """Write the 1,797 digits as 8 x 8 grey PNG files named after their line in the CSV file, counted from 1.
-
-    The split is fixed and uses no random numbers: the lines, sorted by class and inside a class as they stand in the
-    file, go to valid if their place is 0, 5, 10, ...: 360 of them, a fifth of every class to within one image.
-    Raises: ValueError if the source is not the published file.
-    """
-    source = source or REPOSITORY / "data" / "digits.csv.gz"
-    try:
-        with gzip.open(source) as file:
-            lines = file.read(MAX_READ_BYTES).splitlines()
-        table = np.array([[int(value) for value in line.split(b",")] for line in lines], dtype=np.int64)
-    except (ValueError, OverflowError, *DAMAGE) as error:
-        raise ValueError(f"{source}: damaged or not a digits.csv.gz ({error}); restore the file") from error
-    if table.shape != (DIGITS_LINES, 65) or table.min() < 0 or table[:, :64].max() > 16 or table[:, 64].max() > 9:
-        raise ValueError(f"{source}: not {DIGITS_LINES} lines of 64 values 0..16 and a class 0..9; restore the file")
-    pixels = np.rint(table[:, :64] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
-    labels = table[:, 64]
-    for place, line in enumerate(np.argsort(labels, kind="stable")):
-        split = "valid" if place % 5 == 0 else "train"
-        write_png(pixels[line], work / split / str(labels[line]) / f"{line + 1:04d}.png")
-
-
-def prepare_cifar10(source: Path | None, work: Path) -> None:
-    """Write CIFAR-10 from its Python batches (downloaded without a source) or from class folders.
-
-    Raises: ValueError if the source holds neither or both, or if a batch is not the published file.
-    """
-    batches = work / ".batches"  # torchvision's root: checked copies that nobody else writes to
-    if source is None:
-        download_cifar10(batches)
+def prepare(job: Job) -> tuple[Inventory, list[str]]:
+    """Make what is missing in the target; gives what it holds, and notes. Raises: OSError, ValueError for users."""
+    if job.target.exists() and not job.target.is_dir():
+        raise ValueError(f"{job.target}: is a file; remove it or choose another --target")
+    if job.work.record.exists():  # killed when everything was made: only the names are missing
+        with job.work.locked():
+            job.work.publish()
+    notes: list[str] = []
+    inventory = find_complete(job, notes)
+    missing = [split for split in job.splits() if split not in inventory]
+    if missing:
+        build(job, missing, inventory, notes)
+        print(f"{job.target}: complete")
+    elif inventory:
+        remove_rest(job, inventory)
+        print(f"{job.target}: there already, nothing to do")
     else:
-
-        def batch_path(parts: Parts) -> Path | None:
-            is_batch = parts[-2:-1] == (CIFAR10_FOLDER,) and parts[-1] in CIFAR10_FILES
-            return batches.joinpath(*parts[-2:]) if is_batch else None
-
-        copy_class_folders(source, work, CIFAR10_CLASSES, batch_path)
-        found = [path.name for path in work.iterdir() if path.is_dir()]
-        if not found or (batches.name in found and len(found) > 1):
-            raise ValueError(
-                f"{source}: holds {'both' if found else 'neither'} {CIFAR10_FOLDER}/ and train/<class>/, "
-                "valid/<class>/ with images; name one that has exactly one of the two"
-            )
-    if batches.exists():
-        write_cifar10(batches, work, source)
-        shutil.rmtree(batches)
-
-
-def download_cifar10(root: Path) -> None:
-    """Fetch and unpack the published archive below `root`. Raises: ConnectionError in words for users."""
-    # Here and below: importing torchvision takes seconds, which the other sources need not wait for.
-    from torchvision.datasets import CIFAR10
-
-    socket.setdefaulttimeout(30)  # seconds without a byte; urllib would wait forever
-    try:
-        CIFAR10(str(root), download=True)
-    except (OSError, RuntimeError, http.client.HTTPException, *DAMAGE) as error:
-        raise ConnectionError(
-            f"cannot download {CIFAR10.url} ({error}); fetch this file by hand and name it: "
-            f"python3 scripts/prepare_dataset.py cifar10 --source {CIFAR10.filename}"
-        ) from error
-
-
-def write_cifar10(root: Path, work: Path, source: Path | None) -> None:
-    """Write 32 x 32 PNG files named after their place in the batches, counted from 0 in each split.
-
-    Raises: ValueError before anything is unpickled if a file has not the MD5 that torchvision publishes.
-    """
-    from torchvision.datasets import CIFAR10
-    from torchvision.datasets.utils import check_integrity
-
-    published = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
-    for name, md5 in published:
-        if not check_integrity(root / CIFAR10_FOLDER / name, md5):
-            raise ValueError(
-                f"{source or CIFAR10.url}: {CIFAR10_FOLDER}/{name} is missing or not the published file (MD5 {md5}); "
-                f"get {CIFAR10.url} again"
-            )
+        archives = " nor ".join(job.dataset.split_archives.values())
+        raise FileNotFoundError(
+            f"{job.source_path}: holds neither {archives}; get them and {imagenet_sources.IMAGENET_DEVKIT}, "
+            "see data/README.md, and name their folder with --source"
+        )
     for split in SPLITS:
-        images = CIFAR10(str(root), train=split == "train", download=False)
-        pairs = zip(images.data, images.targets, strict=True)
-        for place, (pixels, label) in enumerate(tqdm(pairs, desc=split, total=len(images), disable=None)):
-            path = work / split / images.classes[label] / f"{place:05d}.png"
-            write_png(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), path)
+        if split not in inventory:
+            notes.append(f"{job.folders[split]} is missing: add {job.dataset.split_archives[split]} and run again")
+    write_indexes(job, inventory)
+    return inventory, notes
 
 
-def take_inventory(where: Path, folder: Path, dataset: Dataset) -> Inventory:
-    """Count what `folder` holds.
-
-    Raises: ValueError, which names `where`, if a split has other classes than the dataset, a class no image,
-    or a fixed dataset another number of images.
-    """
-    inventory: Inventory = {}
-    for split, published in zip(SPLITS, dataset.images, strict=True):
-        class_folders = sorted(path for path in (folder / split).glob("[!.]*") if path.is_dir())
-        inventory[split] = {}
-        for class_folder in class_folders:
-            files = [path for path in class_folder.glob("[!.]*") if path.suffix.lower() in IMAGE_SUFFIXES]
-            inventory[split][class_folder.name] = (len(files), sum(path.stat().st_size for path in files))
-        classes = {name for name, (images, _) in inventory[split].items() if images}
-        if missing := sorted(set(dataset.classes) - classes):
-            raise ValueError(f"{where}: no images of class {', '.join(missing)} in {split}")
-        if unknown := sorted(set(inventory[split]) - set(dataset.classes)):
-            raise ValueError(f"{where}: unknown class {', '.join(unknown)} in {split}")
-        images = sum(images for images, _ in inventory[split].values())
-        if images != published:
-            message = f"{images:,} images in {split}, the published dataset has {published:,}"
-            if dataset.is_fixed:
-                raise ValueError(f"{where}: {message}")
-            print(f"note: {message}")
-    return inventory
+def remove_rest(job: Job, inventory: Inventory) -> None:
+    """Remove what a run left that was killed while it removed its work folder; one that is half done stays."""
+    recipe = read_json(job.work.recipe) or {}
+    if job.work.path.exists() and set(recipe.get("splits", ())) <= inventory.keys():
+        with job.work.locked():
+            job.work.remove()
 
 
-def build(dataset: Dataset, source: Path | None, target: Path) -> Inventory:
-    """Fill a hidden folder next to the target and give it the target's name; remove it if anything goes wrong."""
-    created = [folder for folder in target.parents if not folder.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = target.parent / f".{target.name}.partial-{os.getpid()}"
+def find_complete(job: Job, notes: list[str]) -> Inventory:
+    """The splits that are in the target. Raises: ValueError if they are not what this command would make."""
+    record = read_json(job.target / RECORD)
+    there = [split for split in SPLITS if (job.target / job.folders[split]).is_dir()]
+    if record is None and not there and (job.dataset.split_archives or not holds_anything(job.target)):
+        return {}
+    check_options(job, record)
+    wanted = record.get("splits", {}) if record else there if job.dataset.split_archives else SPLITS
+    inventory = {split: count_images(job.target / job.folders[split]) for split in wanted}
     try:
-        work.mkdir()
-        dataset.prepare(source, work)
-        inventory = take_inventory(source or target, work, dataset)
-        os.rename(work, target)
-    except BaseException:  # Ctrl-C too
-        shutil.rmtree(work, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another run may use them by now
-            for folder in created:
-                folder.rmdir()
-        raise
+        check_inventory(job, job.target, inventory, notes)
+        sizes = {len(classes) for classes in inventory.values()}
+        if record is None and isinstance(job.dataset.classes, int) and sizes != {job.dataset.classes}:
+            raise ValueError(f"{job.target}: not the {job.dataset.classes:,} classes of {job.name}")
+        for split, counted in wanted.items() if record else ():
+            if (images := summarize(inventory[split])["images"]) != counted["images"]:
+                raise ValueError(
+                    f"{job.target}: {images:,} images in {split}, there were {counted['images']:,} when it was made"
+                )
+    except ValueError as error:
+        raise ValueError(f"{error}: not complete; {MOVE_AWAY}") from error
     return inventory
 
 
-def prepare(dataset: Dataset, source: Path | None, target: Path) -> Inventory:
-    """Make the target unless it is there. Raises: OSError and ValueError in words for users."""
-    if target.exists() and not target.is_dir():
-        raise ValueError(f"{target}: is a file; remove it or choose another --target")
-    if target.exists() and any(target.iterdir()):
+def check_options(job: Job, record: dict | None) -> None:
+    """Raise ValueError if a target was made with other options, or by hand where that cannot be the same."""
+    if record is None:
+        if job.dataset.folder is None or job.short_side:
+            raise ValueError(f"{job.target}: is there, but not made by this command; {MOVE_AWAY}")
+        return
+    made_with = {key: value for key, value in record.items() if key != "splits"}
+    if made_with != job.options():
+        changed = [key for key in job.options() if made_with.get(key) != job.options()[key]]
+        values = ", ".join(f"{key} = {made_with.get(key)!r}, not {job.options()[key]!r}" for key in changed)
+        raise ValueError(f"{job.target}: was made with {values or 'other options'}; {MOVE_AWAY}")
+
+
+def holds_anything(folder: Path) -> bool:
+    """Tell whether a folder exists and has anything in it but hidden files."""
+    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+
+
+def build(job: Job, splits: list[str], inventory: Inventory, notes: list[str]) -> None:
+    """Fill the work folder and move the splits into the target; keep it for the next run if that can continue."""
+    if job.source_path is not None and not job.source_path.exists():
+        raise FileNotFoundError(f"--source {job.source_path}: no such file or folder; check the path")
+    created = [folder for folder in job.work.path.parents if not folder.exists()]
+    with job.work.locked():
         try:
-            inventory = take_inventory(target, target, dataset)
+            for split in splits:  # by hand, or by a run that ended just now
+                if holds_anything(folder := job.target / job.folders[split]):
+                    raise ValueError(f"{folder}: is there, but was not made by this run; move it away or run again")
+            fill(job, splits, inventory, notes)
+            job.work.publish()
+        except BaseException as error:  # Ctrl-C too
+            # a folder can be mended in place; another archive would be another source
+            is_final = isinstance(error, ValueError) and not (job.source_path and job.source_path.is_dir())
+            if is_final or not job.work.has_progress():
+                job.work.remove()
+                with contextlib.suppress(OSError):  # another run may use them by now
+                    for folder in created:
+                        folder.rmdir()
+            raise
+
+
+def fill(job: Job, splits: list[str], inventory: Inventory, notes: list[str]) -> None:
+    """Write every image of some splits, check that all are there, and record them; adds to inventory and notes."""
+    work = job.work
+    work.begin(job.recipe(splits))
+    path = job.source_path or download(job.name, work.downloads)
+    source = Source(path, job.valid_share, job.seed, tuple(splits), published_total(job.dataset, splits))
+    if job.short_side:
+        limit_threads()
+    written = 0
+    with damage_named(path), tqdm(desc=job.name, unit=" images", total=source.total, disable=None) as bar:
+        try:
+            for _ in write_samples(job.dataset.read(source), work, job.folders, job.short_side):
+                written += 1
+                bar.total = source.total
+                bar.update()
         except ValueError as error:
-            raise ValueError(f"{error}: not complete; move it away and run again") from error
-        print(f"{target}: there already, nothing to do")
+            raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
+    made = {split: count_images(work.images / job.folders[split]) for split in splits}
+    check_inventory(job, path, {**inventory, **made}, notes)
+    if (found := sum(summarize(split)["images"] for split in made.values())) != written:
+        raise ValueError(
+            f"{work.images}: holds {found:,} images where {written:,} were written, so names differ in upper and lower "
+            "case only, or are of an earlier run; remove this folder and run again"
+        )
+    notes += source.notes
+    inventory.update(made)
+    os.sync()  # the record says that everything is on the disk
+    write_json(work.record, {**job.options(), "splits": {split: summarize(inventory[split]) for split in inventory}})
+
+
+def published_total(dataset: Dataset, splits: list[str]) -> int | None:
+    """How many images to expect; readers that list names first know better."""
+    if isinstance(dataset.images, tuple):
+        return sum(dataset.images[SPLITS.index(split)] for split in splits)
+    return None
+
+
+def limit_threads() -> None:
+    """One thread an image: the images are what is done in parallel."""
+    import torch  # takes seconds, which a run without --short-side need not wait for
+
+    cv2.setNumThreads(1)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    torch.set_num_threads(1)
+
+
+def count_images(split_folder: Path) -> SplitInventory:
+    """Count the images of each class folder, those of the folders inside it among them; none if it is not there."""
+    inventory: SplitInventory = {}
+    if not split_folder.is_dir():
         return inventory
-    if source is not None and not source.exists():
-        raise FileNotFoundError(f"--source {source}: no such file or folder; check the path")
-    inventory = build(dataset, source, target)
-    print(f"{target}: complete")
+    for class_folder in sorted(path for path in split_folder.iterdir() if path.is_dir() and path.name[0] != "."):
+        sizes = []
+        for folder, subfolders, files in os.walk(class_folder, followlinks=True):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            names = [name for name in files if is_image(name) and not name.startswith(".")]
+            sizes += [os.stat(os.path.join(folder, name)).st_size for name in names]
+        inventory[class_folder.name] = len(sizes), sum(sizes)
     return inventory
+
+
+def summarize(inventory: SplitInventory) -> dict[str, int]:
+    """What the record says of a split."""
+    images, size = (sum(column) for column in zip((0, 0), *inventory.values(), strict=True))
+    return {"classes": len(inventory), "images": images, "bytes": size}
+
+
+def check_inventory(job: Job, where: Path, inventory: Inventory, notes: list[str]) -> None:
+    """Note where the numbers are not the published ones.
+
+    Raises: ValueError, which names `where`, if a split has other classes than the dataset or the other split, a class
+    no image, or a fixed dataset another number of images.
+    """
+    dataset, notes_of_images = job.dataset, []
+    all_classes = set().union(*inventory.values())
+    if isinstance(dataset.classes, tuple):
+        all_classes = set(dataset.classes)
+    for split, classes in inventory.items():
+        with_images = {name for name, (images, _) in classes.items() if images}
+        if missing := sorted(all_classes - with_images):
+            raise ValueError(f"{where}: no images of class {', '.join(missing[:5])} in {split}")
+        if unknown := sorted(classes.keys() - all_classes):
+            raise ValueError(f"{where}: unknown class {', '.join(unknown[:5])} in {split}")
+        images = summarize(classes)["images"]
+        if isinstance(dataset.images, tuple) and images != (published := dataset.images[SPLITS.index(split)]):
+            notes_of_images.append(f"{images:,} images in {split}, the published dataset has {published:,}")
+    if not all_classes:
+        raise ValueError(f"{where}: no images of {job.name} in it")
+    total = sum(summarize(classes)["images"] for classes in inventory.values())
+    if isinstance(dataset.images, int) and total != dataset.images:
+        notes_of_images.append(f"{total:,} images, the published dataset has {dataset.images:,}")
+    if notes_of_images and dataset.is_fixed:
+        raise ValueError(f"{where}: {notes_of_images[0]}")
+    if isinstance(dataset.classes, int) and len(all_classes) != dataset.classes:
+        notes.append(f"{len(all_classes):,} classes, the published dataset has {dataset.classes:,}")
+    notes += notes_of_images
+
+
+def write_indexes(job: Job, inventory: Inventory) -> None:
+    """Write the index files from which training starts fast, where there is none that fits."""
+    from dataset import index_path, read_index, write_index  # imports torch, which takes seconds
+
+    for split in inventory:
+        folder = job.target / job.folders[split]
+        if not index_path(folder).exists() or read_index(folder) is None:
+            write_index(folder)
 
 
 def print_table(inventory: Inventory) -> None:
     """One line per split; the last two columns name a class and its number of images."""
     print(f"\n{'split':<6}{'classes':>8}{'images':>10}{'bytes':>17}  {'smallest class':<24}largest class")
     for split, classes in inventory.items():
-        images, size = (sum(column) for column in zip(*classes.values(), strict=True))
+        sums = summarize(classes)
         smallest, largest = (choose(classes, key=lambda name: classes[name][0]) for choose in (min, max))
         ends = [f"{name} ({classes[name][0]:,})" for name in (smallest, largest)]
-        print(f"{split:<6}{len(classes):>8}{images:>10,}{size:>17,}  {ends[0]:<24}{ends[1]}")
+        print(f"{split:<6}{sums['classes']:>8}{sums['images']:>10,}{sums['bytes']:>17,}  {ends[0]:<24}{ends[1]}")
 
 
-def print_config_lines(dataset: Dataset, target: Path) -> None:
-    """Say what to set in config.py; the folders follow from dataset_name unless the target is elsewhere."""
-    print(f'\nconfig.py: dataset_name = "{dataset.folder}"')
-    print(f"config.py line 34: model_num_classes = {len(dataset.classes)}")
-    if target != (REPOSITORY / "data" / dataset.folder).resolve():
+def config_values(job: Job, inventory: Inventory) -> dict[str, str | int]:
+    """What to set in config.py; the folders follow from dataset_name where they have the usual names."""
+    is_inside = job.target.parent == DATA.resolve()
+    values: dict[str, str | int] = {
+        "dataset_name": job.target.name if is_inside else job.dataset.folder or job.target.name,
+        "model_num_classes": max(map(len, inventory.values())),
+    }
+    if not is_inside or job.dataset.split_folders != SPLITS:
+        root = f"./data/{job.target.name}" if is_inside else job.target
         for name, split in (("train", "train"), ("valid", "valid"), ("test", "valid")):
-            print(f'config.py: {name}_image_dir = "{target / split}"')
+            if split in inventory:
+                values[f"{name}_image_dir"] = f"{root}/{job.folders[split]}"
+    if job.dataset.label_file:
+        values["class_label_file"] = job.dataset.label_file
+    return values
 
 
-def describe(error: OSError | ValueError, target: Path) -> str:
+def describe(error: Exception, job: Job | None) -> str:
     """One line; what the operating system refuses (no space, no permission) gets the name of the file."""
-    refused = isinstance(error, OSError) and error.strerror
-    text = f"{error.filename or target}: {error.strerror}; nothing was made" if refused else str(error)
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename or job.target}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        text = "not enough memory"
+    if job and job.work.path.exists() and not isinstance(error, ValueError):
+        text += "; when that is mended, the same command continues"
     return " ".join(text.split())
 
 
-DATASETS = {
-    "digits": Dataset("Digits", tuple("0123456789"), (1437, 360), True, prepare_digits),
-    "cifar10": Dataset("CIFAR10", CIFAR10_CLASSES, (50_000, 10_000), False, prepare_cifar10),
-}
+def share(text: str) -> float:
+    """The value of --valid-share. Raises: ValueError unless it is between 0 and 1."""
+    if not 0 < (value := float(text)) < 1:
+        raise ValueError
+    return value
 
 
-def main() -> int:
-    """Exit status: 0 if the target is complete, 2 for an error, 130 after Ctrl-C."""
+def positive(text: str) -> int:
+    """The value of --short-side. Raises: ValueError below 1."""
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
+
+
+def create_parser() -> OneLineParser:
     parser = OneLineParser(prog="prepare_dataset.py", description=__doc__.splitlines()[0])
-    parser.add_argument("name", metavar="NAME", choices=DATASETS, help=" or ".join(DATASETS))
+    parser.add_argument("name", metavar="NAME", choices=DATASETS, help=", ".join(DATASETS))
     parser.add_argument("--source", type=Path, metavar="PATH", help="file, archive or folder on disk, for no download")
     parser.add_argument("--target", type=Path, metavar="DIR", help="folder to make (default: data/<dataset> here)")
-    arguments = parser.parse_args()
-    dataset = DATASETS[arguments.name]
-    target = (arguments.target or REPOSITORY / "data" / dataset.folder).resolve()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
+    parser.add_argument(
+        "--short-side", type=positive, metavar="N", help="store images with a longer short side at N pixels, as JPEG"
+    )
+    parser.add_argument(
+        "--valid-share", type=share, metavar="S", help=f"of each class, where no split exists (default: {VALID_SHARE})"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help=f"decides which images those are (default: {SEED})")
+    return parser
+
+
+def main(command_line: list[str] | None = None) -> int:
+    """Exit status: 0 if the target is complete, 2 for an error, 130 after Ctrl-C."""
+    parser, job = create_parser(), None
+    arguments = parser.parse_args(command_line)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
     try:
-        inventory = prepare(dataset, arguments.source, target)
+        job = Job(arguments)
+        inventory, notes = prepare(job)
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; nothing was left behind", file=sys.stderr)
+        print(f"{parser.prog}: interrupted; the same command continues", file=sys.stderr)
         return 130
-    except (OSError, ValueError) as error:
-        print(f"{parser.prog}: {describe(error, target)}", file=sys.stderr)
+    except (OSError, ValueError, MemoryError) as error:
+        print(f"{parser.prog}: {describe(error, job)}", file=sys.stderr)
         return 2
+    for note in dict.fromkeys(notes):  # two looks at one folder give the same notes
+        print(f"note: {note}")
     print_table(inventory)
-    print_config_lines(dataset, target)
+    print_config_lines("to use it", config_values(job, inventory))
     return 0
 
 

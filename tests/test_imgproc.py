@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """imgproc.py against Pillow's decoders and torchvision's transforms on Pillow images."""
 
+import contextlib
+import io
 import math
 import random
 import re
+import struct
+import subprocess
+import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from numpy.random import default_rng
 from PIL import Image, ImageOps
 from torchvision import transforms
@@ -191,6 +198,426 @@ def test_too_extreme_a_shape_is_an_error_that_names_the_file(shape: tuple[int, i
 def test_most_extreme_shape_allowed_is_read(shape: tuple[int, int], tmp_path: Path) -> None:
     Image.fromarray(smooth(*shape)).save(tmp_path / "image.png")
     assert largest_difference(imgproc.load_image(tmp_path / "image.png"), smooth(*shape)) == 0
+
+
+# Image kinds: every row of the table in data/README.md
+
+HEIGHT, WIDTH = 29, 42
+PIXELS = photo(HEIGHT, WIDTH)
+GREY = PIXELS[..., 0]
+ALPHA = np.tile(np.linspace(0, 255, WIDTH).astype(np.uint8), (HEIGHT, 1))
+RGBA = np.dstack([PIXELS, ALPHA])
+PIXELS_16 = PIXELS * np.uint16(256) + noise(HEIGHT, WIDTH, seed=2)  # PIXELS are its high bytes
+OVER_BLACK = (PIXELS * (ALPHA[..., None] / 255)).round()
+SAVE = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
+
+
+def saved(image: Image.Image | np.ndarray, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    image.save(buffer, kind, **SAVE.get(kind, {}) | options)
+    return buffer.getvalue()
+
+
+def palette_image(colours: int = 64) -> Image.Image:
+    return Image.fromarray(PIXELS).quantize(colours)
+
+
+def cmyk_image() -> Image.Image:
+    return Image.frombytes("CMYK", (WIDTH, HEIGHT), np.dstack([PIXELS, noise(HEIGHT, WIDTH, seed=3)[..., 0]]).tobytes())
+
+
+def cmyk_jpeg(transform: int | None) -> bytes:
+    """With Adobe's marker saying 0 (CMYK) or 2 (YCCK), or without it."""
+    data = bytearray(saved(cmyk_image(), "JPEG"))
+    start = data.index(b"\xff\xee\x00\x0eAdobe")
+    data[start + 15] = transform or 0
+    return bytes(data if transform is not None else data[:start] + data[start + 16 :])
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(
+    rows: bytes, bits: int, colours: int, *, sides: tuple[int, int] = (WIDTH, HEIGHT), before: bytes = b""
+) -> bytes:
+    """`colours`: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA; `rows` with a filter byte each."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *sides, bits, colours, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def png_rows(image: np.ndarray) -> bytes:
+    return b"".join(b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes() for row in image)
+
+
+def packed_rows(bits: int, align: int = 1, head: bytes = b"") -> bytes:
+    """Random rows of pixels of 1, 2, 4 or 16 bits."""
+    length = -(-WIDTH * bits // 8)
+    rows = default_rng(4).integers(0, 256, (HEIGHT, length), dtype=np.uint8)
+    return b"".join(head + row.tobytes() + bytes(-length % align) for row in rows)
+
+
+def bmp(pixels: bytes, bits: int, compression: int = 0, *, sides: tuple[int, int] = (WIDTH, HEIGHT), more: bytes = b""):
+    """`more`: the palette or the bit masks."""
+    offset = 54 + len(more)
+    header = struct.pack("<IiiHHIIiiII", 40, *sides, 1, bits, compression, len(pixels), 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", offset + len(pixels), 0, 0, offset) + header + more + pixels
+
+
+def rle8() -> bytes:
+    rows = b"".join(b"".join(bytes([1, value]) for value in row) + b"\0\0" for row in GREY)
+    return bmp(rows + b"\0\1", 8, 1, more=default_rng(5).integers(0, 256, 1024, dtype=np.uint8).tobytes())
+
+
+def tiff(pixels: np.ndarray, colours: int, **changes: list[int]) -> bytes:
+    """One uncompressed strip. `colours`: 0 white is 0, 1 black is 0, 2 RGB, 8 Lab; `changes`: t<tag> = its values."""
+    samples = pixels.shape[2] if pixels.ndim == 3 else 1
+    tags = {256: [pixels.shape[1]], 257: [pixels.shape[0]], 258: [8 * pixels.itemsize] * samples, 259: [1]}
+    tags |= {262: [colours], 273: [8], 277: [samples], 278: [pixels.shape[0]], 279: [pixels.nbytes]}
+    tags |= {int(name[1:]): values for name, values in changes.items()}
+    tags = {tag: values for tag, values in tags.items() if values}
+    entries, extra = b"", b""
+    end = 8 + pixels.nbytes + pixels.nbytes % 2 + 2 + 12 * len(tags) + 4
+    for tag, values in sorted(tags.items()):
+        packed = struct.pack(f"<{len(values)}I", *values)
+        place = packed if len(values) == 1 else struct.pack("<I", end + len(extra))
+        extra += packed if len(values) > 1 else b""
+        entries += struct.pack("<HHI", tag, 4, len(values)) + place
+    content = pixels.tobytes() + bytes(pixels.nbytes % 2)
+    start = struct.pack("<4sI", b"II*\0", 8 + len(content))
+    return start + content + struct.pack("<H", len(tags)) + entries + bytes(4) + extra
+
+
+def tiled_tiff(pixels: np.ndarray, colours: int) -> bytes:
+    """Of one tile, with the image in its corner."""
+    tile = np.zeros((64, 64, *pixels.shape[2:]), pixels.dtype)
+    tile[:HEIGHT, :WIDTH] = pixels
+    tags = {"t256": [WIDTH], "t257": [HEIGHT], "t322": [64], "t323": [64], "t324": [8], "t325": [tile.nbytes]}
+    return tiff(tile, colours, **tags, t273=[], t278=[], t279=[])
+
+
+def gif(
+    screen: tuple[int, int], frame: tuple[int, int, int, int], pixels: bytes, transparent: int | None = None
+) -> bytes:
+    """Of 9-bit codes, with a clear code before every 200; the palette's levels are 0 0 0, 1 1 1, ...; background 7."""
+    codes = [c for i in range(0, len(pixels), 200) for c in (256, *pixels[i : i + 200])] + [257]
+    bits = sum(code << 9 * index for index, code in enumerate(codes))
+    stream = bits.to_bytes(-(-9 * len(codes) // 8), "little")
+    blocks = b"".join(bytes([len(stream[i : i + 255])]) + stream[i : i + 255] for i in range(0, len(stream), 255))
+    palette = bytes(np.repeat(np.arange(256), 3).tolist())
+    extension = b"" if transparent is None else bytes([0x21, 0xF9, 4, 1, 0, 0, transparent, 0])
+    start = b"GIF89a" + struct.pack("<HHBBB", *screen, 0xF7, 7, 0) + palette + extension
+    return start + struct.pack("<BHHHHBB", 0x2C, *frame, 0, 8) + blocks + b"\0;"
+
+
+def animated_png() -> bytes:
+    """With a still image that is not one of its three frames."""
+    frames = [Image.fromarray(noise(HEIGHT, WIDTH, seed)) for seed in (7, 8, 9)]
+    return saved(PIXELS, "PNG", save_all=True, default_image=True, append_images=frames)
+
+
+def grey_as_rgb(levels: np.ndarray) -> np.ndarray:
+    return np.repeat(levels[..., None], 3, axis=-1)
+
+
+def framed_gif_pixels() -> np.ndarray:
+    pixels = np.full((HEIGHT, WIDTH), 7, np.uint8)
+    pixels[3:13, 5:25] = GREY[:10, :20]
+    return grey_as_rgb(pixels)
+
+
+def animation(kind: str, image: Image.Image | np.ndarray, **options: object) -> bytes:
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    return saved(image, kind, save_all=True, append_images=[image.rotate(180)], **options)
+
+
+def jpegs() -> list[bytes]:
+    subsamplings = ("4:4:4", "4:2:2", "4:2:0")
+    return [saved(PIXELS, "JPEG", subsampling=s, progressive=p) for s in subsamplings for p in (False, True)] + [
+        saved(GREY, "JPEG"),
+        saved(PIXELS, "JPEG", keep_rgb=True),
+        saved(PIXELS, "JPEG", restart_marker_blocks=2),
+    ]
+
+
+def grey_pngs() -> list[bytes]:
+    return [saved(GREY, "PNG"), *(png(packed_rows(bits, head=b"\0"), bits, 0) for bits in (1, 2, 4))]
+
+
+def palette_pngs() -> list[bytes]:
+    colours = chunk(b"PLTE", default_rng(6).integers(0, 256, 48, dtype=np.uint8).tobytes())
+    four_bits = png(packed_rows(4, head=b"\0"), 4, 3, before=colours)
+    partly = saved(palette_image(), "PNG", transparency=bytes(range(0, 256, 4)))
+    return [saved(palette_image(), "PNG"), four_bits, saved(palette_image(), "PNG", transparency=5), partly]
+
+
+def tiff_files() -> list[bytes]:
+    image, colour, lines = Image.fromarray(PIXELS), Image.fromarray(PIXELS), Image.fromarray(PIXELS).convert("1")
+    compressed = [saved(image, "TIFF", compression=c) for c in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")]
+    modes = [saved(colour.convert(mode), "TIFF") for mode in ("1", "L", "P", "RGB")]
+    other = [saved(lines, "TIFF", compression="group4"), tiff(GREY, 0), tiled_tiff(PIXELS, 2), tiled_tiff(GREY, 1)]
+    return compressed + modes + other + [animation("TIFF", PIXELS)]
+
+
+USUAL_MASKS, OTHER_MASKS = ((0xFF0000, 0xFF00, 0xFF), (0xFF, 0xFF00, 0xFF0000))
+FLOAT_TIFF = tiff((GREY / 255).astype(np.float32), 1, t339=[3])
+# the first column of the table -> files of the kind, and what they must give where that is not what Pillow gives
+KINDS: dict[str, tuple[list[bytes], np.ndarray | None]] = {
+    "JPEG, colour or grey": (jpegs(), None),
+    "JPEG, CMYK or YCCK": ([cmyk_jpeg(0), cmyk_jpeg(2), cmyk_jpeg(None)], None),
+    "PNG, 8-bit colour": (
+        [saved(PIXELS, "PNG"), saved(PIXELS, "PNG", transparency=tuple(PIXELS[0, 0].tolist()))],
+        None,
+    ),
+    "PNG, grey of 1 to 8 bits": (grey_pngs(), None),
+    "PNG, palette": (palette_pngs(), None),
+    "PNG with alpha": ([saved(RGBA, "PNG"), saved(Image.fromarray(RGBA).convert("LA"), "PNG")], None),
+    "PNG, 16-bit colour": (
+        [png(png_rows(PIXELS_16), 16, 2), png(png_rows(np.dstack([PIXELS_16, ALPHA * np.uint16(257)])), 16, 6)],
+        None,
+    ),
+    "PNG, 16-bit grey": ([png(png_rows(PIXELS_16[..., 0]), 16, 0)], grey_as_rgb(GREY)),
+    "PNG, animated": (
+        [animation("PNG", PIXELS), animation("PNG", GREY), animation("PNG", palette_image()), animated_png()],
+        None,
+    ),
+    "GIF": ([saved(palette_image(), "GIF", interlace=i) for i in (0, 1)] + [animation("GIF", palette_image())], None),
+    "GIF with transparency": (
+        [gif((WIDTH, HEIGHT), (0, 0, WIDTH, HEIGHT), GREY.tobytes(), transparent=200)],
+        grey_as_rgb(np.where(GREY == 200, 7, GREY)),
+    ),
+    "GIF, first frame smaller than the screen": (
+        [gif((WIDTH, HEIGHT), (5, 3, 20, 10), GREY[:10, :20].tobytes())],
+        framed_gif_pixels(),
+    ),
+    "BMP": (
+        [saved(Image.fromarray(PIXELS).convert(mode), "BMP") for mode in ("1", "L", "P", "RGB", "RGBA")]
+        + [
+            rle8(),
+            bmp(noise(HEIGHT, WIDTH * 4).tobytes(), 32),
+            bmp(PIXELS.tobytes() + bytes(99), 24, sides=(40, -HEIGHT)),
+        ],
+        None,
+    ),
+    "BMP, 16 bits a pixel": (
+        [bmp(packed_rows(16, 4), 16), bmp(packed_rows(16, 4), 16, 3, more=struct.pack("<III", 0xF800, 0x7E0, 0x1F))],
+        None,
+    ),
+    "BMP, 32 bits with unusual bit masks": ([bmp(RGBA.tobytes(), 32, 3, more=struct.pack("<III", *OTHER_MASKS))], None),
+    "WebP": ([saved(PIXELS, "WEBP"), saved(PIXELS, "WEBP", lossless=False), animation("WEBP", PIXELS)], None),
+    "WebP with alpha": ([saved(RGBA, "WEBP"), saved(RGBA, "WEBP", lossless=False), animation("WEBP", RGBA)], None),
+    "TIFF, 8 bits or fewer": (tiff_files(), None),
+    "TIFF with alpha": ([tiff(RGBA, 2, t338=[2])], OVER_BLACK),
+    "TIFF, CMYK or YCbCr": (
+        [saved(cmyk_image(), "TIFF"), saved(Image.fromarray(PIXELS).convert("YCbCr"), "TIFF")],
+        None,
+    ),
+    "TIFF, 16-bit colour": ([tiff(PIXELS_16, 2)], None),
+    "TIFF, 16-bit grey": ([tiff(PIXELS_16[..., 0], 1)], grey_as_rgb(GREY)),
+    "TIFF, other kinds": (
+        [
+            FLOAT_TIFF,
+            tiff(GREY, 1, t339=[2]),
+            tiff(PIXELS, 8),
+            tiled_tiff(PIXELS_16[..., 0], 1),
+            tiff(PIXELS_16[..., 0], 1, t258=[12]),
+            saved(Image.fromarray(PIXELS[..., 0].astype(np.int32)), "TIFF"),
+            tiff(GREY, 1, t258=[4]),
+            b"II+\0" + FLOAT_TIFF[4:],
+        ],
+        None,
+    ),
+    "other formats": ([saved(PIXELS, kind) for kind in ("PPM", "JPEG2000", "AVIF", "TGA")], None),
+}
+
+
+def table_rows() -> dict[str, str]:
+    """First and last column of the table in the section "Image files" of data/README.md."""
+    section = (ROOT / "data/README.md").read_text().split("## Image files")[1]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("|")]
+    return {row[0]: row[-1] for row in cells[2:]}
+
+
+def decoded(data: bytes) -> np.ndarray:
+    return imgproc.decode_image(np.frombuffer(data, dtype=np.uint8), "image")
+
+
+def test_table_of_image_kinds_is_complete() -> None:
+    assert table_rows().keys() == KINDS.keys()
+
+
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency:UserWarning")  # Pillow's advice
+@pytest.mark.parametrize("kind", KINDS)
+def test_image_kind_gives_what_the_table_says(kind: str) -> None:
+    files, expected = KINDS[kind]
+    stated = table_rows()[kind]
+    for data in files:
+        if stated == "refused":
+            with pytest.raises(ValueError, match=r"^image: .*(; save it as PNG|; replace or remove the file)"):
+                decoded(data)
+            continue
+        with Image.open(io.BytesIO(data)) as picture:
+            difference = largest_difference(decoded(data), picture.convert("RGB"))
+        if stated == "differs":
+            assert difference > 2
+            assert np.abs(decoded(data) - expected.astype(float)).max() <= 1
+        else:
+            assert difference <= (0 if stated == "equal" else int(re.fullmatch(r"at most (\d+)", stated)[1]))
+
+
+@pytest.mark.parametrize("name", ["disguised.JPEG", "disguised.png", "disguised.gif"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "TIFF"])
+def test_content_decides_not_the_name(kind: str, name: str, tmp_path: Path) -> None:
+    """ImageNet has a PNG named .JPEG, and 22 CMYK files."""
+    (tmp_path / name).write_bytes(saved(PIXELS, kind))
+    assert largest_difference(imgproc.load_image(tmp_path / name), pillow_pixels(tmp_path / name)) == 0
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WebP"])
+def test_image_kind_names_the_content(kind: str) -> None:
+    data = saved(palette_image() if kind == "GIF" else PIXELS, kind.upper())
+    assert imgproc.image_kind(np.frombuffer(data, dtype=np.uint8)) == kind
+    assert imgproc.image_kind(np.frombuffer(data[1:], dtype=np.uint8)) is None
+
+
+# Decompression bombs: nothing larger than Pillow's limit is decoded
+
+
+def jpeg_claiming(width: int, height: int, **options: object) -> bytes:
+    data = bytearray(saved(PIXELS, "JPEG", **options))
+    start = re.search(rb"\xff[\xc0\xc2]", data).start()
+    data[start + 5 : start + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def webp_claiming(width: int, height: int) -> bytes:
+    data = animation("WEBP", PIXELS)
+    sides = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+    return data[:24] + sides + data[30:]
+
+
+def lossless_webp_claiming(width: int, height: int) -> bytes:
+    data = saved(PIXELS, "WEBP")
+    return data[:21] + struct.pack("<I", width - 1 | height - 1 << 14) + data[25:]
+
+
+def lossy_webp_claiming(width: int, height: int) -> bytes:
+    data = saved(PIXELS, "WEBP", lossless=False)
+    return data[:26] + struct.pack("<HH", width, height) + data[30:]
+
+
+BOMBS: dict[str, tuple[bytes, tuple[int, int]]] = {
+    "PNG": (png(bytes(50_000_000), 8, 2, sides=(60_000, 60_000)), (60_000, 60_000)),
+    "smaller PNG": (png(bytes(1000), 16, 6, sides=(13_378, 13_377)), (13_378, 13_377)),
+    "JPEG": (jpeg_claiming(65_500, 65_500), (65_500, 65_500)),
+    "progressive JPEG": (jpeg_claiming(65_500, 65_500, progressive=True)[:-300], (65_500, 65_500)),
+    "smaller progressive JPEG": (jpeg_claiming(30_000, 30_000, progressive=True), (30_000, 30_000)),
+    "JPEG after 70 kB of notes": (
+        (lambda data: data[:2] + (b"\xff\xfe\xff\xff" + bytes(65533)) * 2 + b"\xff\xff" + data[2:])(
+            jpeg_claiming(30_000, 30_000)
+        ),
+        (30_000, 30_000),
+    ),
+    "GIF of a small frame": (gif((65_535, 65_535), (0, 0, 10, 10), bytes(100)), (65_535, 65_535)),
+    "BMP": (bmp(b"", 24, sides=(60_000, 60_000)), (60_000, 60_000)),
+    "BMP from the top": (bmp(b"", 24, sides=(60_000, -60_000)), (60_000, 60_000)),
+    "BMP of the lowest height": (bmp(b"", 24, sides=(1, -(2**31))), (1, 2**31)),
+    "BMP in runs": (bmp(b"\0\1", 8, 1, sides=(60_000, 60_000), more=bytes(1024)), (60_000, 60_000)),
+    "animated WebP": (webp_claiming(30_000, 30_000), (30_000, 30_000)),
+    "lossless WebP": (lossless_webp_claiming(16_384, 16_384), (16_384, 16_384)),
+    "lossy WebP": (lossy_webp_claiming(16_383, 16_383), (16_383, 16_383)),
+    "TIFF": (tiff(PIXELS, 2, t256=[60_000], t257=[60_000]), (60_000, 60_000)),
+    "TIFF tile": (tiff(PIXELS, 2, t322=[60_000], t323=[60_000], t324=[8], t325=[99]), (60_000, 60_000)),
+}
+# not the number of pixels but another number asks for memory, or is given in two ways
+TRAPS: dict[str, bytes] = {
+    "length of a PNG chunk": png(b"", 8, 2)[:33] + struct.pack(">I", 2**31 - 1) + b"tEXt" + bytes(50),
+    "second JPEG frame": saved(PIXELS, "JPEG")[:-2] + jpeg_claiming(60_000, 60_000)[2:],
+    "width of a TIFF twice": tiff(PIXELS, 2).replace(struct.pack("<HH", 259, 4), struct.pack("<HH", 256, 4)),
+    "width of a TIFF as bytes": tiff(PIXELS, 2).replace(struct.pack("<HH", 256, 4), struct.pack("<HH", 256, 1)),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bomb_is_refused_by_its_size(name: str) -> None:
+    data, (width, height) = BOMBS[name]
+    assert len(data) < 200_000
+    with pytest.raises(
+        ValueError, match=rf"^image: claims {width} x {height} pixels, above the limit of 178,956,970; "
+    ):
+        decoded(data)
+
+
+def test_limit_is_the_one_of_pillow() -> None:
+    assert 2 * Image.MAX_IMAGE_PIXELS == imgproc.MAX_PIXELS
+
+
+def test_image_below_the_limit_is_read() -> None:
+    """Of 5 Mpixel, from a file of 10 kB: that a file is small says nothing."""
+    rows = (b"\0" + bytes(625)) * 1000
+    assert decoded(png(rows, 1, 0, sides=(5000, 1000))).shape == (1000, 5000, 3)
+
+
+def test_bombs_take_no_memory(tmp_path: Path) -> None:
+    for index, data in enumerate((*(data for data, _ in BOMBS.values()), *TRAPS.values())):
+        (tmp_path / f"{index}.png").write_bytes(data)
+    code = (
+        "import resource, sys, imgproc\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before, refused = peak(), 0\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: imgproc.load_image(path)\n"
+        "    except ValueError: refused += 1\n"
+        "print(refused, peak() - before)\n"
+    )
+    files = sorted(map(str, tmp_path.iterdir()))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *files], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    refused, kilobytes = map(int, done.stdout.split())
+    assert refused >= len(files) - 1  # libjpeg stops reading at the end of the first image
+    assert kilobytes < 50_000
+
+
+def spoil(data: bytes, generator: np.random.Generator) -> np.ndarray:
+    """Turn over up to two bits, near the start or the end."""
+    spoilt = np.frombuffer(data, dtype=np.uint8).copy()
+    for _ in range(generator.integers(3)):
+        ends = (0, min(500, spoilt.size)) if generator.random() < 0.5 else (max(0, spoilt.size - 300), spoilt.size)
+        spoilt[generator.integers(*ends)] ^= 1 << generator.integers(8)
+    return spoilt
+
+
+def test_damaged_file_is_decoded_to_its_claimed_size_or_refused() -> None:
+    generator, decoded_files = default_rng(0), 0
+    files = [data for files, _ in KINDS.values() for data in files]
+    for _ in range(3000):
+        data = spoil(files[generator.integers(len(files))], generator)
+        kind = imgproc.image_kind(data)
+        try:
+            width, height = imgproc.IMAGE_KINDS[kind][1](data) if kind else (0, 0)
+            if width * height > 1_000_000:
+                continue  # allowed, but slow
+            image = imgproc.decode_image(data, "image")
+        except (struct.error, TypeError, ValueError):
+            continue
+        decoded_files += 1
+        # equal but for TIFF, whose tiles may be larger and whose orientation may swap the sides
+        assert image.shape[0] * image.shape[1] <= width * height
+        assert kind == "TIFF" or image.shape == (height, width, 3)
+    assert decoded_files > 500
+
+
+def test_damage_in_a_later_frame_of_a_png_does_no_harm() -> None:
+    """OpenCV 5.0.0 itself crashes on many of these."""
+    data, generator = animated_png(), default_rng(0)
+    start = data.index(b"fdAT") + 8
+    for _ in range(300):
+        spoilt = np.frombuffer(data, dtype=np.uint8).copy()
+        spoilt[generator.integers(start, len(data) - 12)] ^= 1 << generator.integers(8)
+        with contextlib.suppress(ValueError):  # the length of a chunk was hit
+            assert largest_difference(imgproc.decode_image(spoilt, "image"), PIXELS) == 0
 
 
 # eval_transform

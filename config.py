@@ -53,10 +53,9 @@ if mode == "train":
     resume = ""
 
     epochs = 60
-    batch_size = 64
+    batch_size = 64  # in each process, when torchrun starts several
     gradient_accumulation_steps = 1  # batches per optimizer step: n acts like n times the batch_size
-    # Peak rate, for batch_size = 64; scale it with the batch. Too high: the loss becomes NaN.
-    model_lr = 0.05
+    model_lr = 0.05  # peak rate, for 64 images a step; scale it with them. Too high: the loss becomes NaN
     lr_warmup_epochs = 3  # linear from near 0, then a cosine down to 0
     model_momentum = 0.9  # Nesterov
     model_weight_decay = 4e-5  # of convolutions and classifier; never of batch-norm and biases
@@ -72,9 +71,10 @@ if mode == "train":
     mixup_alpha = 0.0  # 0 = off; 0.2 is common. With cutmix too, each batch takes one of the two
     cutmix_alpha = 0.0  # 0 = off; 1.0 is common
 
-    # Batches between two progress lines.
-    train_print_frequency = 10
+    train_print_frequency = 10  # batches between two progress lines
     valid_print_frequency = 10
+    sync_batch_norm = False  # True: batch-norm takes the images of all processes together
+    checkpoint_every_minutes = 0  # also within an epoch; 0 = off. A signal always writes one
     keep_checkpoints = 3  # the newest epochs kept under samples/<exp_name>
 
 if mode == "test":

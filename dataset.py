@@ -211,23 +211,44 @@ def to_bytes(names: list[bytes]) -> np.ndarray:
 SUFFIXES = to_bytes([suffix.encode() for suffix in IMAGE_SUFFIXES])
 
 
-class EpochSampler(Sampler[Key]):
-    """Yields (epoch, index) for every image once: shuffled by (seed, epoch), or in order without a seed.
+class EpochSampler(Sampler[list[Key]]):
+    """Yields the keys (epoch, index) of each batch of one process; set `epoch` and `position` before iterating.
 
-    Set `epoch` before iterating. The keys carry the epoch, so workers need no state of their own.
+    Training (with a seed): shuffled by (seed, epoch). A step takes batch_size images for each process, one process
+    after the other, so that the order is that of a single process with the larger batch; a last partial step is
+    dropped. Evaluation: in order, the batches dealt out in turn, so that every image counts once.
+    `position`: the batches that are done already. The keys carry the epoch, so workers need no state of their own.
     """
 
-    def __init__(self, num_images: int, seed: int | None = None) -> None:
-        self.num_images, self.seed, self.epoch = num_images, seed, 0
+    def __init__(
+        self, num_images: int, batch_size: int, seed: int | None = None, rank: int = 0, num_processes: int = 1
+    ) -> None:
+        self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
+        step = batch_size * num_processes
+        end = num_images if seed is None else num_images - num_images % step
+        self.starts = range(rank * batch_size, end, step)
+        self.epoch = self.position = 0
 
     def __len__(self) -> int:
-        return self.num_images
+        return len(self.starts)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = self.order()
+        return ([(self.epoch, index) for index in self._batch(order, n)] for n in range(self.position, len(self)))
+
+    def order(self) -> np.ndarray:
+        """The images of the epoch as they come."""
         order = np.arange(self.num_images)
         if self.seed is not None:
             create_generator(self.seed, self.epoch).shuffle(order)
-        return ((self.epoch, int(index)) for index in order)
+        return order
+
+    def indices(self, number: int) -> list[int]:
+        """The images of one batch of the epoch."""
+        return self._batch(self.order(), number)
+
+    def _batch(self, order: np.ndarray, number: int) -> list[int]:
+        return order[self.starts[number] :][: self.batch_size].tolist()
 
 
 class CPUPrefetcher:
@@ -244,11 +265,16 @@ class CPUPrefetcher:
     def dataset(self) -> ImageDataset:
         return self.loader.dataset
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order and the augmentation of the next pass."""
-        self.loader.sampler.epoch = epoch
+    def set_epoch(self, epoch: int, position: int = 0) -> None:
+        """Choose the order and the augmentation of the next pass, and the batch it begins with."""
+        self.loader.batch_sampler.epoch, self.loader.batch_sampler.position = epoch, position
+
+    def files(self, number: int) -> list[str]:
+        """The images of one batch of the epoch."""
+        return [self.dataset.path(index) for index in self.loader.batch_sampler.indices(number)]
 
     def __len__(self) -> int:
+        """The batches of a whole epoch."""
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -294,20 +320,23 @@ def create_batches(
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device,
+    rank: int = 0,
+    num_processes: int = 1,
 ) -> CPUPrefetcher:
-    """The loader of one split. With a seed (training): shuffled, and the last partial batch of an epoch is dropped.
+    """The loader of one split for one of `num_processes`, in the order of EpochSampler.
 
-    Raises: ValueError if a training set is smaller than one batch.
+    Raises: ValueError if a training set is smaller than one step.
     """
-    training = dataset.seed is not None
-    if training and len(dataset) < batch_size:
-        raise ValueError(f"{dataset.root}: {len(dataset)} images, fewer than batch_size = {batch_size}; lower it")
+    sampler = EpochSampler(len(dataset), batch_size, dataset.seed, rank, num_processes)
+    if dataset.seed is not None and not len(sampler):
+        times = f" in each of {num_processes} processes" if num_processes > 1 else ""
+        raise ValueError(
+            f"{dataset.root}: {len(dataset)} images, fewer than batch_size = {batch_size}{times}; lower it"
+        )
     loader = DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), dataset.seed),
+        batch_sampler=sampler,
         num_workers=num_workers,
-        drop_last=training,  # batch-norm cannot learn from a rest of one image
         collate_fn=collate,
         pin_memory=device.type == "cuda",
         persistent_workers=num_workers > 0,
@@ -330,7 +359,8 @@ def collate(samples: list[tuple[Image, int] | None]) -> Batch:
 
 
 def start_worker(worker_id: int) -> None:
-    """One thread a worker; unreadable files and Ctrl-C are the main process's to report."""
+    """One thread a worker; unreadable files and signals to the whole group are the main process's to answer."""
     cv2.setNumThreads(0)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

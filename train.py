@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train the network of config.py, validate it after every epoch, keep checkpoints: python3 train.py."""
 
+import contextlib
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -22,54 +24,133 @@ import model
 from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import denormalize, eval_transform, train_transform
 from utils import (
+    INTERRUPTED,
     EpochMeter,
+    FiniteCheck,
+    Interruptions,
     TrainState,
     autocast,
     check_config,
+    check_shared_memory,
     choose_dtype,
+    config_lines,
+    epoch_number,
     evaluate,
+    from_main,
+    joined_processes,
     list_checkpoints,
     load_pretrained_weights,
+    num_processes,
+    only_run,
+    parallelize,
+    process_rank,
     resume_training,
     save_train_state,
     save_weights,
     seed_step,
     setup_runtime,
+    sum_over_processes,
+    synchronize_batch_norm,
     user_errors,
+    without_averaging,
 )
 
 
 def main(config: ModuleType) -> None:
     check_config(config, needed_mode="train")
     device = setup_runtime(config.seed, config.device)
-    train_batches, valid_batches = create_splits(config, device)
-    state = create_train_state(config, device, train_batches)
-    start = resume_training(state, config)
-    if start is None and config.pretrained_model_weights_path:
-        print(load_pretrained_weights(state.network, config.pretrained_model_weights_path))
-        state.ema_network.module.load_state_dict(state.network.state_dict())
-    if config.compile_model:
-        state.network.compile()  # in place: names in checkpoints stay bare
-        state.ema_network.module.compile()
-    print_run(config, state, train_batches, valid_batches, start)
-    if state.epoch >= config.epochs:
-        return
+    check_shared_memory(config.num_workers, config.batch_size, config.image_size, num_loaders=2)
+    with joined_processes(device), contextlib.ExitStack() as held:
+        train_batches, valid_batches = create_splits(config, device)
+        state = create_train_state(config, device, train_batches)
+        from_main(lambda: held.enter_context(only_run(Path("samples", config.exp_name))))
+        start = resume_training(state, config)
+        if start is None and config.pretrained_model_weights_path:
+            print(load_pretrained_weights(state.network, config.pretrained_model_weights_path))
+            state.ema_network.module.load_state_dict(state.network.state_dict())
+        if config.compile_model:
+            state.network.compile()  # in place: names in checkpoints stay bare
+            state.ema_network.module.compile()
+        print_run(config, state, train_batches, valid_batches, start)
+        if state.epoch < config.epochs:
+            train(config, state, train_batches, valid_batches, start)
 
-    for folder in ("samples", "results"):
-        Path(folder, config.exp_name).mkdir(parents=True, exist_ok=True)  # fails now, not after the first epoch
-    purge_step = state.epoch * state.steps_per_epoch + 1 if start else 0  # what a killed run logged beyond that
-    writer = SummaryWriter(f"samples/logs/{config.exp_name}", purge_step=purge_step)
-    while state.epoch < config.epochs:
-        trained = train_one_epoch(config, state, train_batches, writer)
-        metrics = evaluate(
-            state.ema_network.module,
-            valid_batches,
-            device=device,
-            dtype=state.dtype,
-            print_frequency=config.valid_print_frequency,
+
+def train(
+    config: ModuleType,
+    state: TrainState,
+    train_batches: CPUPrefetcher,
+    valid_batches: CPUPrefetcher,
+    start: Path | None,
+) -> None:
+    """Run the epochs that are left. Raises: SystemExit with status 128 + number after a signal."""
+    interruptions = Interruptions(config.checkpoint_every_minutes)
+    from_main(partial(prepare_folders, config.exp_name))
+    with contextlib.closing(open_writer(config, state, train_batches, start)) as writer:
+        pause = partial(pause_if_asked, config, state, train_batches, interruptions, writer)
+        while state.epoch < config.epochs:
+            trained = train_one_epoch(config, state, train_batches, writer, pause)
+            metrics = evaluate(
+                state.ema_network.module,
+                valid_batches,
+                device=state.device,
+                dtype=state.dtype,
+                print_frequency=config.valid_print_frequency,
+                should_stop=interruptions.came,
+            )
+            pause()
+            finish_epoch(config, state, trained, metrics, writer)
+
+
+def prepare_folders(exp_name: str) -> None:
+    """Make the folders of the run now, so that a lack of permission shows, and remove what killed runs left."""
+    for folder in (Path("samples", exp_name), Path("results", exp_name)):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob(".*.partial"):  # nobody else writes here while this run holds the folder
+            path.unlink()
+
+
+def open_writer(config: ModuleType, state: TrainState, batches: CPUPrefetcher, start: Path | None) -> SummaryWriter:
+    """TensorBoard's writer, without what a killed run logged beyond the checkpoint; None but in process 0."""
+    if process_rank() > 0:
+        return SilentWriter()
+    # an epoch that stopped before its validation reports its last step again
+    first_step = state.scheduler.last_epoch + (state.position < len(batches)) if start else 0
+    return SummaryWriter(f"samples/logs/{config.exp_name}", purge_step=first_step)
+
+
+class SilentWriter:
+    """Stands for the SummaryWriter in the processes that write nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments, **options: None
+
+
+def pause_if_asked(
+    config: ModuleType,
+    state: TrainState,
+    batches: CPUPrefetcher,
+    interruptions: Interruptions,
+    writer: SummaryWriter,
+) -> None:
+    """Between two steps: write a checkpoint if one is due or a signal came, and leave after a signal.
+
+    Raises: SystemExit with status 128 + number of the signal.
+    """
+    number, is_due = interruptions.agree()
+    if not number and not is_due:
+        return
+    stop_if_not_finite(config, state, batches)
+    path = Path("samples", config.exp_name, INTERRUPTED)
+    writer.flush()  # before the checkpoint: what is logged twice is dropped, what is not logged is lost
+    save_train_state(path, state, config)
+    if number:
+        print(
+            f"{signal.Signals(number).name}: stopped after batch {state.position} of epoch {state.epoch + 1}, "
+            f'`{path}` written; resume = "auto" continues there.',
+            flush=True,
         )
-        finish_epoch(config, state, trained, metrics, writer)
-    writer.close()
+        sys.exit(128 + number)
 
 
 def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetcher, CPUPrefetcher]:
@@ -80,6 +161,8 @@ def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetch
         "mean": config.model_mean_parameters,
         "std": config.model_std_parameters,
         "device": device,
+        "rank": process_rank(),
+        "num_processes": num_processes(),
     }
     augment = partial(
         train_transform,
@@ -111,6 +194,8 @@ def create_train_state(config: ModuleType, device: torch.device, batches: CPUPre
     network = getattr(model, config.model_arch_name)(
         config.model_num_classes, config.model_width_mult, config.model_dropout
     ).to(device, memory_format=torch.channels_last)
+    if config.sync_batch_norm:
+        network = synchronize_batch_norm(network, device)
     # Scales and biases gain nothing from decay.
     decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     spared = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
@@ -126,6 +211,7 @@ def create_train_state(config: ModuleType, device: torch.device, batches: CPUPre
     warmup_steps = round(config.lr_warmup_epochs * steps_per_epoch)
     return TrainState(
         network=network,
+        parallel_network=parallelize(network, device),
         ema_network=create_average(network, config.model_ema_decay),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.LambdaLR(
@@ -136,6 +222,8 @@ def create_train_state(config: ModuleType, device: torch.device, batches: CPUPre
         dtype=dtype,
         class_names=batches.dataset.classes,
         steps_per_epoch=steps_per_epoch,
+        meter=EpochMeter(device),
+        finite=FiniteCheck(device),
     )
 
 
@@ -178,38 +266,85 @@ def create_mixing(config: ModuleType) -> Callable[[Tensor, Tensor], tuple[Tensor
 
 
 def train_one_epoch(
-    config: ModuleType, state: TrainState, batches: CPUPrefetcher, writer: SummaryWriter
+    config: ModuleType,
+    state: TrainState,
+    batches: CPUPrefetcher,
+    writer: SummaryWriter,
+    pause: Callable[[], None],
 ) -> dict[str, float]:
-    """Run every batch of epoch state.epoch; returns EpochMeter.averages(), seconds, images_per_second and left_out."""
+    """Run the batches of epoch state.epoch from state.position on, and `pause` between two steps.
+
+    Returns EpochMeter.averages(), seconds, images_per_second and left_out. Raises: FloatingPointError.
+    """
     criterion = nn.CrossEntropyLoss(label_smoothing=config.loss_label_smoothing)
     mix = create_mixing(config)
-    meter = EpochMeter(state.device)
     progress = Progress(config, state, len(batches), writer)
     state.network.train()
-    batches.set_epoch(state.epoch)
-    for index, (images, targets) in enumerate(progress.watch(batches)):  # [N, 3, S, S] float32 and [N] int64
+    batches.set_epoch(state.epoch, state.position)
+    pause()
+    for index, (images, targets) in enumerate(progress.watch(batches), start=state.position):  # [N, 3, S, S] and [N]
         if state.epoch == index == 0:
             writer.add_image("Train/Augmented images", grid_of(images, batches), 0)
-        seed_step(config.seed, state.epoch, index)
-        mixed_images, mixed_targets = mix(images, targets) if mix else (images, targets)
-        with autocast(state.device, state.dtype):
-            logits = state.network(mixed_images)  # [N, num_classes]
-            loss = criterion(logits, mixed_targets)  # nats, mean over N
         group = index // config.gradient_accumulation_steps * config.gradient_accumulation_steps
         group_size = min(config.gradient_accumulation_steps, len(batches) - group)
-        state.scaler.scale(loss / group_size).backward()
-        meter.add(loss, logits, targets)
-        if index + 1 == group + group_size:
-            state.scaler.step(state.optimizer)
-            state.scaler.update()
-            state.optimizer.zero_grad(set_to_none=True)
-            state.scheduler.step()
-            state.ema_network.update_parameters(state.network)
-        if (index + 1) % config.train_print_frequency == 0 or index + 1 == len(batches):
-            progress.report(index + 1, meter.averages())
-    averages = meter.averages()
-    left_out = len(batches) * config.batch_size - averages["images"]  # unreadable, with bad_images = "skip"
+        is_last = index + 1 == group + group_size
+        seed_step(config.seed, state.epoch, index)
+        mixed_images, mixed_targets = mix(images, targets) if mix else (images, targets)
+        with contextlib.nullcontext() if is_last else without_averaging(state.parallel_network):
+            with autocast(state.device, state.dtype):
+                logits = state.parallel_network(mixed_images)  # [N, num_classes]
+                loss = criterion(logits, mixed_targets)  # nats, mean over N
+            state.scaler.scale(loss / group_size).backward()
+        state.meter.add(loss, logits, targets)
+        state.finite.add(index, loss)
+        if is_last:
+            take_step(state, index)
+        if (index + 1) % config.train_print_frequency == 0 and index + 1 < len(batches):
+            progress.report(index + 1, averages_so_far(config, state, batches))
+        if is_last and index + 1 < len(batches):
+            pause()
+    averages = averages_so_far(config, state, batches)
+    progress.report(len(batches), averages)
+    pause()
+    left_out = len(batches) * config.batch_size * num_processes() - averages["images"]  # with bad_images = "skip"
     return averages | progress.speed(len(batches)) | {"left_out": left_out}
+
+
+def take_step(state: TrainState, index: int) -> None:
+    """Let the optimizer, the schedule and the average take what batch `index` completes."""
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.get_total_norm([weight.grad for weight in state.network.parameters() if weight.grad is not None])
+    if state.scaler.is_enabled():
+        state.meter.count_skipped(norm)
+    else:
+        state.finite.add(index, norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scheduler.step()
+    state.ema_network.update_parameters(state.network)
+    state.position = index + 1
+
+
+def averages_so_far(config: ModuleType, state: TrainState, batches: CPUPrefetcher) -> dict[str, float]:
+    """EpochMeter.averages() of the epoch in all processes. Raises: as stop_if_not_finite()."""
+    stop_if_not_finite(config, state, batches)
+    return state.meter.over_processes().averages()
+
+
+def stop_if_not_finite(config: ModuleType, state: TrainState, batches: CPUPrefetcher) -> None:
+    """Raise FloatingPointError, in all processes, if a loss or gradient of this epoch was not finite in one of them."""
+    number = state.finite.first_batch()
+    if not sum_over_processes(torch.tensor(int(number is not None))):
+        return
+    if number is None:
+        raise FloatingPointError("the loss or a gradient became infinite or NaN in another process")
+    files = batches.files(number)
+    shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    raise FloatingPointError(
+        f"the loss or a gradient became infinite or NaN in batch {number + 1} of epoch {state.epoch + 1} ({shown}); "
+        f"lower model_lr (config.py line {config_lines(config).get('model_lr', '?')}); the checkpoints before it stay"
+    )
 
 
 def grid_of(images: Tensor, batches: CPUPrefetcher) -> Tensor:
@@ -222,12 +357,15 @@ class Progress:
 
     def __init__(self, config: ModuleType, state: TrainState, num_batches: int, writer: SummaryWriter) -> None:
         self.config, self.state, self.num_batches, self.writer = config, state, num_batches, writer
+        self.first = state.position  # batches that an earlier run did
         self.began = time.perf_counter()
         self.waited = 0.0
 
     def watch(self, batches: CPUPrefetcher):
         """Pass the batches on, and measure how long the loop waits for each."""
-        bar = tqdm(total=self.num_batches, disable=not sys.stdout.isatty(), leave=False, file=sys.stdout)
+        bar = tqdm(
+            total=self.num_batches, initial=self.first, disable=not sys.stdout.isatty(), leave=False, file=sys.stdout
+        )
         with bar:
             asked = time.perf_counter()
             for batch in batches:
@@ -237,9 +375,10 @@ class Progress:
                 asked = time.perf_counter()
 
     def speed(self, batches_done: int) -> dict[str, float]:
-        """Time since the epoch began, and training images per second of it."""
+        """Time since the epoch began or went on, and training images per second of it."""
         seconds = time.perf_counter() - self.began
-        return {"seconds": seconds, "images_per_second": batches_done * self.config.batch_size / seconds}
+        images = (batches_done - self.first) * self.config.batch_size * num_processes()
+        return {"seconds": seconds, "images_per_second": images / seconds}
 
     def report(self, batches_done: int, averages: dict[str, float]) -> None:
         """Print and log the averages of the epoch so far."""
@@ -247,11 +386,12 @@ class Progress:
         seconds, rate = speed["seconds"], speed["images_per_second"]
         epoch = self.state.epoch
         left = (self.config.epochs - epoch) * self.num_batches - batches_done
+        pace = seconds / max(1, batches_done - self.first)
         tqdm.write(
             f"Epoch: [{epoch + 1}][{batches_done:>{len(str(self.num_batches))}}/{self.num_batches}] "
-            f"Time {seconds / batches_done:.3f} s Data {self.waited / seconds:.0%} Loss {averages['loss']:.4f} "
+            f"Time {pace:.3f} s Data {self.waited / seconds:.0%} Loss {averages['loss']:.4f} "
             f"Acc@1 {averages['acc1']:.2f} Acc@5 {averages['acc5']:.2f} {rate:.0f} images/s "
-            f"Left {timedelta(seconds=round(left * seconds / batches_done))}"
+            f"Left {timedelta(seconds=round(left * pace))}"
         )
         sys.stdout.flush()
         learning_rate = self.state.scheduler.get_last_lr()[0]
@@ -280,25 +420,33 @@ def finish_epoch(
     """Count the epoch, write weights and checkpoint, log one line."""
     results, samples = Path("results", config.exp_name), Path("samples", config.exp_name)
     is_best = metrics["acc1"] > state.best_acc1 or not (results / "best.pth.tar").exists()
-    state.epoch += 1
-    state.best_acc1 = max(state.best_acc1, metrics["acc1"])
     log_scalars(writer, "Valid", metrics, state)
     writer.flush()
-    save_weights(results / "last.pth.tar", state, config, metrics["acc1"])
+    state.start_epoch(state.epoch + 1)
+    state.best_acc1 = max(state.best_acc1, metrics["acc1"])
+    from_main(partial(save_weights, results / "last.pth.tar", state, config, metrics["acc1"]))
     if is_best:
-        save_weights(results / "best.pth.tar", state, config, metrics["acc1"])
+        from_main(partial(save_weights, results / "best.pth.tar", state, config, metrics["acc1"]))
     # The checkpoint comes last: with it the epoch counts as done, and a crash before it repeats the epoch.
     save_train_state(samples / f"epoch_{state.epoch}.pth.tar", state, config)
-    for path in list_checkpoints(samples)[: -config.keep_checkpoints]:
-        path.unlink()
+    from_main(partial(remove_old_checkpoints, samples, state.epoch, config.keep_checkpoints))
     if trained["left_out"]:
         print(f"Left out {trained['left_out']} unreadable training images; scripts/check_dataset.py names them.")
+    if trained["skipped"]:
+        print(f"Skipped {trained['skipped']} optimizer steps whose float16 gradients were too large.")
     print(
         f" * Epoch {state.epoch}/{config.epochs} Acc@1 {metrics['acc1']:.3f} Acc@5 {metrics['acc5']:.3f} "
         f"Loss {metrics['loss']:.4f} (train {trained['loss']:.4f}) Best {state.best_acc1:.3f} "
         f"{trained['images_per_second']:.0f} images/s {timedelta(seconds=round(trained['seconds']))}",
         flush=True,
     )
+
+
+def remove_old_checkpoints(folder: Path, epoch: int, keep: int) -> None:
+    """Remove what the checkpoint of `epoch`, just written, makes superfluous; later ones are damaged and stay."""
+    (folder / INTERRUPTED).unlink(missing_ok=True)
+    for path in [path for path in list_checkpoints(folder) if epoch_number(path) <= epoch][:-keep]:
+        path.unlink()
 
 
 def print_run(
@@ -318,7 +466,10 @@ def print_run(
     if start and state.epoch >= config.epochs:
         print(f"`{start}` has finished all {config.epochs} epochs; nothing is left to train.")
     elif start:
-        print(f"Resume `{start}` after {state.epoch} of {config.epochs} epochs, best Acc@1 {state.best_acc1:.3f}.")
+        within = f" and {state.position} of {len(train_batches)} batches" if state.position else ""
+        print(
+            f"Resume `{start}` after {state.epoch} of {config.epochs} epochs{within}, best Acc@1 {state.best_acc1:.3f}."
+        )
     print(f"TensorBoard: tensorboard --logdir samples/logs/{config.exp_name}", flush=True)
 
 

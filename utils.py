@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the scripts share, in three sections: runtime, metrics, checkpoints."""
+"""What the scripts share, in four sections: runtime, processes, metrics, checkpoints."""
 
 import ast
 import contextlib
@@ -10,17 +10,22 @@ import math
 import os
 import random
 import re
+import shutil
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import FrameType, ModuleType
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -46,7 +51,8 @@ def user_errors(interrupted: str = "Interrupted.") -> Iterator[None]:
         message = describe_error(error)
         if message is None:
             raise
-        print(message, file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        print(f"process {rank}: {message}" if rank != "0" else message, file=sys.stderr)
         sys.exit(2)
 
 
@@ -59,6 +65,8 @@ def describe_error(error: Exception) -> str | None:
         return f"config.py line {last.lineno}: {error}"
     if isinstance(error, torch.OutOfMemoryError):
         return "The GPU has too little memory for this batch_size and image_size; lower batch_size in config.py"
+    if isinstance(error, RuntimeError) and re.search(r"(closed|reset) by peer|ProcessGroup", str(error)):
+        return "Another process of this run has ended; what it printed says why"
     if isinstance(error, (ValueError, OSError, FloatingPointError)):
         # an error of a loader worker carries its traceback; the last line holds the message
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -148,6 +156,8 @@ TRAIN_RULES: dict[str, Rule] = {
     "cutmix_alpha": NOT_NEGATIVE,
     "train_print_frequency": COUNT,
     "valid_print_frequency": COUNT,
+    "sync_batch_norm": FLAG,
+    "checkpoint_every_minutes": NOT_NEGATIVE,
     "keep_checkpoints": COUNT,
 }
 TEST_RULES: dict[str, Rule] = {
@@ -203,12 +213,14 @@ def config_lines(config: ModuleType) -> dict[str, int]:
 def setup_runtime(seed: int, device_name: str) -> torch.device:
     """Seed the generators, set the library flags, return the device: the first call of every main().
 
-    Raises: ValueError if the device is not there.
+    Of several processes on one machine each takes its own GPU. Raises: ValueError if the device is not there.
     """
     device = torch.device(device_name)
+    if device.type == "cuda" and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f'device = "{device_name}", but torch sees {torch.cuda.device_count()} GPUs; set it to "cpu" in config.py'
+            f'device = "{device}", but torch sees {torch.cuda.device_count()} GPUs; set it to "cpu" in config.py'
         )
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -235,10 +247,25 @@ def keep_freed_memory() -> None:
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
+def check_shared_memory(num_workers: int, batch_size: int, image_size: int, num_loaders: int) -> None:
+    """Raise ValueError if /dev/shm cannot hold the batches that the workers prepare: they would die without a word."""
+    folder = Path("/dev/shm")
+    if not num_workers or not folder.is_dir():
+        return
+    # each worker prepares two batches (DataLoader's prefetch_factor), and one is in use
+    needed = num_loaders * (2 * num_workers + 1) * batch_size * (3 * image_size**2 + 8)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"{folder}: {free / 2**20:.0f} MiB free, {num_workers} workers need {needed / 2**20:.0f} MiB; lower "
+            "num_workers or batch_size in config.py, or give the container more (docker run --shm-size)"
+        )
+
+
 def seed_step(seed: int, epoch: int, step: int) -> None:
     """Make what is random in the main process (dropout, mixup, cutmix) a function of (seed, epoch, step, rank)."""
-    rank = 0
-    torch.manual_seed(np.random.SeedSequence(seed, spawn_key=(epoch, step, rank)).generate_state(1, np.uint64).item())
+    key = (epoch, step, process_rank())
+    torch.manual_seed(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64).item())
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -264,6 +291,202 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Processes
+# ---------------------------------------------------------------------------------------------------------------------
+# One process, or several that torchrun started: only this section asks which. Rank 0 prints and writes.
+
+Result = TypeVar("Result")
+
+
+@contextlib.contextmanager
+def joined_processes(device: torch.device) -> Iterator[None]:
+    """Connect the processes that torchrun started; nothing is done for a single one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    # What the CPU decides (signals, counts) never waits for the GPU: gloo beside nccl.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        if process_rank() > 0:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def process_rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def num_processes() -> int:
+    """How many processes train or test together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, in all of them."""
+    total = values.clone()
+    if num_processes() > 1:
+        dist.all_reduce(total)
+    return total
+
+
+def from_main(action: Callable[[], Result]) -> Result:
+    """Do something in process 0 alone, and give its result to all; if it raises, all processes leave."""
+    if num_processes() == 1:
+        return action()
+    answer: list[Any] = [None, None]
+    try:
+        if process_rank() == 0:
+            answer = [None, action()]
+    except BaseException as error:
+        dist.broadcast_object_list([str(error) or type(error).__name__, None], device=torch.device("cpu"))
+        raise
+    dist.broadcast_object_list(answer, device=torch.device("cpu"))
+    if answer[0] is not None:
+        sys.exit(2)  # process 0 has said why
+    return answer[1]
+
+
+def gather_to_main(value: Any) -> list[Any]:
+    """The values of all processes in their order, in process 0; in the others an empty list."""
+    if num_processes() == 1:
+        return [value]
+    values = [None] * num_processes() if process_rank() == 0 else None
+    dist.gather_object(value, values)
+    return values or []
+
+
+class Interruptions:
+    """What may come between two steps: SIGINT or SIGTERM, which are remembered, and the time for a checkpoint."""
+
+    def __init__(self, checkpoint_every_minutes: float) -> None:
+        self.signal = 0
+        self.period = 60 * checkpoint_every_minutes
+        self.began = time.monotonic()  # which no change of the clock moves
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._remember)
+
+    def _remember(self, number: int, _: FrameType | None) -> None:
+        self.signal = self.signal or number  # a second signal changes nothing
+
+    def came(self) -> bool:
+        """Whether this process got a signal."""
+        return self.signal != 0
+
+    def agree(self) -> tuple[int, bool]:
+        """The signal that any of the processes got, 0 for none, and whether a checkpoint is due; the same in all."""
+        is_due = 0 < self.period <= time.monotonic() - self.began
+        if num_processes() > 1:
+            answers = torch.tensor([self.signal, is_due])
+            dist.all_reduce(answers, dist.ReduceOp.MAX)
+            self.signal, is_due = answers[0].item(), bool(answers[1])
+        if is_due:
+            self.began = time.monotonic()
+        return self.signal, is_due
+
+
+@contextlib.contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Hold a folder for this run; the system lets go of it however the process ends.
+
+    Raises: ValueError if another run holds it.
+    """
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK_NAME, "a+") as file:
+        if not try_lock(file.fileno()):
+            file.seek(0)
+            raise ValueError(
+                f"{folder}: in use by another run, process {file.read().strip()}; wait for its end, or choose another "
+                "exp_name"
+            )
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            if os.listdir(folder) == [LOCK_NAME]:  # the run was refused before it wrote anything
+                os.unlink(folder / LOCK_NAME)
+                for path in created:
+                    path.rmdir()
+
+
+LOCK_NAME = ".lock"
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file for this process and not for its children; where there are no such locks, do without."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(descriptor).st_nlink > 0  # else a run that ended just now has removed it
+    except (BlockingIOError, PermissionError):
+        return False
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """sum_over_processes() with its gradient: every process has a part in every sum."""
+
+    @staticmethod
+    def forward(_: Any, values: Tensor) -> Tensor:
+        return sum_over_processes(values)
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        return sum_over_processes(gradient)
+
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Batch-norm over the images of all processes, for the CPU, where torch.nn.SyncBatchNorm does not run."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float [N, C, H, W] -> the same shape."""
+        if not self.training:
+            return super().forward(images)
+        axes, count = (0, 2, 3), images.numel() // images.shape[1] * num_processes()
+        mean = SumOverProcesses.apply(images.float().sum(axes)) / count
+        centred = images.float() - mean[:, None, None]
+        variance = SumOverProcesses.apply(centred.square().sum(axes)) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        scale = self.weight / (variance + self.eps).sqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(images.dtype)
+
+
+def synchronize_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
+    """Let every batch-norm take the images of all processes together; the names of the weights stay."""
+    if num_processes() == 1:
+        return network
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SyncBatchNorm  # which adds no state of its own
+    return network
+
+
+def parallelize(network: nn.Module, device: torch.device) -> nn.Module:
+    """What training calls: the network, or DistributedDataParallel around it, which averages the gradients."""
+    if num_processes() == 1:
+        return network
+    return nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+
+
+def without_averaging(network: nn.Module) -> contextlib.AbstractContextManager:
+    """Within it, gradients of several batches add up before the processes average them."""
+    is_parallel = isinstance(network, nn.parallel.DistributedDataParallel)
+    return network.no_sync() if is_parallel else contextlib.nullcontext()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Metrics
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -286,7 +509,8 @@ class EpochMeter:
     """Sums of loss and hits that stay on the device until averages() reads them."""
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(4, dtype=torch.float64, device=device)  # loss, top-1 hits, top-5 hits, images
+        # loss, top-1 hits, top-5 hits, images, steps that float16 skipped
+        self.sums = torch.zeros(5, dtype=torch.float64, device=device)
 
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """loss: mean over the N images, nats; logits [N, C]; targets int64 [N]."""
@@ -295,12 +519,23 @@ class EpochMeter:
         self.sums[1:3] += topk_hits(logits.detach(), targets)
         self.sums[3] += count
 
+    def count_skipped(self, norm: Tensor) -> None:
+        """Note a step that float16 skips if the norm of its gradients, the same in all processes, is not finite."""
+        if process_rank() == 0:
+            self.sums[4] += ~norm.isfinite()
+
+    def over_processes(self) -> "EpochMeter":
+        """The sums of all processes."""
+        total = EpochMeter(self.sums.device)
+        total.sums = sum_over_processes(self.sums)
+        return total
+
     def averages(self) -> dict[str, float]:
         """Loss in nats, accuracies in percent, over all images added. The only call that waits for the device.
 
         Raises: FloatingPointError if the loss is not finite.
         """
-        loss, hits1, hits5, images = self.sums.tolist()
+        loss, hits1, hits5, images, skipped = self.sums.tolist()
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss became {loss} in {images:.0f} images; lower model_lr in config.py")
         return {
@@ -308,7 +543,29 @@ class EpochMeter:
             "acc1": 100 * hits1 / images,
             "acc5": 100 * hits5 / images,
             "images": int(images),
+            "skipped": int(skipped),
         }
+
+
+class FiniteCheck:
+    """Remembers, on the device, the first batch of an epoch with a loss or gradient that is not finite."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.first = torch.full((), NO_BATCH, device=device)
+
+    def add(self, number: int, value: Tensor) -> Tensor:
+        """Note the loss or the norm of the gradients of a batch; returns whether it is finite, as a bool tensor."""
+        is_finite = value.detach().isfinite()
+        self.first = torch.minimum(self.first, torch.where(is_finite, NO_BATCH, number))
+        return is_finite
+
+    def first_batch(self) -> int | None:
+        """The number of that batch in this process, None if there is none. Waits for the device."""
+        number = int(self.first)
+        return number if number < NO_BATCH else None
+
+
+NO_BATCH = 2**62
 
 
 @torch.inference_mode()
@@ -320,10 +577,12 @@ def evaluate(
     dtype: torch.dtype,
     print_frequency: int,
     on_logits: Callable[[Tensor], None] = lambda logits: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
-    """Score every image of `batches` once; the result is EpochMeter.averages(). Leaves the network in eval mode.
+    """Score every image once, each process its batches; EpochMeter.averages() of all. Leaves the network in eval mode.
 
     Prints a line every `print_frequency` batches. `on_logits` receives the float32 logits [N, C] of each batch.
+    `should_stop`: asked after each batch; if it says so, the result is that of the batches so far.
     """
     network.eval()
     meter = EpochMeter(device)
@@ -333,6 +592,8 @@ def evaluate(
         logits = logits.float()
         meter.add(nn.functional.cross_entropy(logits, targets), logits, targets)
         on_logits(logits)
+        if should_stop():
+            break
         if index % print_frequency == 0:
             averages = meter.averages()
             print(
@@ -340,15 +601,15 @@ def evaluate(
                 f"Acc@1 {averages['acc1']:.2f} Acc@5 {averages['acc5']:.2f}",
                 flush=True,
             )
-    return meter.averages()
+    return meter.over_processes().averages()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Checkpoints
 # ---------------------------------------------------------------------------------------------------------------------
-# samples/<exp_name>/epoch_N.pth.tar holds all of the training state:
+# samples/<exp_name>/epoch_N.pth.tar, and interrupted.pth.tar within an epoch, hold all of the training state:
 #   epoch           int    finished epochs; training continues with this 0-based one
-#   position        int    batches done in that epoch; 0 between two epochs
+#   position        int    batches done in that epoch by each process: all of them before validation, 0 between epochs
 #   epoch_sums      list   the EpochMeter sums of these batches
 #   best_acc1       float  best top-1 accuracy of the averaged weights on the validation set so far, percent
 #   state_dict      dict   raw weights, bare names ("features.0.0.weight"), never "module." or "_orig_mod."
@@ -356,7 +617,7 @@ def evaluate(
 #   ema_updates     int    updates of the average so far; without it the next one would start its warm-up again
 #   optimizer, scheduler, scaler    their state_dict()
 #   class_names     list   the class folders in the order of the logits
-#   config          dict   every value of config.py, to tell on resume what has changed
+#   config          dict   every value of config.py and the number of processes, to tell on resume what has changed
 #
 # results/<exp_name>/{best,last}.pth.tar hold weights to use:
 #   state_dict      dict   the averaged weights, as they were validated
@@ -373,6 +634,7 @@ class TrainState:
     """Everything a training run carries from one step to the next."""
 
     network: nn.Module
+    parallel_network: nn.Module  # what a training step calls: the network, or what averages its gradients
     ema_network: AveragedModel
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LambdaLR
@@ -381,8 +643,16 @@ class TrainState:
     dtype: torch.dtype  # of the convolutions
     class_names: list[str]
     steps_per_epoch: int  # of the optimizer
+    meter: EpochMeter  # of the epoch so far, in this process
+    finite: FiniteCheck
     epoch: int = 0
+    position: int = 0  # batches done in this epoch
     best_acc1: float = 0.0
+
+    def start_epoch(self, epoch: int) -> None:
+        """Be at the beginning of an epoch."""
+        self.epoch, self.position = epoch, 0
+        self.meter, self.finite = EpochMeter(self.device), FiniteCheck(self.device)
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -406,11 +676,15 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def save_train_state(path: Path, state: TrainState, config: ModuleType) -> None:
-    """Write samples/<exp_name>/epoch_N.pth.tar, whole or not at all."""
+    """Write all of the training state, whole or not at all. All processes call it; process 0 writes.
+
+    Raises: OSError if it cannot be written.
+    """
+    sums = state.meter.over_processes().sums.tolist()
     checkpoint = {
         "epoch": state.epoch,
-        "position": 0,
-        "epoch_sums": [0.0] * 4,
+        "position": state.position,
+        "epoch_sums": sums,
         "best_acc1": state.best_acc1,
         "state_dict": state.network.state_dict(),
         "ema_state_dict": state.ema_network.module.state_dict(),
@@ -421,13 +695,13 @@ def save_train_state(path: Path, state: TrainState, config: ModuleType) -> None:
         "class_names": state.class_names,
         "config": config_record(config),
     }
-    write_atomically(path, lambda partial: torch.save(checkpoint, partial))
+    from_main(lambda: write_atomically(path, lambda partial: torch.save(checkpoint, partial)))
 
 
 def config_record(config: ModuleType) -> dict[str, Any]:
-    """Every value of config.py that check_config knows, as plain types."""
+    """Every value of config.py that check_config knows, as plain types, and the number of processes."""
     names = SHARED_RULES | MODE_RULES[config.mode]
-    return to_plain({name: getattr(config, name) for name in names})
+    return to_plain({name: getattr(config, name) for name in names}) | {"num_processes": num_processes()}
 
 
 def save_weights(path: Path, state: TrainState, config: ModuleType, acc1: float) -> None:
@@ -477,10 +751,13 @@ def extract_weights(checkpoint: dict[str, Any], path: str | Path) -> dict[str, T
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
-    """Copy the weights into the network.
+    """Copy the weights into the network. Raises: as check_weights(), before anything changes."""
+    check_weights(network, weights, path)
+    network.load_state_dict(weights)
 
-    Strict: raises ValueError, before anything changes, naming what is missing, unknown, misshapen or not finite.
-    """
+
+def check_weights(network: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Raise ValueError naming what is missing, unknown, misshapen or not finite in weights for this network."""
     expected = network.state_dict()
     missing = [name for name in expected if name not in weights]
     unknown = [name for name in weights if name not in expected]
@@ -498,7 +775,6 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], path: str | Pat
             )
         if not found.isfinite().all():
             raise ValueError(f"{path}: {name} has values that are not finite; the training run that made it diverged")
-    network.load_state_dict(weights)
 
 
 def load_pretrained_weights(network: nn.Module, path: str | Path) -> str:
@@ -549,31 +825,62 @@ def resume_training(state: TrainState, config: ModuleType) -> Path | None:
 
     Raises: ValueError if the checkpoint cannot be used, or if an earlier run would be overwritten.
     """
-    earlier = list_checkpoints(Path("samples", config.exp_name))
-    if config.resume not in ("", "auto"):
-        load_train_state(config.resume, read_checkpoint(config.resume), state, config)
-        if earlier and epoch_number(earlier[-1]) > state.epoch:
-            raise ValueError(
-                f"{earlier[-1]}: later than the epoch {state.epoch} that resume goes back to; remove the later "
-                "checkpoints, or choose another exp_name"
-            )
-        return Path(config.resume)
-    if config.resume == "auto":
-        for path in reversed(earlier):
+    is_restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"  # by torchrun, after a process was killed
+    start, checkpoint = from_main(partial(find_start, state, config, "auto" if is_restarted else config.resume))
+    if start is not None:
+        load_train_state(start, checkpoint, state, config)
+    return start
+
+
+def find_start(state: TrainState, config: ModuleType, resume: str) -> tuple[Path | None, dict[str, Any]]:
+    """The checkpoint to continue, read and checked; (None, {}) to start afresh. Raises: as resume_training."""
+    folder = Path("samples", config.exp_name)
+    earlier = list_checkpoints(folder)
+    if resume == "auto":
+        errors = []
+        for path in newest_first(folder, errors):
             try:
                 checkpoint = read_checkpoint(path)
-            except ValueError as error:
+                check_train_state(path, checkpoint, state)
+            except (ValueError, FileNotFoundError) as error:
+                errors.append(error)
                 print(f"Resume: {error}; taking the one before.")
                 continue
-            load_train_state(path, checkpoint, state, config)
-            return path
+            return path, checkpoint
+        if errors:
+            raise ValueError(f"{folder}: no checkpoint in it can be used ({errors[0]}); choose another exp_name")
+    elif resume:
+        checkpoint = read_checkpoint(resume)
+        check_train_state(resume, checkpoint, state)
+        if earlier and epoch_number(earlier[-1]) > checkpoint["epoch"]:
+            raise ValueError(
+                f"{earlier[-1]}: later than the epoch {checkpoint['epoch']} that resume goes back to; remove the later "
+                "checkpoints, or choose another exp_name"
+            )
+        return Path(resume), checkpoint
     refuse_to_overwrite(earlier, config)
-    return None
+    return None, {}
+
+
+def newest_first(folder: Path, errors: list[Exception]) -> list[Path]:
+    """The checkpoints of a folder; where interrupted.pth.tar belongs is known from its content."""
+    places = {path: (epoch_number(path), 1) for path in list_checkpoints(folder)}
+    interrupted = folder / INTERRUPTED
+    if interrupted.exists():
+        try:
+            checkpoint = read_checkpoint(interrupted)
+            places[interrupted] = int(checkpoint["epoch"]), 2 if checkpoint["position"] else 0
+        except (ValueError, KeyError, TypeError) as error:
+            errors.append(error)
+            print(f"Resume: {error}; taking the one before.")
+    return sorted(places, key=places.__getitem__, reverse=True)
 
 
 def refuse_to_overwrite(earlier: list[Path], config: ModuleType) -> None:
     """Raise ValueError if there are checkpoints or weights of an earlier run."""
     last = Path("results", config.exp_name, "last.pth.tar")
+    if (interrupted := Path("samples", config.exp_name, INTERRUPTED)).exists():
+        earlier = [interrupted]
     # A run killed between its first weights and its first checkpoint has nothing to lose.
     if earlier or (last.exists() and read_checkpoint(last).get("epoch") != 1):
         raise ValueError(
@@ -594,6 +901,7 @@ def epoch_number(path: Path) -> int:
 
 
 EPOCH_FILE = re.compile(r"epoch_(\d+)\.pth\.tar")
+INTERRUPTED = "interrupted.pth.tar"
 TRAIN_STATE_TYPES = {
     **{"epoch": int, "position": int, "epoch_sums": list, "best_acc1": float, "ema_updates": int},
     **dict.fromkeys(("state_dict", "ema_state_dict", "optimizer", "scheduler", "scaler", "config"), dict),
@@ -601,35 +909,78 @@ TRAIN_STATE_TYPES = {
 }
 
 
-def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainState, config: ModuleType) -> None:
-    """Take over all of a checkpoint. The values of config.py hold; a line names each that has changed.
-
-    Raises: ValueError if the checkpoint is not one of train.py, or of another network or other classes.
-    """
+def check_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainState) -> None:
+    """Raise ValueError if a checkpoint is not one of train.py, of another network, other classes, or diverged."""
     for key, kind in TRAIN_STATE_TYPES.items():
-        if not isinstance(checkpoint.get(key), kind):
+        if type(checkpoint.get(key)) is not kind:
             raise ValueError(f"{path}: cannot be resumed, it has no {key}; use samples/<exp_name>/epoch_N.pth.tar")
     if checkpoint["class_names"] != state.class_names:
         raise ValueError(f"{path}: trained on other classes, {checkpoint['class_names'][:3]}...; check dataset_name")
-    for name, value in config_record(config).items():
-        before = checkpoint["config"].get(name)
-        if name not in ("mode", "resume") and before != value:
-            print(f"Resume: {name} was {before!r}, now {value!r}: the new value holds.")
+    sums, limits = checkpoint["epoch_sums"], {"epoch": 2**31, "position": 2**31, "best_acc1": 100, "ema_updates": 2**62}
+    is_sound = all(0 <= checkpoint[key] <= limit for key, limit in limits.items())
+    if not is_sound or len(sums) not in (4, 5) or not all(is_number(value) for value in sums):
+        raise ValueError(f"{path}: damaged: its counts cannot be; take another checkpoint")
+    check_weights(state.network, checkpoint["state_dict"], path)
+    check_weights(state.ema_network.module, checkpoint["ema_state_dict"], path)
+    try:
+        check_optimizer(checkpoint["optimizer"], state)
+        int(checkpoint["scheduler"]["last_epoch"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its optimizer or scheduler is not that of this network ({error!r})") from error
+
+
+def check_optimizer(saved: dict[str, Any], state: TrainState) -> None:
+    """Raise one of many errors unless its momentum belongs to the parameters of the network, and is finite."""
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    if [index for group in saved["param_groups"] for index in group["params"]] != list(range(len(parameters))):
+        raise ValueError("other parameters")
+    for index, values in saved["state"].items():
+        momentum = values["momentum_buffer"]
+        if momentum is not None and not (momentum.shape == parameters[index].shape and momentum.isfinite().all()):
+            raise ValueError(f"momentum {index} is misshapen or not finite")
+
+
+def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainState, config: ModuleType) -> None:
+    """Take over all of a checkpoint that check_train_state() accepted.
+
+    The values of config.py hold; a line names each that has changed. Raises: ValueError if it stopped within an epoch
+    and its batches would be others.
+    """
+    before, now = checkpoint["config"], config_record(config)
+    for name, value in now.items():
+        if name not in ("mode", "resume") and before.get(name, value) != value:
+            print(f"Resume: {name} was {before[name]!r}, now {value!r}: the new value holds.")
+    if checkpoint["position"] and batches_of(before) != batches_of(now):
+        raise ValueError(
+            f"{path}: stopped within an epoch, which cannot go on with other batches: batch_size x processes, "
+            f"gradient_accumulation_steps, seed were {batches_of(before)}, now {batches_of(now)}; set them back until "
+            "the epoch is done, or remove this file to repeat the epoch"
+        )
     load_weights(state.network, checkpoint["state_dict"], path)
     load_weights(state.ema_network.module, checkpoint["ema_state_dict"], path)
     state.ema_network.n_averaged.fill_(checkpoint["ema_updates"])
-    state.epoch, state.best_acc1 = checkpoint["epoch"], checkpoint["best_acc1"]
+    state.start_epoch(checkpoint["epoch"])
+    state.position, state.best_acc1 = checkpoint["position"], checkpoint["best_acc1"]
+    if process_rank() == 0:  # the sums of all processes
+        state.meter.sums[: len(checkpoint["epoch_sums"])] = torch.tensor(checkpoint["epoch_sums"], dtype=torch.float64)
     if checkpoint["scaler"] and state.scaler.is_enabled():
         state.scaler.load_state_dict(checkpoint["scaler"])
     configured = state.optimizer.state_dict()["param_groups"]
     state.optimizer.load_state_dict(checkpoint["optimizer"] | {"param_groups": configured})
-    load_schedule(checkpoint["scheduler"], state)
+    load_schedule(checkpoint["scheduler"], state, math.ceil(state.position / config.gradient_accumulation_steps))
 
 
-def load_schedule(saved: dict[str, Any], state: TrainState) -> None:
-    """Put the learning rate where the configured schedule has it at the start of state.epoch."""
+def batches_of(record: dict[str, Any]) -> tuple[Any, ...]:
+    """What decides which images a step takes, by a record of config.py."""
+    images = record.get("batch_size", 0) * record.get("num_processes", 1)
+    return images, record.get("gradient_accumulation_steps"), record.get("seed")
+
+
+def load_schedule(saved: dict[str, Any], state: TrainState, steps_done: int) -> None:
+    """Put the learning rate where the configured schedule has it after some steps of state.epoch."""
     scheduler = state.scheduler
     scheduler.load_state_dict(saved | {"base_lrs": scheduler.base_lrs})
-    scheduler.last_epoch = state.epoch * state.steps_per_epoch  # counted anew: the batch size may have changed
+    # counted anew: the batch size may have changed since
+    scheduler.last_epoch = state.epoch * state.steps_per_epoch + steps_done
     for group, peak, factor in zip(state.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
         group["lr"] = peak * factor(scheduler.last_epoch)

@@ -442,7 +442,7 @@ def save_train_state(path: Path, state: TrainState, config: ModuleType) -> None:
         "class_names": state.class_names,
         "config": config_record(config),
     }
-    write_atomically(path, lambda file: torch.save(checkpoint, file))
+    write_atomically(path, lambda partial: torch.save(checkpoint, partial))
 
 
 def config_record(config: ModuleType) -> dict[str, Any]:
@@ -460,7 +460,7 @@ def save_weights(path: Path, state: TrainState, config: ModuleType, acc1: float)
     checkpoint = to_plain({name: getattr(config, name) for name in described})
     checkpoint |= {"class_names": state.class_names, "acc1": acc1, "epoch": state.epoch}
     checkpoint["state_dict"] = state.ema_network.module.state_dict()
-    write_atomically(path, lambda file: torch.save(checkpoint, file))
+    write_atomically(path, lambda partial: torch.save(checkpoint, partial))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

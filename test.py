@@ -3,12 +3,13 @@
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy
@@ -99,11 +100,12 @@ def write_predictions(path: Path, dataset: ImageDataset, best: BestClasses) -> N
                 row += [dataset.classes[predicted], f"{probability:.6f}"]
             yield row
 
-    def write(partial_path: Path) -> None:
-        with open(partial_path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            writer.writerows(rows())
+    def write(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, newline="", encoding="utf-8", errors="surrogateescape")
+        writer = csv.writer(text)
+        writer.writerow(header)
+        writer.writerows(rows())
+        text.detach()  # which leaves the file open, and all of the text in it
 
     write_atomically(path, write)
 
@@ -125,7 +127,7 @@ def describe_test(config: ModuleType, dtype: torch.dtype) -> dict[str, Any]:
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    write_atomically(path, lambda partial_path: partial_path.write_text(json.dumps(report, indent=2) + "\n"))
+    write_atomically(path, lambda file: file.write(f"{json.dumps(report, indent=2)}\n".encode()))
 
 
 if __name__ == "__main__":

@@ -5,22 +5,28 @@ import ast
 import contextlib
 import ctypes
 import difflib
+import errno
+import io
 import json
 import math
+import multiprocessing
 import os
 import random
 import re
 import shutil
 import signal
+import stat
 import sys
 import time
 import traceback
+import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import cv2
 import numpy as np
@@ -54,6 +60,17 @@ def user_errors(interrupted: str = "Interrupted.") -> Iterator[None]:
         rank = os.environ.get("RANK", "0")
         print(f"process {rank}: {message}" if rank != "0" else message, file=sys.stderr)
         sys.exit(2)
+    finally:
+        end_workers()
+
+
+def end_workers() -> None:
+    """End what an error left of the loader workers: they ignore the signal by which Python would end them."""
+    workers = multiprocessing.active_children()
+    if workers:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take their end for a failure
+    for worker in workers:
+        worker.kill()
 
 
 def describe_error(error: Exception) -> str | None:
@@ -67,6 +84,10 @@ def describe_error(error: Exception) -> str | None:
         return "The GPU has too little memory for this batch_size and image_size; lower batch_size in config.py"
     if isinstance(error, RuntimeError) and re.search(r"(closed|reset) by peer|ProcessGroup", str(error)):
         return "Another process of this run has ended; what it printed says why"
+    if isinstance(error, RuntimeError) and re.search(r"unable to (allocate|open|resize) shared memory", str(error)):
+        return "/dev/shm is too small for the batches of the workers; lower num_workers or batch_size in config.py"
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        return "A loader worker was killed, most often for lack of memory; lower num_workers or batch_size in config.py"
     if isinstance(error, (ValueError, OSError, FloatingPointError)):
         # an error of a loader worker carries its traceback; the last line holds the message
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -655,24 +676,40 @@ class TrainState:
         self.meter, self.finite = EpochMeter(self.device), FiniteCheck(self.device)
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` on a temporary name beside `path`, then rename: a crash leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a file in memory, write it beside `path`, then rename: a crash leaves the old file or the new.
+
+    Raises: OSError naming the file, the reason and what to do.
+    """
+    content = io.BytesIO()  # torch.save, writing to a disk itself, hides why that failed
+    write(content)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        write(partial)
-        with open(partial, "rb+") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except RuntimeError as error:  # how torch.save tells of a full disk
-        raise OSError(f"{path}: cannot be written ({str(error).splitlines()[0]}); the file before it stays") from error
+        sync_folder(path.parent)
+    except OSError as error:
+        remedy = "make room for it" if error.errno in NO_ROOM else "it needs a folder that can be written to"
+        raise OSError(f"{path}: {error.strerror or error}; {remedy}; the files before it stay") from error
     finally:
-        partial.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # on a read-only disk even what is not there cannot be removed
+            partial.unlink()
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new name in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name itself must survive a power cut
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def save_train_state(path: Path, state: TrainState, config: ModuleType) -> None:
@@ -695,7 +732,7 @@ def save_train_state(path: Path, state: TrainState, config: ModuleType) -> None:
         "class_names": state.class_names,
         "config": config_record(config),
     }
-    from_main(lambda: write_atomically(path, lambda partial: torch.save(checkpoint, partial)))
+    from_main(lambda: write_atomically(path, lambda file: torch.save(checkpoint, file)))
 
 
 def config_record(config: ModuleType) -> dict[str, Any]:
@@ -719,21 +756,113 @@ def save_weights(path: Path, state: TrainState, config: ModuleType, acc1: float)
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a file of torch.save() into the CPU's memory, executing nothing in it.
 
-    Raises: FileNotFoundError; ValueError naming the file if it is damaged or no checkpoint.
+    Its containers are plain ones and its tensors dense, with the memory that they claim. Only files in torch's old
+    format, which is no zip file, come without checksums.
+    Raises: FileNotFoundError, OSError; ValueError naming the file if it is damaged or no checkpoint.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such weights file; see README.md for where to get one")
-    with open(path, "rb") as file:  # failing here, for lack of permission, says nothing about the content
+    with open_weights_file(path) as file:
         try:
-            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-        except MemoryError:
-            raise
+            with warnings.catch_warnings(action="ignore"):  # the one line to show is the error
+                checkpoint = plain_copy(torch.load(verified_copy(file), map_location="cpu", weights_only=True))
         except Exception as error:  # a damaged file can raise almost anything
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-            raise ValueError(f"{path}: damaged or not a PyTorch checkpoint ({reason})") from error
+            reason = describe_damage(error)
+            raise ValueError(f"{path}: damaged or not a PyTorch checkpoint ({reason}); get or save it again") from error
     if not isinstance(checkpoint, dict):
-        raise ValueError(f"{path}: holds a {type(checkpoint).__name__}, not a dictionary of weights")
+        raise ValueError(f"{path}: holds a {type(checkpoint).__name__}, not a dictionary of weights; name another file")
     return checkpoint
+
+
+def open_weights_file(path: str | Path) -> BinaryIO:
+    """Open a file for reading. Raises: OSError, ValueError, in words for users; they say nothing about the content."""
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for its writer
+            return open(path, "rb")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no such weights file; see README.md for where to get one") from error
+    except OSError as error:
+        raise type(error)(f"{path}: {error.strerror}; name a weights file that you may read") from error
+    raise ValueError(f"{path}: a folder or device, not a weights file; name a file of torch.save()")
+
+
+def describe_damage(error: Exception) -> str:
+    """Why a file could not be read, in one printable line."""
+    reason = "its content is not what torch.save() writes"
+    if forbidden := re.search(r"GLOBAL (\S+)", str(error)):  # torch's own words recommend to execute it
+        reason = f"it asks to run {forbidden[1]}"
+    elif isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        reason = "it asks for more memory than there is"
+    elif isinstance(error, (ValueError, RuntimeError, OSError, zipfile.BadZipFile)):
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r"[^ -~]", "?", reason)[:120]
+
+
+def verified_copy(file: BinaryIO) -> BinaryIO:
+    """A file in memory with the records of a zip file whose checksums are right; any other file as it is.
+
+    torch.load compares no checksums, and one flipped bit in the table of contents makes it return a tensor without
+    reading it; from this copy it can only get what was verified. Raises: ValueError and others for a damaged file.
+    """
+    is_zip = file.read(4) == b"PK\x03\x04"  # what torch.load goes by
+    file.seek(0)
+    if not is_zip:
+        return file
+    if not zipfile.is_zipfile(file):
+        raise ValueError("its end is missing")
+    copy = io.BytesIO()
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(copy, "w") as target:
+        records = source.infolist()
+        if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            raise ValueError("its records are compressed")
+        if any(record.file_size != record.compress_size for record in records):
+            raise ValueError("its records have two lengths")
+        if sum(record.file_size for record in records) > os.fstat(file.fileno()).st_size:
+            raise ValueError("its records claim more bytes than it has")
+        if len(set(source.namelist())) < len(records):
+            raise ValueError("it has two records of one name")
+        for record in records:
+            target.writestr(zipfile.ZipInfo(record.filename), source.read(record))  # read() compares the checksum
+    copy.seek(0)
+    return copy
+
+
+def plain_copy(value: Any, name: Any = "", depth: int = 0, copies: dict[int, Any] | None = None) -> Any:
+    """What torch.load returned, in plain dictionaries, lists and tuples; tensors share their memory with the original.
+
+    A hostile file can give its dictionaries and tensors attributes that hide their methods; copies have none of them.
+    `name`, `depth`, `copies`: of the recursion. Raises: ValueError for tensors that are not dense or claim more values
+    than they have, and for containers nested too deep, as one that holds itself.
+    """
+    copies = {} if copies is None else copies
+    if id(value) in copies:
+        return copies[id(value)]
+    if depth > MAX_NESTING:
+        raise ValueError("it is nested too deep, or holds itself")
+    if isinstance(value, Tensor):
+        copy = plain_tensor(value, name)
+    elif isinstance(value, dict):
+        copy = {key: plain_copy(item, key, depth + 1, copies) for key, item in dict.items(value)}
+    elif isinstance(value, (list, tuple)):
+        kind = list if isinstance(value, list) else tuple
+        copy = kind(plain_copy(item, name, depth + 1, copies) for item in value)
+    else:
+        copy = value
+    copies[id(value)] = copy
+    return copy
+
+
+MAX_NESTING = 50
+
+
+def plain_tensor(tensor: Tensor, name: Any) -> Tensor:
+    """A tensor without attributes, on the same memory. Raises: ValueError if it is not dense, or short of values."""
+    bare = Tensor.detach(tensor)
+    shown = repr(name)[:80] if isinstance(name, str) else "a tensor"
+    is_dense = bare.layout is torch.strided and bare.device.type == "cpu"
+    if not is_dense or bare.is_quantized or bare.is_nested or bare.is_complex():
+        raise ValueError(f"{shown} is sparse, quantized or complex")
+    if bare.numel() * bare.element_size() > bare.untyped_storage().nbytes():
+        raise ValueError(f"{shown} claims {bare.numel()} values and has fewer")
+    return bare
 
 
 def extract_weights(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
@@ -742,9 +871,10 @@ def extract_weights(checkpoint: dict[str, Any], path: str | Path) -> dict[str, T
     Prefixes of wrappers ("module.", "_orig_mod.") are stripped. Raises: ValueError if there are none.
     """
     weights = checkpoint.get("ema_state_dict", checkpoint.get("state_dict", checkpoint))
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ValueError(f"{path}: no state_dict of tensors in it")
-    bare = {re.sub(r"^((module|_orig_mod)\.)+", "", str(name)): value for name, value in weights.items()}
+    is_named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
+    if not is_named or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ValueError(f"{path}: no state_dict of tensors in it; name a file of weights")
+    bare = {re.sub(r"^((module|_orig_mod)\.)+", "", name): value for name, value in weights.items()}
     if len(bare) < len(weights):
         raise ValueError(f"{path}: holds the same weights twice, with and without a prefix; keep one of the two")
     return bare
@@ -757,24 +887,35 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], path: str | Pat
 
 
 def check_weights(network: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
-    """Raise ValueError naming what is missing, unknown, misshapen or not finite in weights for this network."""
+    """Raise ValueError naming what is missing, unknown, misshapen or impossible in weights for this network."""
     expected = network.state_dict()
     missing = [name for name in expected if name not in weights]
-    unknown = [name for name in weights if name not in expected]
+    unknown = [name[:80] if isinstance(name, str) else type(name) for name in weights if name not in expected]
     if missing or unknown:
         raise ValueError(
             f"{path}: its weights are not those of this network: missing {missing[:3]}, unknown {unknown[:3]} "
-            f"({len(missing)} and {len(unknown)} in all)"
+            f"({len(missing)} and {len(unknown)} in all); name a file of this network's weights"
         )
     for name, tensor in expected.items():
         found = weights[name]
-        if found.shape != tensor.shape or found.is_floating_point() != tensor.is_floating_point():
+        if not isinstance(found, Tensor):
+            raise ValueError(f"{path}: {name} is a {type(found).__name__}, not a tensor; get or save the file again")
+        kinds = FLOAT_TYPES if tensor.is_floating_point() else INT_TYPES
+        if found.shape != tensor.shape or found.dtype not in kinds:
             raise ValueError(
                 f"{path}: {name} is {found.dtype} {list(found.shape)}, the network has {tensor.dtype} "
                 f"{list(tensor.shape)}; check model_width_mult and model_num_classes in config.py"
             )
-        if not found.isfinite().all():
-            raise ValueError(f"{path}: {name} has values that are not finite; the training run that made it diverged")
+        if not found.to(tensor.dtype).isfinite().all():
+            raise ValueError(
+                f"{path}: {name} has values that are not finite; the training run that made it diverged, take another"
+            )
+        if name.endswith(".running_var") and (found < 0).any():
+            raise ValueError(f"{path}: {name} has values below 0, which no variance has; get or save the file again")
+
+
+FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INT_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def load_pretrained_weights(network: nn.Module, path: str | Path) -> str:
@@ -784,15 +925,15 @@ def load_pretrained_weights(network: nn.Module, path: str | Path) -> str:
     """
     weights = extract_weights(read_checkpoint(path), path)
     own = network.state_dict()
-    found, wanted = (source[CLASSIFIER[0]] for source in (weights, own)) if CLASSIFIER[0] in weights else (None, None)
-    is_new_task = found is not None and found.ndim == 2 and len(found) != len(wanted)
+    wanted, features = own[CLASSIFIER[0]].shape
+    shapes = [list(weights[name].shape) for name in CLASSIFIER if name in weights]
+    found = shapes[-1][0] if shapes and shapes[-1] else wanted
+    is_new_task = found != wanted and shapes == [[found, features], [found]]
     if is_new_task:
         weights |= {name: own[name] for name in CLASSIFIER}
     load_weights(network, weights, path)
     if is_new_task:
-        return (
-            f"Load pretrained weights `{path}`; the classifier starts fresh: {len(wanted)} classes, not {len(found)}."
-        )
+        return f"Load pretrained weights `{path}`; the classifier starts fresh: {wanted} classes, not {found}."
     return f"Load pretrained weights `{path}`, classifier included."
 
 
@@ -805,14 +946,18 @@ def load_trained_network(network: nn.Module, config: ModuleType) -> list[str] | 
     checkpoint = read_checkpoint(path)
     record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
     for name in ("model_width_mult", "model_mean_parameters", "model_std_parameters"):
-        trained = record.get(name) if isinstance(record, dict) else None
-        if isinstance(trained, (float, int, list)) and trained != to_plain(getattr(config, name)):
+        wanted = to_plain(getattr(config, name))
+        trained = record.get(name, wanted) if isinstance(record, dict) else wanted
+        is_valid, expected = SHARED_RULES[name]
+        if not is_valid(trained):
+            raise ValueError(f"{path}: its {name} cannot be: expected {expected}; get or save the file again")
+        if to_plain(trained) != wanted:
             line = config_lines(config).get(name, "?")
             raise ValueError(f"{path}: trained with {name} = {trained}; set config.py line {line} to it")
     load_weights(network, extract_weights(checkpoint, path), path)
     class_names = checkpoint.get("class_names")
     is_complete = isinstance(class_names, list) and len(class_names) == config.model_num_classes
-    return [str(name) for name in class_names] if is_complete else None
+    return class_names if is_complete and all(isinstance(name, str) for name in class_names) else None
 
 
 def to_plain(value: Any) -> Any:
@@ -870,7 +1015,7 @@ def newest_first(folder: Path, errors: list[Exception]) -> list[Path]:
         try:
             checkpoint = read_checkpoint(interrupted)
             places[interrupted] = int(checkpoint["epoch"]), 2 if checkpoint["position"] else 0
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, OverflowError, FileNotFoundError) as error:
             errors.append(error)
             print(f"Resume: {error}; taking the one before.")
     return sorted(places, key=places.__getitem__, reverse=True)
@@ -924,9 +1069,14 @@ def check_train_state(path: str | Path, checkpoint: dict[str, Any], state: Train
     check_weights(state.ema_network.module, checkpoint["ema_state_dict"], path)
     try:
         check_optimizer(checkpoint["optimizer"], state)
-        int(checkpoint["scheduler"]["last_epoch"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its optimizer or scheduler is not that of this network ({error!r})") from error
+        scaling = [checkpoint["scaler"][name] for name in SCALER_NUMBERS] if checkpoint["scaler"] else []
+        if not all(is_number(value, 0) and value > 0 for value in scaling):
+            raise ValueError("a scaler with impossible numbers")
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its optimizer or scaler is not that of this network ({error!r})") from error
+
+
+SCALER_NUMBERS = ("scale", "growth_factor", "backoff_factor", "growth_interval")
 
 
 def check_optimizer(saved: dict[str, Any], state: TrainState) -> None:
@@ -934,6 +1084,8 @@ def check_optimizer(saved: dict[str, Any], state: TrainState) -> None:
     parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     if [index for group in saved["param_groups"] for index in group["params"]] != list(range(len(parameters))):
         raise ValueError("other parameters")
+    if not saved["state"].keys() <= set(range(len(parameters))):
+        raise ValueError("momentum of unknown parameters")
     for index, values in saved["state"].items():
         momentum = values["momentum_buffer"]
         if momentum is not None and not (momentum.shape == parameters[index].shape and momentum.isfinite().all()):
@@ -966,8 +1118,12 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
     if checkpoint["scaler"] and state.scaler.is_enabled():
         state.scaler.load_state_dict(checkpoint["scaler"])
     configured = state.optimizer.state_dict()["param_groups"]
-    state.optimizer.load_state_dict(checkpoint["optimizer"] | {"param_groups": configured})
-    load_schedule(checkpoint["scheduler"], state, math.ceil(state.position / config.gradient_accumulation_steps))
+    momentum = {
+        index: {"momentum_buffer": None if (buffer := values["momentum_buffer"]) is None else buffer.clone()}
+        for index, values in checkpoint["optimizer"]["state"].items()  # clones: a damaged file may share memory
+    }
+    state.optimizer.load_state_dict({"state": momentum, "param_groups": configured})
+    set_schedule(state, math.ceil(state.position / config.gradient_accumulation_steps))
 
 
 def batches_of(record: dict[str, Any]) -> tuple[Any, ...]:
@@ -976,11 +1132,14 @@ def batches_of(record: dict[str, Any]) -> tuple[Any, ...]:
     return images, record.get("gradient_accumulation_steps"), record.get("seed")
 
 
-def load_schedule(saved: dict[str, Any], state: TrainState, steps_done: int) -> None:
-    """Put the learning rate where the configured schedule has it after some steps of state.epoch."""
+def set_schedule(state: TrainState, steps_done: int) -> None:
+    """Put the learning rate where the configured schedule has it after some steps of state.epoch.
+
+    Counted anew, not read: the batch size may have changed since.
+    """
     scheduler = state.scheduler
-    scheduler.load_state_dict(saved | {"base_lrs": scheduler.base_lrs})
-    # counted anew: the batch size may have changed since
     scheduler.last_epoch = state.epoch * state.steps_per_epoch + steps_done
+    scheduler._step_count = scheduler.last_epoch + 1  # else it warns that the optimizer has not stepped
     for group, peak, factor in zip(state.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
         group["lr"] = peak * factor(scheduler.last_epoch)
+    scheduler._last_lr = [group["lr"] for group in state.optimizer.param_groups]

@@ -81,7 +81,7 @@ def check_dataset(arguments: argparse.Namespace) -> int:
     report_duplicates(dataset, report)
     report_statistics(dataset, report)
     if arguments.list is not None:
-        write_atomically(arguments.list, lambda partial: partial.write_bytes(list_of_names(dataset)))
+        write_atomically(arguments.list, lambda file: file.write(list_of_names(dataset)))
     return report.print_all(dataset)
 
 

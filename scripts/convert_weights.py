@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from command_line import OneLineParser, print_config_lines
 from model import STAGES, MobileNetV2, Stage
-from utils import SHARED_RULES, load_weights, read_checkpoint, to_plain, user_errors, write_atomically
+from utils import SHARED_RULES, load_weights, plain_copy, read_checkpoint, to_plain, user_errors, write_atomically
 
 PUBLISHED_WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25, 0.1)
 WIDTHS = tuple(dict.fromkeys((*PUBLISHED_WIDTHS, *(round(0.05 * step, 2) for step in range(1, 41)))))
@@ -86,7 +86,7 @@ def main() -> None:
     print_notes(origin, ordered, doubt)
     check_logits(network, source)
     record = described | {"model_arch_name": "mobilenet_v2", "source": source.name, "state_dict": network.state_dict()}
-    write_atomically(target, lambda partial_path: torch.save(record, partial_path))
+    write_atomically(target, lambda file: torch.save(record, file))
     print(f"{target}: written{'' if 'class_names' in described else ', without class names'}.")
     described.pop("class_names", None)
     scored = {"mode": "test", "model_num_classes": num_classes, "model_weights_path": str(target)}
@@ -130,7 +130,7 @@ def read_source(path: Path) -> dict[str, Any]:
     if path.suffix != ".safetensors" and start[8:] != b"{":  # 8 bytes of length, then JSON
         return read_checkpoint(path)
     try:
-        return safetensors.torch.load_file(path)
+        return plain_copy(safetensors.torch.load_file(path))
     except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise ValueError(f"{path}: damaged or not a safetensors file ({reason}); get it again") from error
@@ -156,11 +156,6 @@ def find_weights(checkpoint: dict[str, Any], path: Path) -> tuple[dict[str, Tens
                 f"{path}: {name!r} is a {type(tensor).__name__}, not a tensor; expected a dictionary of tensors, "
                 f"bare or as one of {', '.join(WRAPPINGS)}"
             )
-        is_plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
-        if not is_plain or tensor.is_quantized or tensor.is_nested or tensor.is_complex():
-            raise ValueError(f"{path}: {name!r} is sparse, quantized or complex; only plain tensors are converted")
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise ValueError(f"{path}: {name!r} claims {tensor.numel()} values and has fewer; do not use this file")
     if not weights:
         raise ValueError(f"{path}: holds no tensors")
     return weights, origin

@@ -133,7 +133,7 @@ def make_target(target: Path, published: MobileNet_V2_Weights, file_name: str, h
             "source_sha256": sha256(source),
             "state_dict": build_network(ordered, WIDTH, source).state_dict(),
         }
-    write_atomically(target, lambda partial_path: torch.save(record, partial_path))
+    write_atomically(target, lambda file: torch.save(record, file))
     print(f"{target}: written.")
 
 

@@ -23,23 +23,34 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dataset import ImageDataset, list_classes
 from imgproc import eval_transform, normalize
 from model import MobileNetV2
-from utils import extract_weights, load_weights, read_checkpoint, setup_runtime, user_errors, write_atomically
+from utils import (
+    check_weights,
+    extract_weights,
+    load_weights,
+    read_checkpoint,
+    setup_runtime,
+    user_errors,
+    write_atomically,
+)
 
 
 def main() -> None:
     arguments = parse_arguments()
     setup_runtime(0, "cpu")
     weights = extract_weights(read_checkpoint(arguments.source), arguments.source)
-    if "classifier.1.weight" not in weights:
-        raise ValueError(f"{arguments.source}: no classifier.1.weight; these are not MobileNetV2 weights")
-    network = MobileNetV2(len(weights["classifier.1.weight"]), arguments.width_mult).eval()
+    classifier = weights.get("classifier.1.weight")
+    if classifier is None or classifier.ndim != 2 or len(classifier) == 0:
+        raise ValueError(f"{arguments.source}: no classifier.1.weight for classes; these are not MobileNetV2 weights")
+    with torch.device("meta"):  # a file can claim more classes than there is memory for
+        check_weights(MobileNetV2(len(classifier), arguments.width_mult), weights, arguments.source)
+    network = MobileNetV2(len(classifier), arguments.width_mult).eval()
     load_weights(network, weights, arguments.source)
     images = sample_images(arguments)
     with torch.inference_mode():
         before = network(images)
         measure_and_rescale(network, images)
         change = (network(images) - before).abs().max() / before.abs().max()
-    write_atomically(arguments.target, lambda partial_path: torch.save(network.state_dict(), partial_path))
+    write_atomically(arguments.target, lambda file: torch.save(network.state_dict(), file))
     print(f"{arguments.target}: unfolded on {len(images)} images; the logits moved by {change:.1e} of the largest.")
 
 

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors, precision, metrics, and weights files."""
 
+import errno
 import math
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -147,18 +150,84 @@ def test_defects_of_the_program_keep_their_traceback() -> None:
         raise KeyError("a defect")
 
 
-def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "weights.pth.tar"
-    utils.write_atomically(path, lambda partial: partial.write_text("old"))
+def write_old_file(folder: Path) -> Path:
+    path = folder / "weights.pth.tar"
+    utils.write_atomically(path, lambda file: file.write(b"old"))
+    assert path.read_bytes() == b"old"
+    return path
 
-    def fail(partial: Path) -> None:
-        partial.write_text("half")
-        raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
-        utils.write_atomically(path, fail)
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["weights.pth.tar"]
+def assert_only_the_old_file_is_there(path: Path) -> None:
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_full_disk_is_named_and_the_old_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_old_file(tmp_path)
+    monkeypatch.setattr(utils, "open", lambda *_: open("/dev/full", "wb"), raising=False)  # noqa: SIM115
+    line = f"^{path}: No space left on device; make room for it; the files before it stay$"
+    with pytest.raises(OSError, match=line):
+        utils.write_atomically(path, lambda file: torch.save(small_network().state_dict(), file))
+    assert_only_the_old_file_is_there(path)
+
+
+def test_full_disk_at_the_end_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_old_file(tmp_path)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)  # where file systems that reserve late tell of it
+    with pytest.raises(OSError, match="No space left on device"):
+        utils.write_atomically(path, lambda file: file.write(b"new"))
+    assert_only_the_old_file_is_there(path)
+
+
+def test_interrupted_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_old_file(tmp_path)
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        utils.write_atomically(path, lambda file: file.write(b"new"))
+    assert_only_the_old_file_is_there(path)
+
+
+@pytest.fixture
+def unprivileged_folder() -> Iterator[Path]:
+    """A folder of a user whom permissions bind, who this process is until the test ends."""
+    is_root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as name:
+        if is_root:
+            os.chown(name, NOBODY, -1)
+            os.seteuid(NOBODY)
+        yield Path(name)
+        if is_root:
+            os.seteuid(0)
+        os.chmod(name, 0o755)
+
+
+NOBODY = 65534
+
+
+def test_read_only_folder_is_named(unprivileged_folder: Path) -> None:
+    path = write_old_file(unprivileged_folder)
+    unprivileged_folder.chmod(0o555)
+    line = f"^{path}: Permission denied; it needs a folder that can be written to; the files before it stay$"
+    with pytest.raises(OSError, match=line):
+        utils.write_atomically(path, lambda file: file.write(b"new"))
+    assert_only_the_old_file_is_there(path)
+
+
+def test_file_without_permission_is_named(unprivileged_folder: Path) -> None:
+    path = write_old_file(unprivileged_folder)
+    path.chmod(0)
+    with pytest.raises(PermissionError, match=f"^{path}: Permission denied; name a weights file that you may read$"):
+        utils.read_checkpoint(path)
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])

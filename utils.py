@@ -429,8 +429,8 @@ def only_run(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if os.listdir(folder) == [LOCK_NAME]:  # the run was refused before it wrote anything
-                os.unlink(folder / LOCK_NAME)
+            (folder / LOCK_NAME).unlink()
+            with contextlib.suppress(OSError):  # a run that was refused leaves nothing, others leave files
                 for path in created:
                     path.rmdir()
 
@@ -1138,8 +1138,9 @@ def set_schedule(state: TrainState, steps_done: int) -> None:
     Counted anew, not read: the batch size may have changed since.
     """
     scheduler = state.scheduler
-    scheduler.last_epoch = state.epoch * state.steps_per_epoch + steps_done
-    scheduler._step_count = scheduler.last_epoch + 1  # else it warns that the optimizer has not stepped
-    for group, peak, factor in zip(state.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
-        group["lr"] = peak * factor(scheduler.last_epoch)
-    scheduler._last_lr = [group["lr"] for group in state.optimizer.param_groups]
+    step = state.epoch * state.steps_per_epoch + steps_done
+    groups = zip(state.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    for group, peak, factor in groups:
+        group["lr"] = peak * factor(step)
+    rates = [group["lr"] for group in state.optimizer.param_groups]
+    scheduler.load_state_dict(scheduler.state_dict() | {"last_epoch": step, "_step_count": step + 1, "_last_lr": rates})

@@ -104,19 +104,40 @@ def test_generators_of_different_keys_differ() -> None:
 
 @pytest.mark.parametrize("epoch", [0, 1, 7])
 def test_order_is_a_permutation(epoch: int) -> None:
-    sampler = EpochSampler(100, seed=0)
+    sampler = EpochSampler(100, 10, seed=0)
     sampler.epoch = epoch
-    keys = list(sampler)
+    keys = [key for batch in sampler for key in batch]
     assert {key[0] for key in keys} == {epoch}
     assert sorted(index for _, index in keys) == list(range(100))
     assert [index for _, index in keys] != list(range(100))
 
 
+@pytest.mark.parametrize("num_processes", [1, 2, 3])
+def test_processes_share_the_order_of_one(num_processes: int) -> None:
+    """A step of n processes is the batch of one process with n times the batch size; 103 images, 4 each."""
+    one = EpochSampler(103, 4 * num_processes, seed=5)
+    several = [EpochSampler(103, 4, 5, rank, num_processes) for rank in range(num_processes)]
+    expected = [[index for _, index in batch] for batch in one]
+    shares = [[[index for _, index in batch] for batch in sampler] for sampler in several]
+    assert [sum(batches, []) for batches in zip(*shares, strict=True)] == expected
+    several[0].position = 3
+    assert [[index for _, index in batch] for batch in several[0]] == shares[0][3:]
+    assert len(several[0]) == 103 // (4 * num_processes)
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 3, 4, 30])
+def test_evaluation_deals_out_the_batches_of_one_process(num_processes: int) -> None:
+    batches = [list(range(start, min(start + 4, 103))) for start in range(0, 103, 4)]
+    for rank in range(num_processes):
+        sampler = EpochSampler(103, 4, None, rank, num_processes)
+        assert [[index for _, index in batch] for batch in sampler] == batches[rank::num_processes]
+
+
 def test_epochs_have_different_orders() -> None:
     orders = []
-    sampler = EpochSampler(100, seed=0)
+    sampler = EpochSampler(100, 10, seed=0)
     for sampler.epoch in range(3):
-        orders.append(tuple(index for _, index in sampler))
+        orders.append(tuple(sampler.order()))
     assert len(set(orders)) == 3
 
 
@@ -234,7 +255,7 @@ def test_unreadable_images_are_left_out_of_training_on_request(tmp_path: Path, n
     write_images(tmp_path, 7)
     whole = train_batches(tmp_path)
     images, targets = epoch_of(whole, 1)  # 5 batches of 4
-    order = [index for _, index in whole.loader.sampler]
+    order = whole.loader.batch_sampler.order()
     bad = [5, 6, 19]  # places in the order: two of the second batch, one of the last
     for place in bad:
         damage(whole.dataset.path(order[place]))

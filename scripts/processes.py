@@ -12,8 +12,13 @@ SHARED_MEMORY = Path("/dev/shm")
 
 def private_memory(pid: int) -> int:
     """Bytes of a process that it shares with no other. Raises: OSError on a system other than Linux."""
+    return memory(pid, "Private_")
+
+
+def memory(pid: int, kind: str) -> int:
+    """Bytes of a process in the lines of /proc/<pid>/smaps_rollup that begin so. Raises: OSError if it has ended."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind))
 
 
 def open_files(pid: int) -> int:

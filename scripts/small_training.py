@@ -28,7 +28,7 @@ SETTINGS = {
     **{"resume": "auto", "batch_size": 8, "gradient_accumulation_steps": 4, "lr_warmup_epochs": 1, "mixup_alpha": 0.2},
     **{"model_ema_decay": 0.9, "train_print_frequency": 1, "valid_print_frequency": 1, "keep_checkpoints": 2},
 }
-END_SECONDS = 15  # a worker looks for its parent every 5 s
+END_SECONDS = 20  # a worker looks for its parent every 5 s
 
 
 def create_project(root: Path, images_per_class: int, **values: object) -> None:
@@ -114,9 +114,8 @@ class SmallTraining:
             self.process.wait()
 
     def left_processes(self, seconds: float = END_SECONDS) -> list[int]:
-        """The processes that outlive the main one by so many seconds; they are killed."""
-        self.process.wait(seconds)
-        wait_until(lambda: not self.processes(), seconds)
+        """The processes that have not ended after so many seconds; they are killed."""
+        wait_until(lambda: self.has_ended() and not self.processes(), seconds)
         left = self.processes()
         for pid in left:
             os.kill(pid, signal.SIGKILL)
@@ -128,8 +127,8 @@ class SmallTraining:
         return sorted(shared_memory() - self.segments_before)
 
     def left_temporary(self) -> list[str]:
-        """What lies in the folder for temporary files."""
-        return sorted(path.name for path in self.temporary.iterdir())
+        """What it has put into the folder for temporary files, but for the cache that torch shares between runs."""
+        return sorted(path.name for path in self.temporary.iterdir() if not path.name.startswith("torchinductor_"))
 
 
 def partial_files(root: Path) -> list[Path]:

@@ -154,11 +154,19 @@ def print_samples(samples: list[list[Sample]]) -> None:
     workers = len(samples[0]) - 1
     names = "".join(f" {f'worker {number}':>15}" for number in range(1, workers + 1))
     print(f"{'':8} {'main process':>31}{names}")
-    print(f"{'epoch':8} {'private':>8} {'all':>8} {'files':>5} {'threads':>7}" + f" {'private':>9} {'files':>5}" * workers)
-    rows = [(str(number), row, "") for number, row in enumerate(samples, start=1)]
-    for name, (first, *others), sign in [*rows, (f"{FIRST_EPOCH} to {len(samples)}", growth(samples), "+")]:
-        line = f"{name:8} {first.private:>{sign}8.1f} {first.all:>{sign}8.1f} {first.files:>{sign}5} {first.threads:>{sign}7}"
-        print(line + "".join(f" {other.private:>{sign}9.1f} {other.files:>{sign}5}" for other in others))
+    print(
+        f"{'epoch':8} {'private':>8} {'all':>8} {'files':>5} {'threads':>7}" + f" {'private':>9} {'files':>5}" * workers
+    )
+    for number, row in enumerate(samples, start=1):
+        print(row_text(str(number), row, sign=""))
+    print(row_text(f"{FIRST_EPOCH} to {len(samples)}", growth(samples), sign="+"))
+
+
+def row_text(name: str, row: list[Sample], sign: str) -> str:
+    """The main process and its workers in one line; `sign`: "+" marks growth."""
+    main, *workers = row
+    text = f"{name:8} {main.private:>{sign}8.1f} {main.all:>{sign}8.1f} {main.files:>{sign}5} {main.threads:>{sign}7}"
+    return text + "".join(f" {worker.private:>{sign}9.1f} {worker.files:>{sign}5}" for worker in workers)
 
 
 def print_endings(endings: dict[str, Ending]) -> None:

@@ -113,17 +113,17 @@ class SmallTraining:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
-    def left_processes(self, seconds: float = END_SECONDS) -> list[int]:
-        """The processes that have not ended after so many seconds; they are killed."""
-        wait_until(lambda: self.has_ended() and not self.processes(), seconds)
+    def left_processes(self) -> list[int]:
+        """The processes that have not ended after END_SECONDS; they are killed."""
+        wait_until(lambda: self.has_ended() and not self.processes(), END_SECONDS)
         left = self.processes()
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         return left
 
-    def left_segments(self, seconds: float = END_SECONDS) -> list[str]:
+    def left_segments(self) -> list[str]:
         """The segments in /dev/shm that have appeared since the start and stay."""
-        wait_until(lambda: shared_memory() <= self.segments_before, seconds)
+        wait_until(lambda: shared_memory() <= self.segments_before, END_SECONDS)
         return sorted(shared_memory() - self.segments_before)
 
     def left_temporary(self) -> list[str]:

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +113,13 @@ def describe_storm(tally: Tally, seed: int) -> dict[str, Any]:
     """What is kept of one storm."""
     return {
         "part": tally.part,
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": program_version(),
-        "machine": {"processor": processor_name(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform()},
+        "machine": {
+            "processor": processor_name(),
+            "cores": len(os.sched_getaffinity(0)),
+            "system": platform.platform(),
+        },
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "seed": seed,
         "counts": tally.counts,

@@ -7,6 +7,7 @@ import io
 import os
 import random
 import signal
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -105,10 +106,10 @@ class WriterStorm:
 
     def kill_at_times(self, kills: int) -> None:
         """SIGKILL to writers at random times, for machines that do not permit ptrace."""
-        seconds = self._time_a_write()
+        seconds = statistics.median(self._time_a_write() for _ in range(5))
         for _ in range(kills):
             pid = fork(self._start_version())
-            delay = self.random.uniform(0, 1.2 * seconds)
+            delay = self.random.uniform(0, 1.1 * seconds)
             time.sleep(delay)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -116,10 +117,21 @@ class WriterStorm:
             self._check_after_kill(f"after SIGKILL at {delay:.4f} s")
 
     def _time_a_write(self) -> float:
-        """Seconds that a write takes in a child process."""
+        """Seconds from the start of a child process until its write has returned."""
+        write = self._start_version()
+        reader, end = os.pipe()
+
+        def write_and_tell() -> None:
+            write()
+            os.write(end, b"done")
+
         began = time.perf_counter()
-        _, status = os.waitpid(fork(self._start_version()), 0)
+        pid = fork(write_and_tell)
+        os.close(end)
+        os.read(reader, 4)  # ends without a byte if the child fails
         seconds = time.perf_counter() - began
+        os.close(reader)
+        _, status = os.waitpid(pid, 0)
         if status != 0 or self._identify() != self.writing:
             self.tally.fault("failed_writes", f"the writer ended with status {os.waitstatus_to_exitcode(status)}")
         return seconds

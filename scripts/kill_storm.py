@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kill the program at any instant, and count what is lost: nothing may be.
 
-    python3 scripts/kill_storm.py writer [--writes 4] [--kills 1000] [--seed 0] [--json FILE] [--without-ptrace]
+    python3 scripts/kill_storm.py writer [--writes 4] [--kills 1000] [--seed 0] [--json FILE]
     python3 scripts/kill_storm.py runs   [--runs 4] [--kills 10] [--seed 0] [--json FILE]
     python3 scripts/kill_storm.py totals [--json FILE]
 
 writer: a process writes checkpoints, and is stopped before and after each system call. At every stop there must be a
-whole checkpoint under the final name, and resume = "auto" must take it; at some the process is really killed.
+whole checkpoint under the final name, and resume = "auto" must take it; at some the process is really killed. Where
+ptrace is not permitted, the processes are killed at random times instead.
 runs: whole training runs are killed with all their processes, and restarted until they end; their last checkpoint and
 weights must be, bit for bit, those of a run that nobody interrupts.
 --json adds the counts to a record, docs/reliability.json being that of the repository; totals sums it as a table.
@@ -49,7 +50,6 @@ def parse_arguments() -> argparse.Namespace:
     writer = parts.add_parser("writer", help="the checkpoint writer, system call by system call")
     writer.add_argument("--writes", type=positive, default=4, help="writes to follow (default 4)")
     writer.add_argument("--kills", type=positive, default=1000, help="writers to kill (default 1000)")
-    writer.add_argument("--without-ptrace", action="store_true", help="kill at random times, as where it is refused")
     runs = parts.add_parser("runs", help="whole training runs")
     runs.add_argument("--runs", type=positive, default=4, help="runs (default 4)")
     runs.add_argument("--kills", type=positive, default=10, help="kills of each run, at most (default 10)")
@@ -73,9 +73,7 @@ def positive(text: str) -> int:
 
 def run_part(arguments: argparse.Namespace, folder: Path) -> Tally:
     if arguments.part == "writer":
-        return storm_writer(
-            folder, arguments.writes, arguments.kills, arguments.seed, may_trace=not arguments.without_ptrace
-        )
+        return storm_writer(folder, arguments.writes, arguments.kills, arguments.seed)
     return storm_runs(
         folder,
         runs=arguments.runs,

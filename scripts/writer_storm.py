@@ -208,15 +208,13 @@ def load_config(project: Path) -> ModuleType:
     return config
 
 
-def storm_writer(root: Path, writes: int, kills: int, seed: int, *, may_trace: bool = True) -> Tally:
+def storm_writer(root: Path, writes: int, kills: int, seed: int) -> Tally:
     """Follow so many writes, kill so many writers. Without ptrace all of them are killed at random times."""
     project = root / "project"
     create_project(project, images_per_class=1, model_width_mult=0.1)
     with contextlib.chdir(project):
         storm = WriterStorm(project, seed)
         try:
-            if not may_trace:
-                raise TracingRefusedError("ptrace is not used")
             for _ in range(writes):
                 storm.watch_write()
             storm.kill_at_stops(kills)

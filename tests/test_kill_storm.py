@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import processes
 import small_training
 import storm_record
+import system_calls
 from run_storm import RunStorm, can_lock
 from small_training import SAMPLES, SmallTraining, create_project, edit_config
 from storm_record import RECORD, TITLES, read_record, totals_table
@@ -61,9 +62,12 @@ def test_writer_leaves_a_whole_checkpoint_at_every_system_call(tmp_path: Path, c
     assert counts["new_files"] > 0
 
 
-def test_writer_killed_at_random_times_leaves_a_whole_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    tally = storm_writer(tmp_path.resolve(), writes=1, kills=30, seed=0, may_trace=False)
-    assert capsys.readouterr().out.startswith("ptrace is not used: the writers are killed at random times instead")
+def test_writers_are_killed_at_random_times_where_ptrace_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(system_calls, "load_ptrace", lambda: lambda *arguments: -1)
+    tally = storm_writer(tmp_path.resolve(), writes=1, kills=30, seed=0)
+    assert capsys.readouterr().out.startswith("ptrace is not permitted on this machine: the writers are killed at")
     assert tally.counts["timed_kills"] == tally.counts["old_files"] + tally.counts["new_files"] == 31
     assert tally.is_good(), tally.faults
 

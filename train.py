@@ -116,7 +116,8 @@ def open_writer(config: ModuleType, state: TrainState, batches: CPUPrefetcher, s
     if process_rank() > 0:
         return SilentWriter()
     # an epoch that stopped before its validation reports its last step again
-    first_step = state.scheduler.last_epoch + (state.position < len(batches)) if start else 0
+    done = state.epoch * len(batches) + state.position
+    first_step = done + (state.position < len(batches)) if start else 0
     return SummaryWriter(f"samples/logs/{config.exp_name}", purge_step=first_step)
 
 
@@ -275,7 +276,7 @@ def train_one_epoch(
 ) -> dict[str, float]:
     """Run the batches of epoch state.epoch from state.position on, and `pause` between two steps.
 
-    Returns EpochMeter.averages(), seconds, images_per_second and left_out. Raises: FloatingPointError.
+    Returns EpochMeter.averages(), seconds, images_per_second, left_out and batches. Raises: FloatingPointError.
     """
     criterion = nn.CrossEntropyLoss(label_smoothing=config.loss_label_smoothing)
     mix = create_mixing(config)
@@ -308,7 +309,7 @@ def train_one_epoch(
     progress.report(len(batches), averages)
     pause()
     left_out = len(batches) * config.batch_size * num_processes() - averages["images"]  # with bad_images = "skip"
-    return averages | progress.speed(len(batches)) | {"left_out": left_out}
+    return averages | progress.speed(len(batches)) | {"left_out": left_out, "batches": len(batches)}
 
 
 def take_step(state: TrainState, index: int) -> None:
@@ -396,14 +397,15 @@ class Progress:
         )
         sys.stdout.flush()
         learning_rate = self.state.scheduler.get_last_lr()[0]
-        log_scalars(self.writer, "Train", averages | {"lr": learning_rate, "images_per_second": rate}, self.state)
+        step = epoch * self.num_batches + batches_done
+        log_scalars(self.writer, "Train", averages | {"lr": learning_rate, "images_per_second": rate}, step)
 
 
-def log_scalars(writer: SummaryWriter, split: str, values: dict[str, float], state: TrainState) -> None:
-    """Write the known values to TensorBoard at the current optimizer step."""
+def log_scalars(writer: SummaryWriter, split: str, values: dict[str, float], step: int) -> None:
+    """Write the known values to TensorBoard; `step` counts the batches of the run."""
     for key, title in SCALAR_TITLES.items():
         if key in values:
-            writer.add_scalar(f"{split}/{title}", values[key], state.scheduler.last_epoch)
+            writer.add_scalar(f"{split}/{title}", values[key], step)
 
 
 SCALAR_TITLES = {
@@ -421,7 +423,7 @@ def finish_epoch(
     """Count the epoch, write weights and checkpoint, log one line."""
     results, samples = Path("results", config.exp_name), Path("samples", config.exp_name)
     is_best = metrics["acc1"] > state.best_acc1 or not (results / "best.pth.tar").exists()
-    log_scalars(writer, "Valid", metrics, state)
+    log_scalars(writer, "Valid", metrics, (state.epoch + 1) * trained["batches"])
     writer.flush()
     state.start_epoch(state.epoch + 1)
     state.best_acc1 = max(state.best_acc1, metrics["acc1"])

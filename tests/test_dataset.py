@@ -6,6 +6,7 @@ import pickle
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_processes_share_the_order_of_one(num_processes: int) -> None:
     several = [EpochSampler(103, 4, 5, rank, num_processes) for rank in range(num_processes)]
     expected = [[index for _, index in batch] for batch in one]
     shares = [[[index for _, index in batch] for batch in sampler] for sampler in several]
-    assert [sum(batches, []) for batches in zip(*shares, strict=True)] == expected
+    assert [list(chain(*batches)) for batches in zip(*shares, strict=True)] == expected
     several[0].position = 3
     assert [[index for _, index in batch] for batch in several[0]] == shares[0][3:]
     assert len(several[0]) == 103 // (4 * num_processes)

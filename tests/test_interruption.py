@@ -58,15 +58,15 @@ def run_and_signal(project: Project, line_start: str, number: signal.Signals, ti
     watchdog = threading.Timer(120, process.kill)
     watchdog.start()
     lines = []
-    for line in process.stdout:
-        lines.append(line.rstrip("\n"))
-        if line.startswith(line_start) and times:
-            for _ in range(times):
-                os.killpg(process.pid, number)
-            times = 0
-    status = process.wait()
+    with process:
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            if line.startswith(line_start) and times:
+                for _ in range(times):
+                    os.killpg(process.pid, number)
+                times = 0
     watchdog.cancel()
-    return status, lines
+    return process.returncode, lines
 
 
 def prepare(project: Project, **values: object) -> Project:

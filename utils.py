@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the scripts share, in three sections: runtime, metrics, checkpoints."""
 
+import argparse
 import ast
 import contextlib
 import ctypes
@@ -8,6 +9,7 @@ import difflib
 import json
 import math
 import os
+import pickle
 import random
 import re
 import sys
@@ -451,9 +453,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such weights file; see README.md for where to get one")
     with open(path, "rb") as file:  # failing here, for lack of permission, says nothing about the content
         try:
-            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([argparse.Namespace]):  # the options in torchvision's own files
+                checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         except MemoryError:
             raise
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"{path}: damaged or not a PyTorch checkpoint, or one with Python objects, which could run code; save "
+                "the state_dict() of the network with torch.save()"
+            ) from error
         except Exception as error:  # a damaged file can raise almost anything
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
             raise ValueError(f"{path}: damaged or not a PyTorch checkpoint ({reason})") from error

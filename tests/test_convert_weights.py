@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/convert_weights.py on the networks of timm and torchvision, and on the names that other projects publish."""
 
+import argparse
 import json
 import random
 import re
@@ -243,6 +244,17 @@ def test_wrapped_in_a_dictionary(runner: Runner, theirs: nn.Module, key: str) ->
     printed = runner.convert({"epoch": 3, "arch": "mobilenet_v2", "optimizer": {"state": {}}, key: theirs.state_dict()})
     assert f"The weights are those in `{key}`." in printed
     assert torch.equal(logits_of(runner.network()), logits_of(theirs))
+
+
+def test_training_files_of_torchvision_with_their_options(runner: Runner, theirs: nn.Module) -> None:
+    options = argparse.Namespace(lr=0.1, model="mobilenet_v2")
+    runner.convert({"model": theirs.state_dict(), "optimizer": {}, "epoch": 3, "args": options})
+    assert torch.equal(logits_of(runner.network()), logits_of(theirs))
+
+
+def test_a_whole_pickled_network_says_what_to_save(runner: Runner, theirs: nn.Module) -> None:
+    torch.save(theirs, runner.source)
+    assert "Python objects, which could run code; save the state_dict() of the network" in runner.refusal()
 
 
 def test_averaged_weights_are_taken_as_torchvision_saves_them(runner: Runner, theirs: nn.Module) -> None:

@@ -1043,17 +1043,44 @@ def test_own_folder_is_split_by_the_documented_rule(
     assert config_line("dataset_name", "Flowers") in output.splitlines()
 
 
-@pytest.mark.parametrize("valid", ["valid", "val"])
-def test_own_folder_that_is_divided_keeps_its_split(valid: str, tmp_path: Path, flowers: dict[str, bytes]) -> None:
-    files = {**{f"train/{name}": data for name, data in flowers.items()}, "test/a/1.jpg": b"left out"}
+@pytest.mark.parametrize(
+    ("train", "valid"), [("train", "valid"), ("train", "val"), ("Train", "Val"), ("training", "VALIDATION")]
+)
+def test_own_folder_that_is_divided_keeps_its_split(
+    train: str, valid: str, tmp_path: Path, flowers: dict[str, bytes]
+) -> None:
+    files = {**{f"{train}/{name}": data for name, data in flowers.items()}, "test/a/1.jpg": b"left out"}
     files |= {f"{valid}/{name}/1.jpg": name.encode() for name in ("daisy", "rose")}
     source = make_source("zip", tmp_path, files)
     output = make("folder", "--source", source, "--target", tmp_path / "Flowers")
     del files["test/a/1.jpg"]
     assert images_of(tmp_path / "Flowers") == {
-        name.replace(f"{valid}/", "valid/", 1): data for name, data in files.items()
+        name.replace(f"{valid}/", "valid/", 1).replace(f"{train}/", "train/", 1): data for name, data in files.items()
     }
-    assert "which was kept" in output and "left out 1 images" in output
+    assert f"{train} and {valid} already, which was kept" in output and "left out 1 images" in output
+
+
+@pytest.mark.parametrize(
+    ("tops", "words"),
+    [
+        (("Train", "Test"), "Test and Train without the other split"),
+        (("training", "testing"), "testing and training without"),
+        (("Validation", "test"), "Validation and test without"),
+        (("train", "Training", "val"), "Training and train are both called train"),
+        (("train", "val", "valid", "more"), "val and valid are both called valid"),
+    ],
+)
+def test_own_folder_with_half_a_split_is_refused(tops: tuple, words: str, tmp_path: Path) -> None:
+    names = (f"{top}/{name}/{number}.jpg" for top in tops for name in "ab" for number in range(2))
+    source = make_source("zip", tmp_path, dict.fromkeys(names, b"x"))
+    assert_refused(call("folder", "--source", source, "--target", tmp_path / "X"), source, words)
+
+
+def test_classes_of_which_one_is_called_train_are_classes(tmp_path: Path) -> None:
+    names = (f"{name}/{number}.jpg" for name in ("Train", "bus") for number in range(2))
+    source = make_source("zip", tmp_path, dict.fromkeys(names, b"x"))
+    make("folder", "--source", source, "--target", tmp_path / "X")
+    assert sorted(os.listdir(tmp_path / "X" / "train")) == ["Train", "bus"]
 
 
 def test_own_folder_is_named_after_its_source(

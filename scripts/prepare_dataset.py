@@ -263,21 +263,23 @@ def fill(job: Job, splits: list[str], inventory: Inventory, notes: list[str]) ->
     source = Source(path, job.valid_share, job.seed, tuple(splits), published_total(job.dataset, splits))
     if job.short_side:
         limit_threads()
-    written = 0
+    written, names = 0, set[str]()
     with damage_named(path), tqdm(desc=job.name, unit=" images", total=source.total, disable=None) as bar:
         try:
-            for _ in write_samples(job.dataset.read(source), work, job.folders, job.short_side):
+            for name in write_samples(job.dataset.read(source), work, job.folders, job.short_side):
                 written += 1
+                names.add(name)
                 bar.total = source.total
                 bar.update()
         except ValueError as error:
             raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
+    work.keep_only(names)
     made = {split: count_images(work.images / job.folders[split]) for split in splits}
     check_inventory(job, path, {**inventory, **made}, notes)
     if (found := sum(summarize(split)["images"] for split in made.values())) != written:
         raise ValueError(
             f"{work.images}: holds {found:,} images where {written:,} were written, so names differ in upper and lower "
-            "case only, or are of an earlier run; remove this folder and run again"
+            "case only, which this file system does not tell apart; rename one of each and run again"
         )
     notes += source.notes
     inventory.update(made)

@@ -1353,18 +1353,58 @@ def test_another_recipe_starts_afresh(
     assert images_of(tmp_path / "F") == expected_split(flowers, 0.2, seed)
 
 
+@pytest.mark.parametrize("change", ["removed", "renamed", "class removed"])
 def test_image_that_left_the_source_meanwhile_does_not_stay(
-    tmp_path: Path, flowers: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    change: str, tmp_path: Path, flowers: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    flowers |= {f"aster/{number}.jpg": b"aster" for number in range(3)}
     source = make_source("folder", tmp_path, flowers)
     arguments = ["folder", "--source", source, "--target", tmp_path / "F"]
     interrupt_with_full_disk(monkeypatch, *arguments)
     left = next(path for path in (tmp_path / ".F.partial" / "images").rglob("*.jpg"))
-    (source / left.relative_to(left.parents[1])).unlink()
-    result = call(*arguments)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert f"{tmp_path / '.F.partial'}" in result.stderr and "remove this folder" in result.stderr
-    assert not (tmp_path / "F").exists()
+    name = left.relative_to(left.parents[1]).as_posix()
+    gone = [key for key in flowers if key == name or (change == "class removed" and key.startswith("aster/"))]
+    data = [flowers.pop(key) for key in gone]
+    for key in gone:
+        (source / key).unlink()
+    if change == "renamed":
+        flowers[f"{name}.jpg"] = data[0]
+        (source / f"{name}.jpg").write_bytes(data[0])
+    assert "continuing" in make(*arguments)
+    assert images_of(tmp_path / "F") == expected_split(flowers, 0.2, 0)
+
+
+def test_short_side_makes_an_image_anew_that_was_replaced_meanwhile(
+    tmp_path: Path, photos: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_source("folder", tmp_path, photos)
+    arguments = ["folder", "--source", source, "--short-side", 64, "--target"]
+    interrupt_with_full_disk(monkeypatch, *arguments, tmp_path / "F")
+    names = ("class0/0.jpg", "class1/1.png")  # one is smaller than the short side now, the other one still larger
+    (source / names[0]).write_bytes(photos["class0/2.jpg"])
+    (source / names[1]).write_bytes(photos["class0/4.bmp"])
+    reencoded: list[Path] = []
+    real = work_folder.reencode
+    monkeypatch.setattr(work_folder, "reencode", lambda *options: (reencoded.append(options[1]), real(*options))[1])
+    with (tmp_path / ".F.partial" / "sources.txt").open("a") as file:
+        file.write('\n0123 "train/class0/0.j')  # as after a power failure
+    assert "continuing" in make(*arguments, tmp_path / "F")
+    assert 2 <= len(reencoded) < len(photos)  # the others stay
+    make(*arguments, tmp_path / "straight")
+    assert images_of(tmp_path / "F") == images_of(tmp_path / "straight")
+
+
+def test_journal_has_the_last_line_of_each_name(tmp_path: Path) -> None:
+    work = work_folder.WorkFolder(tmp_path / "F")
+    work.images.mkdir(parents=True)
+    names = ["train/a/1.jpg", "train/a/line\nbreak \udcff.jpg"]
+    for digest in ("00", "11"):
+        for name in names:
+            work.note_origin(work.images / name, digest)
+    with work.journal.open("ab") as file:
+        file.write(b'\n22 "train/a/1.j')
+    work.note_origin(work.images / "x", "33")
+    assert work_folder.read_journal(work.journal) == {**dict.fromkeys(names, "11"), "x": "33"} == work.made_from
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def prepare(job: Job) -> tuple[Inventory, list[str]]:
     for split in SPLITS:
         if split not in inventory:
             notes.append(f"{job.folders[split]} is missing: add {job.dataset.split_archives[split]} and run again")
-    write_indexes(job, inventory)
+    write_indexes(job, inventory, notes)
     return inventory, notes
 
 
@@ -268,6 +268,8 @@ def fill(job: Job, splits: list[str], inventory: Inventory, notes: list[str]) ->
         try:
             for name in write_samples(job.dataset.read(source), work, job.folders, job.short_side):
                 written += 1
+                if name in names:  # only a name to which .jpg was appended can be there
+                    raise ValueError(f"{name.removesuffix('.jpg')!r} and {name!r} get the same name; rename one")
                 names.add(name)
                 bar.total = source.total
                 bar.update()
@@ -355,14 +357,18 @@ def check_inventory(job: Job, where: Path, inventory: Inventory, notes: list[str
     notes += notes_of_images
 
 
-def write_indexes(job: Job, inventory: Inventory) -> None:
-    """Write the index files from which training starts fast, where there is none that fits."""
+def write_indexes(job: Job, inventory: Inventory, notes: list[str]) -> None:
+    """Write the index files from which training starts fast, where there is none that fits; notes where it cannot."""
     from dataset import index_path, read_index, write_index  # imports torch, which takes seconds
 
     for split in inventory:
         folder = job.target / job.folders[split]
         if not index_path(folder).exists() or read_index(folder) is None:
-            write_index(folder)
+            try:
+                write_index(folder)
+            except OSError as error:
+                reason = error.strerror or error
+                notes.append(f"no index file: {index_path(folder)}: {reason}; training lists the folder instead")
 
 
 def print_table(inventory: Inventory) -> None:

@@ -190,6 +190,8 @@ def check_names(sample: Sample) -> None:
             raise ValueError(f"holds {part!r}, which cannot be the name of a class or an image; rename it")
     if "/" in sample.class_name or not sample.class_name.isprintable():
         raise ValueError(f"holds {sample.class_name!r}, which cannot be the name of a class; rename it")
+    if sample.class_name != sample.class_name.strip():
+        raise ValueError(f"holds the class {sample.class_name!r}, which begins or ends with a blank; rename it")
 
 
 def write_sample(data: bytes, path: Path, work: WorkFolder, short_side: int | None) -> str:

@@ -1101,6 +1101,8 @@ BAD_FOLDERS = {
     "no valid": {"train/a/1.jpg": b"x", "test/a/1.jpg": b"x"},
     "other classes": {"train/a/1.jpg": b"x", "train/b/1.jpg": b"x", "valid/a/1.jpg": b"x"},
     "bad class": {"a/1.jpg": b"x", "a/2.jpg": b"x", "b\x1b[2J/1.jpg": b"x", "b\x1b[2J/2.jpg": b"x"},
+    "blank before": {" a/1.jpg": b"x", " a/2.jpg": b"x", "b/1.jpg": b"x", "b/2.jpg": b"x"},
+    "blank after": {"a/1.jpg": b"x", "a/2.jpg": b"x", "b /1.jpg": b"x", "b /2.jpg": b"x"},
     "backslash": {"a/1.jpg": b"x", "a/2.jpg": b"x", "b/..\\1.jpg": b"x", "b/2.jpg": b"x"},
 }
 
@@ -1392,6 +1394,41 @@ def test_short_side_makes_an_image_anew_that_was_replaced_meanwhile(
     assert 2 <= len(reencoded) < len(photos)  # the others stay
     make(*arguments, tmp_path / "straight")
     assert images_of(tmp_path / "F") == images_of(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_short_side_refuses_two_images_that_get_one_name(order: int, tmp_path: Path, photos: dict[str, bytes]) -> None:
+    png, jpeg = photos["class1/1.png"], photos["class0/0.jpg"]
+    files = {"train/a/1.png": png, "train/a/1.png.jpg": jpeg, "train/b/1.png": png}
+    files |= {"valid/a/1.png": png, "valid/b/1.png": png}
+    source = make_source("tar", tmp_path, dict(list(files.items())[::order]))
+    arguments = ["folder", "--source", source, "--target", tmp_path / "F"]
+    result = call(*arguments, "--short-side", 64)
+    assert_refused(result, source, "a/1.png' and", "a/1.png.jpg' get the same name; rename one")
+    make(*arguments)
+    assert images_of(tmp_path / "F") == files
+
+
+@pytest.mark.parametrize("run_number", [1, 2])
+def test_index_that_cannot_be_written_is_a_note(
+    run_number: int, tmp_path: Path, flowers: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dataset
+
+    arguments = ["folder", "--source", make_source("zip", tmp_path, flowers), "--target", tmp_path / "F"]
+    if run_number == 2:
+        make(*arguments)
+        for path in (tmp_path / "F").glob("*.npz"):
+            path.unlink()
+
+    def write_index(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{folder}.partial")
+
+    monkeypatch.setattr(dataset, "write_index", write_index)
+    output = make(*arguments)
+    for split in ("train", "valid"):
+        assert f"note: no index file: {tmp_path / 'F' / split}.index.npz: Permission denied" in output
+    assert "config.py" in output
 
 
 def test_journal_has_the_last_line_of_each_name(tmp_path: Path) -> None:

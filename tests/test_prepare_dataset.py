@@ -1485,6 +1485,64 @@ def test_name_in_upper_and_lower_case_is_found_where_both_are_one_file(
     assert not (tmp_path / "F").exists()
 
 
+def test_complete_target_says_that_the_source_is_another_one(tmp_path: Path, images: dict[str, bytes]) -> None:
+    first = make_source("tar", tmp_path, images)
+    target = tmp_path / "CIFAR10"
+    make("cifar10", "--source", first, "--target", target)
+    words = f"note: {target / 'train'}: was made from another source ({first}"
+    for arguments in (("--source", first), ()):
+        assert "another source" not in make("cifar10", *arguments, "--target", target)
+    output = make("cifar10", "--source", make_source("folder", tmp_path, images), "--target", target)
+    assert "nothing to do" in output and f"{words}); move it away to make it anew" in output
+    first.write_bytes(first.read_bytes() + bytes(512))
+    assert f"{words} before it was changed)" in make("cifar10", "--source", first, "--target", target)
+    first.unlink()
+    assert_refused(call("cifar10", "--source", first, "--target", target), f"--source {first}: no such file")
+
+
+def test_complete_target_says_that_its_folder_has_changed(tmp_path: Path, flowers: dict[str, bytes]) -> None:
+    source = make_source("folder", tmp_path, flowers)
+    arguments = ["folder", "--source", source, "--target", tmp_path / "F"]
+    make(*arguments)
+    (source / "notes.txt").write_text("no image")
+    assert "another source" not in make(*arguments)
+    (source / "daisy" / "new.jpg").write_bytes(b"new")
+    assert f"was made from another source ({source} before it was changed)" in make(*arguments)
+    shutil.rmtree(source)
+    assert_refused(call(*arguments), f"--source {source}: no such file or folder")
+
+
+def test_link_that_leads_nowhere_is_left_out(tmp_path: Path, flowers: dict[str, bytes]) -> None:
+    source = make_source("folder", tmp_path, flowers)
+    (source / "daisy" / "gone.jpg").symlink_to(tmp_path / "gone.jpg")
+    for _ in range(2):
+        assert "another source" not in make("folder", "--source", source, "--target", tmp_path / "F")
+    assert images_of(tmp_path / "F") == expected_split(flowers, 0.2, 0)
+
+
+def test_notes_of_the_first_run_are_shown_again(tmp_path: Path, flowers: dict[str, bytes]) -> None:
+    source = make_source("zip", tmp_path, {**flowers, "logo.png": b"x"})
+    arguments = ["folder", "--source", source, "--target", tmp_path / "F"]
+    outputs = [make(*arguments).splitlines() for _ in range(3)]
+    assert f"note: {source}: left out 1 images outside class folders" in outputs[0]
+    assert outputs[0][1:] == outputs[1][1:] == outputs[2][1:]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_reader_that_has_enough_is_no_error(unbuffered: str, digits: tuple[Path, Path, str]) -> None:
+    script, target, _ = digits
+    command = [sys.executable, str(script), "digits"]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        if unbuffered:
+            assert str(target) in process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
 # Download
 
 

@@ -531,6 +531,12 @@ def test_target_that_exists_stays(runner: Runner, theirs: nn.Module) -> None:
     assert runner.target.read_text() == "mine"
 
 
+def test_target_in_a_folder_that_does_not_exist_is_refused(runner: Runner, theirs: nn.Module) -> None:
+    torch.save(theirs.state_dict(), runner.source)
+    runner.target = runner.folder / "reslts" / "mine.pth.tar"
+    assert runner.refusal().startswith(f"{runner.target.parent}: no such folder; make it")
+
+
 def test_target_that_cannot_be_written_is_named(runner: Runner, theirs: nn.Module) -> None:
     (runner.folder / "file").write_text("")
     torch.save(theirs.state_dict(), runner.source)

@@ -41,7 +41,7 @@ class ImageDataset(Dataset):
 
     dataset[epoch, index] -> (uint8 [S, S, 3], class index). With a `seed` (training) the transform is called as
     (image, generator), the generator being a function of (seed, epoch, index); without one as (image).
-    An unreadable image raises ValueError with its name; with `skip_bad` its item is None, which collate() leaves out.
+    An unreadable image raises ValueError or OSError; with `skip_bad` its item is None, which collate() leaves out.
     Names lie in one byte buffer: a list of strings would be copied into every worker as it is read.
     Raises: FileNotFoundError if a folder or its images are missing; ValueError if the classes are not those of
     `classes` or not `num_classes`.
@@ -60,7 +60,9 @@ class ImageDataset(Dataset):
         self.root, self.transform, self.seed, self.skip_bad = str(root), transform, seed, skip_bad
         self.classes = list_classes(self.root)
         check_classes(self.root, self.classes, num_classes, classes)
-        index = read_index(self.root) or scan_folder(self.root)
+        index = read_index(self.root)
+        if index is None or len(index.counts) != len(self.classes):
+            index = scan_folder(self.root)
         for name, count in zip(self.classes, index.counts, strict=True):
             if count == 0:
                 raise FileNotFoundError(
@@ -82,7 +84,7 @@ class ImageDataset(Dataset):
         epoch, index = key
         try:
             image = load_image(self.path(index))
-        except ValueError:
+        except (ValueError, OSError):  # OSError: a link to nothing, no permission
             if self.skip_bad:
                 return None
             raise
@@ -117,13 +119,25 @@ def check_classes(root: str, found: list[str], num_classes: int, expected: Seque
 
 
 def walk_class(class_dir: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield (folder, names of its images) for a class folder and all folders below it; hidden ones are left out."""
+    """Yield (folder, names of its images) for a class folder and all folders below it; hidden ones are left out.
+
+    Raises: ValueError for a link back to a folder above it; OSError for a folder that cannot be read.
+    """
 
     def fail(error: OSError) -> None:
         raise error  # a folder that cannot be read would otherwise be left out silently
 
+    above: dict[str, frozenset[tuple[int, int]]] = {class_dir: frozenset()}
     for folder, subfolders, files in os.walk(class_dir, onerror=fail, followlinks=True):
+        status = os.stat(folder)
+        inside = above.pop(folder) | {(status.st_dev, status.st_ino)}
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in subfolders:
+            path = os.path.join(folder, name)
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in inside:
+                raise ValueError(f"{path}: leads back to a folder above it; remove the link")
+            above[path] = inside
         yield folder, [file for file in files if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(".")]
 
 
@@ -158,7 +172,7 @@ def scan_folder(root: str) -> Index:
 # The index file <root>.index.npz lies next to a folder and saves listing it. It holds the arrays of Index, and:
 #   suffixes   uint8   IMAGE_SUFFIXES, separated by NUL: what counted as an image
 #   folders    uint8   the folder itself, its class folders and those below, relative to it, separated by NUL
-#   modified   int64   when each of them was modified, in nanoseconds: adding, removing or renaming a file changes it
+#   changed    int64   when each of them changed last (ctime, nanoseconds): adding, removing or renaming a file sets it
 # Asking a thousand folders for that time takes milliseconds, where listing a million files takes seconds or minutes.
 
 
@@ -168,13 +182,20 @@ def index_path(root: str | Path) -> Path:
 
 
 def write_index(root: str | Path) -> None:
-    """Write the index file of a folder, whole or not at all. Raises: FileNotFoundError if it has no class folders."""
+    """Write the index file of a folder, whole or not at all; none if the folder is changing, or links to nothing.
+
+    Raises: FileNotFoundError if it has no class folders.
+    """
     root, path = str(root), index_path(root)
-    classes = list_classes(root)
+    list_classes(root)
     time.sleep(0.1)  # the clock of a file system ticks every 10 ms: a later change must get another time
-    folders = [b".", *(os.fsencode(os.path.relpath(f, root)) for c in classes for f, _ in walk_class(f"{root}/{c}"))]
-    modified = modification_times(root, folders)  # before listing: what is added meanwhile makes the index stale
-    arrays = scan_folder(root)._asdict() | {"folders": to_bytes(folders), "modified": modified, "suffixes": SUFFIXES}
+    folders = list_folders(root)
+    changed = change_times(root, folders)
+    index = scan_folder(root)
+    is_still = list_folders(root) == folders and np.array_equal(change_times(root, folders), changed)
+    if not is_still or has_dangling_links(root, folders):
+        return
+    arrays = index._asdict() | {"folders": to_bytes(folders), "changed": changed, "suffixes": SUFFIXES}
     partial = path.with_name(f".{path.name}.partial")  # one name: the next call replaces what a killed one left
     try:
         with partial.open("wb") as file:
@@ -184,23 +205,38 @@ def write_index(root: str | Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def list_folders(root: str) -> list[bytes]:
+    """The folder itself, its class folders and those below, relative to it."""
+    below = (folder for name in list_classes(root) for folder, _ in walk_class(os.path.join(root, name)))
+    return [b".", *(os.fsencode(os.path.relpath(folder, root)) for folder in below)]
+
+
+def has_dangling_links(root: str, folders: list[bytes]) -> bool:
+    """Tell whether a link points to nothing: its target could appear later, and no folder here would change."""
+    for folder in folders:
+        with os.scandir(os.path.join(os.fsencode(root), folder)) as entries:
+            if any(entry.is_symlink() and not os.path.exists(entry.path) for entry in entries):
+                return True
+    return False
+
+
 def read_index(root: str | Path) -> Index | None:
     """Read the index file of a folder; None if there is none, or if the folder has changed since it was written."""
     try:
         with index_path(root).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             index = Index(*(arrays[name] for name in Index._fields))
             folders = arrays["folders"].tobytes().split(b"\0")
-            is_current = np.array_equal(arrays["modified"], modification_times(root, folders))
+            is_current = np.array_equal(arrays["changed"], change_times(root, folders))
             has_suffixes = np.array_equal(arrays["suffixes"], SUFFIXES)
     except Exception:  # a damaged file can raise almost anything; without an index the folder is listed
         return None
     is_whole = len(index.lengths) == index.counts.sum() and len(index.names) == index.lengths.sum(dtype=np.int64)
-    return index if is_current and has_suffixes and is_whole else None
+    return index if is_current and has_suffixes and is_whole and index.counts.min(initial=0) >= 0 else None
 
 
-def modification_times(root: str | Path, folders: list[bytes]) -> np.ndarray:
-    """When each folder below the root was modified: int64, nanoseconds."""
-    return np.array([os.stat(os.path.join(os.fsencode(root), folder)).st_mtime_ns for folder in folders])
+def change_times(root: str | Path, folders: list[bytes]) -> np.ndarray:
+    """When each folder below the root changed last: int64, nanoseconds."""
+    return np.array([os.stat(os.path.join(os.fsencode(root), folder)).st_ctime_ns for folder in folders])
 
 
 def to_bytes(names: list[bytes]) -> np.ndarray:
@@ -353,7 +389,8 @@ def collate(samples: list[tuple[Image, int] | None]) -> Batch:
     readable = [sample for sample in samples if sample is not None]
     if len(readable) < min(2, len(samples)):
         raise ValueError(
-            f"fewer than 2 of {len(samples)} images of a batch can be read; scripts/check_dataset.py names the others"
+            f"fewer than 2 of {len(samples)} images of a batch can be read, and batch-norm needs 2; raise batch_size, "
+            "or remove those that scripts/check_dataset.py names"
         )
     return default_collate(readable)
 

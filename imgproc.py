@@ -3,6 +3,7 @@
 
 import enum
 import math
+import os
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -39,8 +40,10 @@ MAX_ASPECT_RATIO = 1000  # resized to the evaluation size, anything longer would
 def load_image(path: str | Path, apply_orientation: bool = False) -> Image:
     """Decode an image file to RGB uint8 [H, W, 3]; decode_image() says which kinds.
 
-    Raises: FileNotFoundError; ValueError naming the file as decode_image() does.
+    Raises: FileNotFoundError; ValueError naming the file as decode_image() does, or for a pipe or device.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path}: not a regular file; remove it")  # reading a pipe would wait for ever
     return decode_image(np.fromfile(path, dtype=np.uint8), path, apply_orientation)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the scripts share, in four sections: runtime, processes, metrics, checkpoints."""
 
+import argparse
 import ast
 import contextlib
 import ctypes
@@ -762,7 +763,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     with open_weights_file(path) as file:
         try:
-            with warnings.catch_warnings(action="ignore"):  # the one line to show is the error
+            allowed = torch.serialization.safe_globals([argparse.Namespace])  # the options in torchvision's own files
+            with warnings.catch_warnings(action="ignore"), allowed:  # the one line to show is the error
                 checkpoint = plain_copy(torch.load(verified_copy(file), map_location="cpu", weights_only=True))
         except Exception as error:  # a damaged file can raise almost anything
             reason = describe_damage(error)
@@ -788,12 +790,14 @@ def describe_damage(error: Exception) -> str:
     """Why a file could not be read, in one printable line."""
     reason = "its content is not what torch.save() writes"
     if forbidden := re.search(r"GLOBAL (\S+)", str(error)):  # torch's own words recommend to execute it
-        reason = f"it asks to run {forbidden[1]}"
+        reason = (
+            f"it asks to run {forbidden[1]}: Python objects, which could run code; save the state_dict() of the network"
+        )
     elif isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         reason = "it asks for more memory than there is"
     elif isinstance(error, (ValueError, RuntimeError, OSError, zipfile.BadZipFile)):
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return re.sub(r"[^ -~]", "?", reason)[:120]
+    return re.sub(r"[^ -~]", "?", reason)[:160]
 
 
 def verified_copy(file: BinaryIO) -> BinaryIO:
@@ -841,6 +845,8 @@ def plain_copy(value: Any, name: Any = "", depth: int = 0, copies: dict[int, Any
         copy = plain_tensor(value, name)
     elif isinstance(value, dict):
         copy = {key: plain_copy(item, key, depth + 1, copies) for key, item in dict.items(value)}
+    elif isinstance(value, argparse.Namespace):
+        copy = plain_copy(vars(value), name, depth + 1, copies)
     elif isinstance(value, (list, tuple)):
         kind = list if isinstance(value, list) else tuple
         copy = kind(plain_copy(item, name, depth + 1, copies) for item in value)

@@ -178,13 +178,16 @@ class Inventory:
         except OSError as error:
             report.problem("folders that cannot be read", f"{folder}: {error.strerror or error}")
             return []
+        except ValueError as error:
+            report.problem("links that lead back", str(error))
+            return []
         if not images:
             report.problem("class folders without images", f"{folder}: add images or remove the folder")
         return images
 
     def _count_ignored(self, root: str) -> None:
         """Count the files that the program passes over: hidden, without an image suffix, outside a class folder."""
-        for folder, subfolders, files in os.walk(root, followlinks=True):
+        for folder, subfolders, files in os.walk(root):
             hidden = [name for name in (*subfolders, *files) if name.startswith(".")]
             self.ignored["hidden files or folders"] += len(hidden)
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
@@ -210,7 +213,7 @@ def check_images(dataset: Inventory, report: "Report") -> None:
             dataset.modes[finding.mode] += 1
             dataset.num_rotated += finding.is_rotated
             if finding.damage:
-                report.warning("damaged JPEG files that load nevertheless", f"{path}: {finding.damage}")
+                report.warning("damaged files that load nevertheless", f"{path}: {finding.damage}")
             if not path.lower().endswith(KIND_SUFFIXES[finding.kind]):
                 report.warning("wrong suffixes, which do no harm", f"{path}: is {finding.kind}")
 
@@ -317,9 +320,9 @@ def inspect_image(path: str) -> Finding:
 
 
 def decoder_complaint() -> str:
-    """The first line that libjpeg printed about data it had to guess; empty if there was none."""
+    """The first line that libjpeg or libtiff printed about data it had to guess; empty if there was none."""
     lines = os.pread(2, 1000, 0).decode(errors="replace").splitlines()
-    return next((line for line in lines if line.startswith("Corrupt JPEG data")), "")
+    return next((line for line in lines if "Corrupt JPEG data" in line or "ecoding error" in line), "")
 
 
 def describe(data: np.ndarray, kind: str) -> tuple[str, bool]:

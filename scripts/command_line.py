@@ -30,4 +30,4 @@ def print_config_lines(purpose: str, values: dict[str, Any]) -> None:
     print(f"\nconfig.py, {purpose}:")
     for name in sorted(values, key=lambda name: lines.get(name, 0)):
         place = f"line {lines[name]}: " if name in lines else ""
-        print(f"  {place}{name} = {json.dumps(values[name])}")
+        print(f"  {place}{name} = {json.dumps(values[name], ensure_ascii=False)}")

@@ -74,6 +74,8 @@ def main() -> None:
     source, target = arguments.source, arguments.target
     if os.path.lexists(target):
         raise ValueError(f"{target}: exists and stays as it is; remove it or name another file")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target.parent}: no such folder; make it, or name a target in another one")
     checkpoint = read_source(source)
     weights, origin = find_weights(checkpoint, source)
     layers = group_layers(weights, source)

@@ -59,6 +59,8 @@ def main() -> None:
     file_name = published.url.rpartition("/")[2]
     hash_start = torch.hub.HASH_REGEX.search(file_name)[1]
     target = FOLDER / f"MobileNetV2-ImageNet_1K-{hash_start}.pth.tar"
+    if target.is_dir():
+        raise ValueError(f"{target}: is a folder; remove it and run this again")
     if target.exists():
         check_target(target, hash_start)
         print(f"{target}: there already, nothing to do.")
@@ -143,6 +145,8 @@ def find_on_disk(url: str, file_name: str, hash_start: str) -> Path | None:
     Raises: ValueError if the one fetched by hand has another hash.
     """
     by_hand, cached = FOLDER / file_name, Path(torch.hub.get_dir(), "checkpoints", file_name)
+    if by_hand.is_dir():
+        raise ValueError(f"{by_hand}: is a folder; put the file itself there, or remove the folder")
     if by_hand.exists():
         found = sha256(by_hand)
         if not found.startswith(hash_start):

@@ -36,6 +36,7 @@ VALID_SHARE, SEED = 0.2, 0
 MOVE_AWAY = "move it away and run again, or choose another --target"
 SplitInventory = dict[str, tuple[int, int]]  # class -> (images, bytes)
 Inventory = dict[str, SplitInventory]  # split -> its classes
+OUTCOME = ("splits", "origins", "notes")  # what RECORD has beside the options of the run
 
 
 class Dataset(NamedTuple):
@@ -105,6 +106,7 @@ class Job:
                 raise ValueError(f"{option} {value}: {self.name} is divided by its authors; leave the option out")
         self.valid_share = VALID_SHARE if arguments.valid_share is None else arguments.valid_share
         self.seed = SEED if arguments.seed is None else arguments.seed
+        self.is_source_named = arguments.source is not None
         self.source_path: Path | None = arguments.source or dataset.source
         if self.source_path is None and dataset.remedy:
             raise ValueError(f"{self.name}: {dataset.remedy}")
@@ -134,6 +136,22 @@ class Job:
             paths = [self.source_path / self.dataset.split_archives[split] for split in splits]
         return {**self.options(), "splits": splits, "files": [identify(path) for path in paths]}
 
+    def origin(self, split: str) -> list:
+        """What tells a source from another one or from itself before a change: its place, size and time of change.
+
+        Of a folder the number of images and their bytes, unless the target lies inside.
+        """
+        path = self.source_path
+        if path and self.dataset.split_archives:
+            path = path / self.dataset.split_archives[split]
+        if path is None or not path.is_dir() or overlap(self.target, path.resolve()):
+            return identify(path) if path else []
+        try:
+            sizes = image_sizes(path)
+        except OSError:  # a link that leads nowhere, for example, which readers leave out
+            return identify(path)
+        return [*identify(path), len(sizes), sum(sizes)]
+
 
 def bare_name(path: Path) -> str:
     """The name of a folder, or that of an archive without its suffix."""
@@ -157,6 +175,8 @@ def prepare(job: Job) -> tuple[Inventory, list[str]]:
     """Make what is missing in the target; gives what it holds, and notes. Raises: OSError, ValueError for users."""
     if job.target.exists() and not job.target.is_dir():
         raise ValueError(f"{job.target}: is a file; remove it or choose another --target")
+    if job.is_source_named and not job.source_path.exists():
+        raise FileNotFoundError(f"--source {job.source_path}: no such file or folder; check the path")
     if job.work.record.exists():  # killed when everything was made: only the names are missing
         with job.work.locked():
             job.work.publish()
@@ -178,7 +198,7 @@ def prepare(job: Job) -> tuple[Inventory, list[str]]:
     for split in SPLITS:
         if split not in inventory:
             notes.append(f"{job.folders[split]} is missing: add {job.dataset.split_archives[split]} and run again")
-    write_indexes(job, inventory)
+    write_indexes(job, inventory, notes)
     return inventory, notes
 
 
@@ -211,7 +231,22 @@ def find_complete(job: Job, notes: list[str]) -> Inventory:
                 )
     except ValueError as error:
         raise ValueError(f"{error}: not complete; {MOVE_AWAY}") from error
+    notes += (record or {}).get("notes", [])
+    note_other_source(job, record or {}, notes)
     return inventory
+
+
+def note_other_source(job: Job, record: dict, notes: list[str]) -> None:
+    """Note that the source named now is not the one that a split was made from, or has changed since."""
+    for split, was in record.get("origins", {}).items() if job.is_source_named else ():
+        now = job.origin(split)
+        is_archive_gone = job.dataset.split_archives and len(now) == 1  # it is not needed any more
+        if now == was or is_archive_gone:
+            continue
+        before = "a download" if not was else was[0] if was[0] != now[0] else f"{was[0]} before it was changed"
+        notes.append(
+            f"{job.target / job.folders[split]}: was made from another source ({before}); move it away to make it anew"
+        )
 
 
 def check_options(job: Job, record: dict | None) -> None:
@@ -220,7 +255,7 @@ def check_options(job: Job, record: dict | None) -> None:
         if job.dataset.folder is None or job.short_side:
             raise ValueError(f"{job.target}: is there, but not made by this command; {MOVE_AWAY}")
         return
-    made_with = {key: value for key, value in record.items() if key != "splits"}
+    made_with = {key: value for key, value in record.items() if key not in OUTCOME}
     if made_with != job.options():
         changed = [key for key in job.options() if made_with.get(key) != job.options()[key]]
         values = ", ".join(f"{key} = {made_with.get(key)!r}, not {job.options()[key]!r}" for key in changed)
@@ -234,7 +269,7 @@ def holds_anything(folder: Path) -> bool:
 
 def build(job: Job, splits: list[str], inventory: Inventory, notes: list[str]) -> None:
     """Fill the work folder and move the splits into the target; keep it for the next run if that can continue."""
-    if job.source_path is not None and not job.source_path.exists():
+    if job.source_path is not None and not job.source_path.exists():  # one of DATASETS
         raise FileNotFoundError(f"--source {job.source_path}: no such file or folder; check the path")
     created = [folder for folder in job.work.path.parents if not folder.exists()]
     with job.work.locked():
@@ -263,26 +298,36 @@ def fill(job: Job, splits: list[str], inventory: Inventory, notes: list[str]) ->
     source = Source(path, job.valid_share, job.seed, tuple(splits), published_total(job.dataset, splits))
     if job.short_side:
         limit_threads()
-    written = 0
+    written, names = 0, set[str]()
     with damage_named(path), tqdm(desc=job.name, unit=" images", total=source.total, disable=None) as bar:
         try:
-            for _ in write_samples(job.dataset.read(source), work, job.folders, job.short_side):
+            for name in write_samples(job.dataset.read(source), work, job.folders, job.short_side):
                 written += 1
+                if name in names:  # only a name to which .jpg was appended can be there
+                    raise ValueError(f"{name.removesuffix('.jpg')!r} and {name!r} get the same name; rename one")
+                names.add(name)
                 bar.total = source.total
                 bar.update()
         except ValueError as error:
             raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
+    work.keep_only(names)
     made = {split: count_images(work.images / job.folders[split]) for split in splits}
     check_inventory(job, path, {**inventory, **made}, notes)
     if (found := sum(summarize(split)["images"] for split in made.values())) != written:
         raise ValueError(
             f"{work.images}: holds {found:,} images where {written:,} were written, so names differ in upper and lower "
-            "case only, or are of an earlier run; remove this folder and run again"
+            "case only, which this file system does not tell apart; rename one of each and run again"
         )
     notes += source.notes
     inventory.update(made)
     os.sync()  # the record says that everything is on the disk
-    write_json(work.record, {**job.options(), "splits": {split: summarize(inventory[split]) for split in inventory}})
+    before = read_json(job.target / RECORD) or {}  # of the other split, if that was made earlier
+    outcome = (
+        {split: summarize(inventory[split]) for split in inventory},
+        {**before.get("origins", {}), **{split: job.origin(split) for split in splits}},
+        [*before.get("notes", []), *source.notes],
+    )
+    write_json(work.record, job.options() | dict(zip(OUTCOME, outcome, strict=True)))
 
 
 def published_total(dataset: Dataset, splits: list[str]) -> int | None:
@@ -307,13 +352,19 @@ def count_images(split_folder: Path) -> SplitInventory:
     if not split_folder.is_dir():
         return inventory
     for class_folder in sorted(path for path in split_folder.iterdir() if path.is_dir() and path.name[0] != "."):
-        sizes = []
-        for folder, subfolders, files in os.walk(class_folder, followlinks=True):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            names = [name for name in files if is_image(name) and not name.startswith(".")]
-            sizes += [os.stat(os.path.join(folder, name)).st_size for name in names]
+        sizes = image_sizes(class_folder)
         inventory[class_folder.name] = len(sizes), sum(sizes)
     return inventory
+
+
+def image_sizes(top: Path) -> list[int]:
+    """The bytes of each image below a folder that is not hidden."""
+    sizes = []
+    for folder, subfolders, files in os.walk(top, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        names = [name for name in files if is_image(name) and not name.startswith(".")]
+        sizes += [os.stat(os.path.join(folder, name)).st_size for name in names]
+    return sizes
 
 
 def summarize(inventory: SplitInventory) -> dict[str, int]:
@@ -353,14 +404,18 @@ def check_inventory(job: Job, where: Path, inventory: Inventory, notes: list[str
     notes += notes_of_images
 
 
-def write_indexes(job: Job, inventory: Inventory) -> None:
-    """Write the index files from which training starts fast, where there is none that fits."""
+def write_indexes(job: Job, inventory: Inventory, notes: list[str]) -> None:
+    """Write the index files from which training starts fast, where there is none that fits; notes where it cannot."""
     from dataset import index_path, read_index, write_index  # imports torch, which takes seconds
 
     for split in inventory:
         folder = job.target / job.folders[split]
         if not index_path(folder).exists() or read_index(folder) is None:
-            write_index(folder)
+            try:
+                write_index(folder)
+            except OSError as error:
+                reason = error.strerror or error
+                notes.append(f"no index file: {index_path(folder)}: {reason}; training lists the folder instead")
 
 
 def print_table(inventory: Inventory) -> None:
@@ -445,10 +500,14 @@ def main(command_line: list[str] | None = None) -> int:
     except (OSError, ValueError, MemoryError) as error:
         print(f"{parser.prog}: {describe(error, job)}", file=sys.stderr)
         return 2
-    for note in dict.fromkeys(notes):  # two looks at one folder give the same notes
-        print(f"note: {note}")
-    print_table(inventory)
-    print_config_lines("to use it", config_values(job, inventory))
+    try:
+        for note in dict.fromkeys(notes):  # two looks at one folder give the same notes
+            print(f"note: {note}")
+        print_table(inventory)
+        print_config_lines("to use it", config_values(job, inventory))
+        print(end="", flush=True)
+    except BrokenPipeError:  # whoever reads this, as head does, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
     return 0
 
 

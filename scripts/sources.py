@@ -34,6 +34,11 @@ from archives import (
 SPLITS = ("train", "valid")
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # as imgproc.py
 VALID_NAMES = ("valid", "val", "validation")  # what people call the second split
+SPLIT_NAMES = {  # in small or capital letters; of "test" nothing is read
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(VALID_NAMES, "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 DIGITS_LINES = 1797
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -373,17 +378,31 @@ def read_folder(source: Source) -> Iterator[Sample]:
     names = [parts for parts, _ in visible_files(source) if is_image(parts[-1])]
     depth = common_depth(names)
     tops = {parts[depth] for parts in names if len(parts) > depth + 1}
-    valid_name = next((name for name in VALID_NAMES if name in tops), None)
-    if "train" in tops and valid_name:
-        yield from read_own_split(source, depth, {"train": "train", valid_name: "valid"})
+    if splits := own_splits(source, tops):
+        yield from read_own_split(source, depth, splits)
         return
-    if tops & {"train", *VALID_NAMES} and tops <= {"train", "test", *VALID_NAMES}:
-        raise ValueError(
-            f"{source.path}: holds {' and '.join(sorted(tops))} without the other split; name the folder of classes"
-        )
     listing = ((parts[depth], "/".join(parts[depth + 1 :])) for parts in names if len(parts) > depth + 1)
     yield from split_by_share(source, listing, class_images(source, depth))
     note_left_out(source, sum(len(parts) <= depth + 1 for parts in names), "outside class folders")
+
+
+def own_splits(source: Source, tops: set[str]) -> dict[str, str]:
+    """Which of the folders are train and valid, by their names; none where the folders are classes.
+
+    Raises: ValueError if two folders are one split, or train or valid is missing beside the other or a test split.
+    """
+    found = {split: [top for top in sorted(tops) if SPLIT_NAMES.get(top.lower()) == split] for split in SPLITS}
+    are_splits = bool(tops) and all(top.lower() in SPLIT_NAMES for top in tops)
+    if not are_splits and not all(found.values()):
+        return {}
+    for split, same in found.items():
+        if len(same) > 1:
+            raise ValueError(f"{source.path}: {' and '.join(same)} are both called {split}; remove or rename one")
+    if not all(found.values()):
+        raise ValueError(
+            f"{source.path}: holds {' and '.join(sorted(tops))} without the other split; name the folder of classes"
+        )
+    return {same[0]: split for split, same in found.items()}
 
 
 def common_depth(names: list[Parts]) -> int:

@@ -4,12 +4,14 @@
 It lies next to the target, data/.<NAME>.partial, and holds
     recipe.json            what is being made; another recipe starts afresh
     images/<split>/...     every file whole: written to writing/, then renamed
+    sources.txt            with --short-side: from which bytes each file was made
     download/              archives that were fetched
     prepare_dataset.json   once every image is there: what goes into the target beside them
 """
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -40,6 +42,7 @@ class WorkFolder:
         self.path = target / ".partial" if target.is_mount() else target.with_name(f".{target.name}.partial")
         self.target, self.images, self.downloads = target, self.path / "images", self.path / "download"
         self.recipe, self.record, self.writing = self.path / "recipe.json", self.path / RECORD, self.path / "writing"
+        self.journal, self.made_from = self.path / "sources.txt", dict[str, str]()  # its lines: name -> digest
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -72,13 +75,37 @@ class WorkFolder:
                 print(f"{self.path}: an interrupted run with another source or other options; starting afresh")
             for folder in (self.images, self.downloads):
                 shutil.rmtree(folder, ignore_errors=True)
+            self.journal.unlink(missing_ok=True)
             write_json(self.recipe, recipe)
+        self.made_from = read_journal(self.journal)
         self.writing.mkdir(exist_ok=True)
 
     def has_progress(self) -> bool:
         """Tell whether it holds anything worth keeping."""
         folders = (self.images, self.downloads)
         return self.record.exists() or any(path.is_file() for folder in folders for path in folder.rglob("*"))
+
+    def name_of(self, path: Path) -> str:
+        """Of a file below images/: <split>/<class>/<name>."""
+        return path.relative_to(self.images).as_posix()
+
+    def note_origin(self, path: Path, digest: str) -> None:
+        """Store from which bytes a file is going to be made; one that is there was made from others, and goes."""
+        path.unlink(missing_ok=True)
+        name = self.name_of(path)
+        with self.journal.open("a", encoding="ascii") as file:  # one write: the lines of two threads do not mix
+            file.write(f"\n{digest} {json.dumps(name)}")  # the line break comes first, as the last line may be cut off
+        self.made_from[name] = digest
+
+    def keep_only(self, names: set[str]) -> None:
+        """Remove the images that an earlier run made and this one did not, and the folders that this empties."""
+        for folder, _, files in os.walk(self.images, topdown=False):
+            paths = [Path(folder, file) for file in files]
+            kept = [path for path in paths if self.name_of(path) in names]
+            for path in set(paths).difference(kept):
+                path.unlink()
+            if not kept and not os.listdir(folder):
+                os.rmdir(folder)
 
     def publish(self) -> None:
         """Give the splits the target's name; killed on the way, the next call does the rest."""
@@ -102,6 +129,17 @@ def read_json(path: Path) -> dict | None:
     return content if isinstance(content, dict) else None
 
 
+def read_journal(path: Path) -> dict[str, str]:
+    """The lines of a journal, name -> digest; one that is cut off or damaged is left out."""
+    made_from: dict[str, str] = {}
+    with contextlib.suppress(FileNotFoundError), path.open(encoding="ascii", errors="replace") as file:
+        for line in file:
+            digest, _, name = line.partition(" ")
+            with contextlib.suppress(ValueError):
+                made_from[json.loads(name)] = digest
+    return made_from
+
+
 def write_json(path: Path, content: dict) -> None:
     """Write a file, whole or not at all, even if the power fails."""
     partial = path.with_name(path.name + ".partial")
@@ -114,13 +152,14 @@ def write_json(path: Path, content: dict) -> None:
 
 def write_samples(
     samples: Iterator[Sample], work: WorkFolder, folders: dict[str, str], short_side: int | None
-) -> Iterator[None]:
-    """Write every sample to <images>/<folder of its split>/<class>/<name>; yields for each, as it is written.
+) -> Iterator[str]:
+    """Write every sample to <images>/<folder of its split>/<class>/<name>; yields each name, as it is written.
 
+    The name of an image that became a JPEG ends with .jpg then.
     Raises: ValueError for a name that occurs twice or cannot be written safely, or an unreadable image; OSError.
     """
     seen: set[str] = set()
-    waiting: deque[tuple[Future, int]] = deque()
+    waiting: deque[tuple[str, Future, int]] = deque()
     waiting_bytes = 0
     with ThreadPoolExecutor(os.cpu_count()) as executor:
         try:
@@ -130,15 +169,16 @@ def write_samples(
                 if name in seen:
                     raise ValueError(f"holds {name!r} twice; get it again")
                 seen.add(name)
-                future = executor.submit(write_sample, sample.data, work.images / name, work.writing, short_side)
-                waiting.append((future, len(sample.data)))
+                future = executor.submit(write_sample, sample.data, work.images / name, work, short_side)
+                waiting.append((name, future, len(sample.data)))
                 waiting_bytes += len(sample.data)
                 while len(waiting) > MAX_WAITING or waiting_bytes > MAX_WAITING_BYTES:
-                    future, size = waiting.popleft()
+                    name, future, size = waiting.popleft()
                     waiting_bytes -= size
-                    yield future.result()
+                    yield name + future.result()
             while waiting:
-                yield waiting.popleft()[0].result()
+                name, future, _ = waiting.popleft()
+                yield name + future.result()
         finally:
             executor.shutdown(cancel_futures=True)
 
@@ -150,22 +190,32 @@ def check_names(sample: Sample) -> None:
             raise ValueError(f"holds {part!r}, which cannot be the name of a class or an image; rename it")
     if "/" in sample.class_name or not sample.class_name.isprintable():
         raise ValueError(f"holds {sample.class_name!r}, which cannot be the name of a class; rename it")
+    if sample.class_name != sample.class_name.strip():
+        raise ValueError(f"holds the class {sample.class_name!r}, which begins or ends with a blank; rename it")
 
 
-def write_sample(data: bytes, path: Path, writing: Path, short_side: int | None) -> None:
+def write_sample(data: bytes, path: Path, work: WorkFolder, short_side: int | None) -> str:
     """Write one image unless it is there: as it is, or re-encoded if its short side is larger.
 
-    Raises: ValueError for an unreadable image; OSError.
+    Returns what was appended to its name: ".jpg" or nothing. Raises: ValueError for an unreadable image; OSError.
     """
-    jpeg_path = path if path.suffix.lower() in JPEG_SUFFIXES else path.with_name(path.name + ".jpg")
-    if has_content(path, data) or (short_side and is_whole_jpeg(jpeg_path)):
-        return
-    if short_side and (smaller := reencode(data, path, short_side)):
-        path, data = jpeg_path, smaller
+    suffix = "" if path.suffix.lower() in JPEG_SUFFIXES else ".jpg"
+    jpeg_path = path.with_name(path.name + suffix)
+    if has_content(path, data):
+        return ""
+    if short_side:
+        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        if work.made_from.get(work.name_of(jpeg_path)) == digest and is_whole_jpeg(jpeg_path):
+            return suffix
+        smaller = reencode(data, path, short_side)
+        if smaller:
+            path, data = jpeg_path, smaller
+        work.note_origin(path, digest)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = writing / str(threading.get_ident())
+    partial = work.writing / str(threading.get_ident())
     partial.write_bytes(data)
     partial.replace(path)
+    return suffix if short_side and smaller else ""
 
 
 def has_content(path: Path, data: bytes) -> bool:

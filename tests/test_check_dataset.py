@@ -168,7 +168,7 @@ def test_jpeg_that_the_decoder_repairs_is_a_warning(folder: Path) -> None:
     done = check(folder)
     assert (done.returncode, done.stderr) == (0, "")
     ((heading, (line,)),) = findings(done.stdout).items()
-    assert heading == "Warning: 1 damaged JPEG files that load nevertheless"
+    assert heading == "Warning: 1 damaged files that load nevertheless"
     assert line.startswith("Colours/train/red/photo.jpg: Corrupt JPEG data")
 
 

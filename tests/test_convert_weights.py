@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/convert_weights.py on the networks of timm and torchvision, and on the names that other projects publish."""
 
+import argparse
 import json
 import random
 import re
@@ -243,6 +244,17 @@ def test_wrapped_in_a_dictionary(runner: Runner, theirs: nn.Module, key: str) ->
     printed = runner.convert({"epoch": 3, "arch": "mobilenet_v2", "optimizer": {"state": {}}, key: theirs.state_dict()})
     assert f"The weights are those in `{key}`." in printed
     assert torch.equal(logits_of(runner.network()), logits_of(theirs))
+
+
+def test_training_files_of_torchvision_with_their_options(runner: Runner, theirs: nn.Module) -> None:
+    options = argparse.Namespace(lr=0.1, model="mobilenet_v2")
+    runner.convert({"model": theirs.state_dict(), "optimizer": {}, "epoch": 3, "args": options})
+    assert torch.equal(logits_of(runner.network()), logits_of(theirs))
+
+
+def test_a_whole_pickled_network_says_what_to_save(runner: Runner, theirs: nn.Module) -> None:
+    torch.save(theirs, runner.source)
+    assert "Python objects, which could run code; save the state_dict() of the network" in runner.refusal()
 
 
 def test_averaged_weights_are_taken_as_torchvision_saves_them(runner: Runner, theirs: nn.Module) -> None:
@@ -517,6 +529,12 @@ def test_target_that_exists_stays(runner: Runner, theirs: nn.Module) -> None:
     runner.target.write_text("mine")
     assert runner.refusal() == f"{runner.target}: exists and stays as it is; remove it or name another file\n"
     assert runner.target.read_text() == "mine"
+
+
+def test_target_in_a_folder_that_does_not_exist_is_refused(runner: Runner, theirs: nn.Module) -> None:
+    torch.save(theirs.state_dict(), runner.source)
+    runner.target = runner.folder / "reslts" / "mine.pth.tar"
+    assert runner.refusal().startswith(f"{runner.target.parent}: no such folder; make it")
 
 
 def test_target_that_cannot_be_written_is_named(runner: Runner, theirs: nn.Module) -> None:

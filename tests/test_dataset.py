@@ -15,6 +15,7 @@ import torch
 from conftest import CLASSES, write_images
 from torchvision.datasets import ImageFolder
 
+import dataset
 from dataset import (
     CPUPrefetcher,
     CUDAPrefetcher,
@@ -347,6 +348,37 @@ def test_index_file_of_a_folder_that_changed_is_ignored(indexed_folder: Path, ch
     assert sorted(found) == sorted(str(path) for path in indexed_folder.rglob("*.*"))
 
 
+def test_a_change_with_the_old_times_is_noticed(indexed_folder: Path) -> None:
+    """As tools leave it that copy or restore files with their times."""
+    status = (indexed_folder / "red").stat()
+    (indexed_folder / "red/new.png").write_bytes(b"")
+    os.utime(indexed_folder / "red", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert read_index(indexed_folder) is None
+
+
+@pytest.mark.parametrize("place", ["red/more", "violet"])
+def test_no_index_where_a_link_leads_nowhere(indexed_folder: Path, place: str) -> None:
+    """What it leads to can appear without a change of any folder here."""
+    index_path(indexed_folder).unlink()
+    (indexed_folder / place).symlink_to(indexed_folder.parent / "later")
+    write_index(indexed_folder)
+    assert not index_path(indexed_folder).exists()
+
+
+def test_no_index_of_a_folder_that_is_changing(indexed_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index_path(indexed_folder).unlink()
+    scan = dataset.scan_folder
+
+    def add_and_scan(root: str) -> Index:
+        index = scan(root)
+        (indexed_folder / "red/deeper").mkdir()
+        return index
+
+    monkeypatch.setattr(dataset, "scan_folder", add_and_scan)
+    write_index(indexed_folder)
+    assert not index_path(indexed_folder).exists()
+
+
 def test_damaged_index_file_is_ignored(indexed_folder: Path) -> None:
     path = index_path(indexed_folder)
     data = path.read_bytes()
@@ -387,3 +419,22 @@ def test_names_of_imagenet_take_less_than_150_mb(tmp_path: Path, monkeypatch: py
     assert len(dataset) == images
     assert grown + index.names.nbytes < 150e6
     assert len(pickle.dumps(dataset)) < 150e6
+
+
+@pytest.mark.parametrize("target", [".", ".."])
+def test_a_link_back_to_a_folder_above_is_named(tmp_path: Path, target: str) -> None:
+    write_images(tmp_path, 2)
+    (tmp_path / "red/loop").symlink_to(target)
+    with pytest.raises(ValueError, match=r"red.*: leads back to a folder above it; remove the link"):
+        ImageDataset(tmp_path, EVAL, num_classes=3)
+
+
+def test_a_pipe_and_a_link_to_nothing_count_as_unreadable(tmp_path: Path) -> None:
+    write_images(tmp_path, 2)
+    os.mkfifo(tmp_path / "red/pipe.png")
+    (tmp_path / "red/gone.png").symlink_to("nowhere")
+    skipping = ImageDataset(tmp_path, TRAIN, num_classes=3, seed=0, skip_bad=True)
+    items = {os.path.basename(skipping.path(index)): skipping[0, index] for index in range(4, 8)}
+    assert [name for name, item in items.items() if item is None] == ["gone.png", "pipe.png"]
+    with pytest.raises(ValueError, match=r"pipe.png: not a regular file"):
+        load_image(tmp_path / "red/pipe.png")

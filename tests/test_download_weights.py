@@ -251,6 +251,14 @@ def test_wrong_file_by_hand_is_named(runner: Runner, published: bytes) -> None:
     assert f"{runner.by_hand}: not the published file, its SHA-256 begins with {start}" in runner.refusal()
 
 
+@pytest.mark.parametrize("name", ["by_hand", "target"])
+def test_folder_in_the_place_of_a_file_is_named(runner: Runner, name: str) -> None:
+    path = getattr(runner, name)
+    path.mkdir(parents=True)
+    line = runner.refusal()
+    assert line.startswith(f"{path}: is a folder; ") and "remove" in line
+
+
 def test_cache_of_torchvision_is_read_and_not_changed(runner: Runner, published: bytes, server: str) -> None:
     runner.cached.parent.mkdir(parents=True)
     runner.cached.write_bytes(published)

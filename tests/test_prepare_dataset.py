@@ -1043,17 +1043,44 @@ def test_own_folder_is_split_by_the_documented_rule(
     assert config_line("dataset_name", "Flowers") in output.splitlines()
 
 
-@pytest.mark.parametrize("valid", ["valid", "val"])
-def test_own_folder_that_is_divided_keeps_its_split(valid: str, tmp_path: Path, flowers: dict[str, bytes]) -> None:
-    files = {**{f"train/{name}": data for name, data in flowers.items()}, "test/a/1.jpg": b"left out"}
+@pytest.mark.parametrize(
+    ("train", "valid"), [("train", "valid"), ("train", "val"), ("Train", "Val"), ("training", "VALIDATION")]
+)
+def test_own_folder_that_is_divided_keeps_its_split(
+    train: str, valid: str, tmp_path: Path, flowers: dict[str, bytes]
+) -> None:
+    files = {**{f"{train}/{name}": data for name, data in flowers.items()}, "test/a/1.jpg": b"left out"}
     files |= {f"{valid}/{name}/1.jpg": name.encode() for name in ("daisy", "rose")}
     source = make_source("zip", tmp_path, files)
     output = make("folder", "--source", source, "--target", tmp_path / "Flowers")
     del files["test/a/1.jpg"]
     assert images_of(tmp_path / "Flowers") == {
-        name.replace(f"{valid}/", "valid/", 1): data for name, data in files.items()
+        name.replace(f"{valid}/", "valid/", 1).replace(f"{train}/", "train/", 1): data for name, data in files.items()
     }
-    assert "which was kept" in output and "left out 1 images" in output
+    assert f"{train} and {valid} already, which was kept" in output and "left out 1 images" in output
+
+
+@pytest.mark.parametrize(
+    ("tops", "words"),
+    [
+        (("Train", "Test"), "Test and Train without the other split"),
+        (("training", "testing"), "testing and training without"),
+        (("Validation", "test"), "Validation and test without"),
+        (("train", "Training", "val"), "Training and train are both called train"),
+        (("train", "val", "valid", "more"), "val and valid are both called valid"),
+    ],
+)
+def test_own_folder_with_half_a_split_is_refused(tops: tuple, words: str, tmp_path: Path) -> None:
+    names = (f"{top}/{name}/{number}.jpg" for top in tops for name in "ab" for number in range(2))
+    source = make_source("zip", tmp_path, dict.fromkeys(names, b"x"))
+    assert_refused(call("folder", "--source", source, "--target", tmp_path / "X"), source, words)
+
+
+def test_classes_of_which_one_is_called_train_are_classes(tmp_path: Path) -> None:
+    names = (f"{name}/{number}.jpg" for name in ("Train", "bus") for number in range(2))
+    source = make_source("zip", tmp_path, dict.fromkeys(names, b"x"))
+    make("folder", "--source", source, "--target", tmp_path / "X")
+    assert sorted(os.listdir(tmp_path / "X" / "train")) == ["Train", "bus"]
 
 
 def test_own_folder_is_named_after_its_source(
@@ -1074,6 +1101,8 @@ BAD_FOLDERS = {
     "no valid": {"train/a/1.jpg": b"x", "test/a/1.jpg": b"x"},
     "other classes": {"train/a/1.jpg": b"x", "train/b/1.jpg": b"x", "valid/a/1.jpg": b"x"},
     "bad class": {"a/1.jpg": b"x", "a/2.jpg": b"x", "b\x1b[2J/1.jpg": b"x", "b\x1b[2J/2.jpg": b"x"},
+    "blank before": {" a/1.jpg": b"x", " a/2.jpg": b"x", "b/1.jpg": b"x", "b/2.jpg": b"x"},
+    "blank after": {"a/1.jpg": b"x", "a/2.jpg": b"x", "b /1.jpg": b"x", "b /2.jpg": b"x"},
     "backslash": {"a/1.jpg": b"x", "a/2.jpg": b"x", "b/..\\1.jpg": b"x", "b/2.jpg": b"x"},
 }
 
@@ -1326,18 +1355,93 @@ def test_another_recipe_starts_afresh(
     assert images_of(tmp_path / "F") == expected_split(flowers, 0.2, seed)
 
 
+@pytest.mark.parametrize("change", ["removed", "renamed", "class removed"])
 def test_image_that_left_the_source_meanwhile_does_not_stay(
-    tmp_path: Path, flowers: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    change: str, tmp_path: Path, flowers: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    flowers |= {f"aster/{number}.jpg": b"aster" for number in range(3)}
     source = make_source("folder", tmp_path, flowers)
     arguments = ["folder", "--source", source, "--target", tmp_path / "F"]
     interrupt_with_full_disk(monkeypatch, *arguments)
     left = next(path for path in (tmp_path / ".F.partial" / "images").rglob("*.jpg"))
-    (source / left.relative_to(left.parents[1])).unlink()
-    result = call(*arguments)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert f"{tmp_path / '.F.partial'}" in result.stderr and "remove this folder" in result.stderr
-    assert not (tmp_path / "F").exists()
+    name = left.relative_to(left.parents[1]).as_posix()
+    gone = [key for key in flowers if key == name or (change == "class removed" and key.startswith("aster/"))]
+    data = [flowers.pop(key) for key in gone]
+    for key in gone:
+        (source / key).unlink()
+    if change == "renamed":
+        flowers[f"{name}.jpg"] = data[0]
+        (source / f"{name}.jpg").write_bytes(data[0])
+    assert "continuing" in make(*arguments)
+    assert images_of(tmp_path / "F") == expected_split(flowers, 0.2, 0)
+
+
+def test_short_side_makes_an_image_anew_that_was_replaced_meanwhile(
+    tmp_path: Path, photos: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_source("folder", tmp_path, photos)
+    arguments = ["folder", "--source", source, "--short-side", 64, "--target"]
+    interrupt_with_full_disk(monkeypatch, *arguments, tmp_path / "F")
+    names = ("class0/0.jpg", "class1/1.png")  # one is smaller than the short side now, the other one still larger
+    (source / names[0]).write_bytes(photos["class0/2.jpg"])
+    (source / names[1]).write_bytes(photos["class0/4.bmp"])
+    reencoded: list[Path] = []
+    real = work_folder.reencode
+    monkeypatch.setattr(work_folder, "reencode", lambda *options: (reencoded.append(options[1]), real(*options))[1])
+    with (tmp_path / ".F.partial" / "sources.txt").open("a") as file:
+        file.write('\n0123 "train/class0/0.j')  # as after a power failure
+    assert "continuing" in make(*arguments, tmp_path / "F")
+    assert 2 <= len(reencoded) < len(photos)  # the others stay
+    make(*arguments, tmp_path / "straight")
+    assert images_of(tmp_path / "F") == images_of(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_short_side_refuses_two_images_that_get_one_name(order: int, tmp_path: Path, photos: dict[str, bytes]) -> None:
+    png, jpeg = photos["class1/1.png"], photos["class0/0.jpg"]
+    files = {"train/a/1.png": png, "train/a/1.png.jpg": jpeg, "train/b/1.png": png}
+    files |= {"valid/a/1.png": png, "valid/b/1.png": png}
+    source = make_source("tar", tmp_path, dict(list(files.items())[::order]))
+    arguments = ["folder", "--source", source, "--target", tmp_path / "F"]
+    result = call(*arguments, "--short-side", 64)
+    assert_refused(result, source, "a/1.png' and", "a/1.png.jpg' get the same name; rename one")
+    make(*arguments)
+    assert images_of(tmp_path / "F") == files
+
+
+@pytest.mark.parametrize("run_number", [1, 2])
+def test_index_that_cannot_be_written_is_a_note(
+    run_number: int, tmp_path: Path, flowers: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dataset
+
+    arguments = ["folder", "--source", make_source("zip", tmp_path, flowers), "--target", tmp_path / "F"]
+    if run_number == 2:
+        make(*arguments)
+        for path in (tmp_path / "F").glob("*.npz"):
+            path.unlink()
+
+    def write_index(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{folder}.partial")
+
+    monkeypatch.setattr(dataset, "write_index", write_index)
+    output = make(*arguments)
+    for split in ("train", "valid"):
+        assert f"note: no index file: {tmp_path / 'F' / split}.index.npz: Permission denied" in output
+    assert "config.py" in output
+
+
+def test_journal_has_the_last_line_of_each_name(tmp_path: Path) -> None:
+    work = work_folder.WorkFolder(tmp_path / "F")
+    work.images.mkdir(parents=True)
+    names = ["train/a/1.jpg", "train/a/line\nbreak \udcff.jpg"]
+    for digest in ("00", "11"):
+        for name in names:
+            work.note_origin(work.images / name, digest)
+    with work.journal.open("ab") as file:
+        file.write(b'\n22 "train/a/1.j')
+    work.note_origin(work.images / "x", "33")
+    assert work_folder.read_journal(work.journal) == {**dict.fromkeys(names, "11"), "x": "33"} == work.made_from
 
 
 @pytest.mark.parametrize(
@@ -1379,6 +1483,64 @@ def test_name_in_upper_and_lower_case_is_found_where_both_are_one_file(
     arguments = ["folder", "--source", source, "--target", tmp_path / "F", "--valid-share", "0.01"]
     assert_refused(call(*arguments), "upper and lower case")
     assert not (tmp_path / "F").exists()
+
+
+def test_complete_target_says_that_the_source_is_another_one(tmp_path: Path, images: dict[str, bytes]) -> None:
+    first = make_source("tar", tmp_path, images)
+    target = tmp_path / "CIFAR10"
+    make("cifar10", "--source", first, "--target", target)
+    words = f"note: {target / 'train'}: was made from another source ({first}"
+    for arguments in (("--source", first), ()):
+        assert "another source" not in make("cifar10", *arguments, "--target", target)
+    output = make("cifar10", "--source", make_source("folder", tmp_path, images), "--target", target)
+    assert "nothing to do" in output and f"{words}); move it away to make it anew" in output
+    first.write_bytes(first.read_bytes() + bytes(512))
+    assert f"{words} before it was changed)" in make("cifar10", "--source", first, "--target", target)
+    first.unlink()
+    assert_refused(call("cifar10", "--source", first, "--target", target), f"--source {first}: no such file")
+
+
+def test_complete_target_says_that_its_folder_has_changed(tmp_path: Path, flowers: dict[str, bytes]) -> None:
+    source = make_source("folder", tmp_path, flowers)
+    arguments = ["folder", "--source", source, "--target", tmp_path / "F"]
+    make(*arguments)
+    (source / "notes.txt").write_text("no image")
+    assert "another source" not in make(*arguments)
+    (source / "daisy" / "new.jpg").write_bytes(b"new")
+    assert f"was made from another source ({source} before it was changed)" in make(*arguments)
+    shutil.rmtree(source)
+    assert_refused(call(*arguments), f"--source {source}: no such file or folder")
+
+
+def test_link_that_leads_nowhere_is_left_out(tmp_path: Path, flowers: dict[str, bytes]) -> None:
+    source = make_source("folder", tmp_path, flowers)
+    (source / "daisy" / "gone.jpg").symlink_to(tmp_path / "gone.jpg")
+    for _ in range(2):
+        assert "another source" not in make("folder", "--source", source, "--target", tmp_path / "F")
+    assert images_of(tmp_path / "F") == expected_split(flowers, 0.2, 0)
+
+
+def test_notes_of_the_first_run_are_shown_again(tmp_path: Path, flowers: dict[str, bytes]) -> None:
+    source = make_source("zip", tmp_path, {**flowers, "logo.png": b"x"})
+    arguments = ["folder", "--source", source, "--target", tmp_path / "F"]
+    outputs = [make(*arguments).splitlines() for _ in range(3)]
+    assert f"note: {source}: left out 1 images outside class folders" in outputs[0]
+    assert outputs[0][1:] == outputs[1][1:] == outputs[2][1:]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_reader_that_has_enough_is_no_error(unbuffered: str, digits: tuple[Path, Path, str]) -> None:
+    script, target, _ = digits
+    command = [sys.executable, str(script), "digits"]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        if unbuffered:
+            assert str(target) in process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
 
 
 # Download

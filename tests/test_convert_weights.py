@@ -566,6 +566,7 @@ def test_bad_options_are_one_line(runner: Runner, options: tuple, message: str) 
 def test_from_another_project_to_test_and_inference(project: Project, theirs: nn.Module) -> None:
     network = timm.create_model("mobilenetv2_035", pretrained=False, num_classes=3)
     safetensors.torch.save_file(randomize(network).state_dict(), project.root / "model.safetensors")
+    (project.root / "results/pretrained_models").mkdir(parents=True)  # there in a clone
     script = [sys.executable, "-W", "error", ROOT / "scripts/convert_weights.py"]
     words = [*script, "model.safetensors", "results/pretrained_models/mine.pth.tar", "--image-size", "32"]
     done = subprocess.run(list(map(str, words)), cwd=project.root, capture_output=True, text=True)

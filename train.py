@@ -72,9 +72,7 @@ def main(config: ModuleType) -> None:
         if config.compile_model:
             state.network.compile()  # in place: names in checkpoints stay bare
             state.ema_network.module.compile()
-        print_run(config, state, train_batches, valid_batches, start)
-        if state.epoch < config.epochs:
-            train(config, state, train_batches, valid_batches, start)
+        train(config, state, train_batches, valid_batches, start)
 
 
 def train(
@@ -86,6 +84,9 @@ def train(
 ) -> None:
     """Run the epochs that are left. Raises: SystemExit with status 128 + number after a signal."""
     interruptions = Interruptions(config.checkpoint_every_minutes)
+    print_run(config, state, train_batches, valid_batches, start)
+    if state.epoch >= config.epochs:
+        return
     from_main(partial(prepare_folders, config.exp_name))
     with contextlib.closing(open_writer(config, state, train_batches, start)) as writer:
         pause = partial(pause_if_asked, config, state, train_batches, interruptions, writer)

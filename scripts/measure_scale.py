@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from command_line import REPOSITORY, OneLineParser
+from processes import private_memory
 
 sys.path.insert(0, str(REPOSITORY))
 
@@ -133,12 +134,6 @@ def run_epoch(batches: CPUPrefetcher) -> tuple[dict[int, int], dict[int, int]]:
 
 def worker_memory() -> dict[int, int]:
     return {worker.pid: private_memory(worker.pid) for worker in multiprocessing.active_children()}
-
-
-def private_memory(pid: int) -> int:
-    """Bytes of a process that it shares with no other. Raises: OSError on a system other than Linux."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def test_accumulated_steps_are_those_of_the_mean_gradient() -> None:
             value.data -= rate * gradient
     config = SimpleNamespace(seed=0, epochs=3, batch_size=4, gradient_accumulation_steps=2, train_print_frequency=9)
     vars(config).update(loss_label_smoothing=0.0, mixup_alpha=0, cutmix_alpha=0, model_num_classes=3)
-    train.train_one_epoch(config, state, batches, SimpleNamespace(add_scalar=lambda *values: None, lambda: None))
+    train.train_one_epoch(config, state, batches, SimpleNamespace(add_scalar=lambda *values: None), lambda: None)
     assert int(state.ema_network.n_averaged) == 2
     for name, value in network.named_parameters():
         assert torch.allclose(value, expected[name], atol=1e-6), name

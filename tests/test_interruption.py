@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training that is interrupted in any phase and resumed ends with the bits of training that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Project
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_train import assert_equal, read
+
+SAMPLES, RESULTS = Path("samples/MobileNetV2-Colours"), Path("results/MobileNetV2-Colours")
+INTERRUPTED = SAMPLES / "interrupted.pth.tar"
+# 6 batches an epoch in steps of 4 and 2; the line after which the signal comes, the signal, batches done then
+PHASES = {
+    "before the first batch": ("TensorBoard:", signal.SIGTERM, 0),
+    "the middle": ("Epoch: [1][2/6]", signal.SIGINT, 4),
+    "the last batch": ("Epoch: [1][6/6]", signal.SIGTERM, 6),
+    "validation": ("Test: [1/2]", signal.SIGINT, 6),
+    "between two epochs": (" * Epoch 2/3", signal.SIGTERM, 0),
+}
+# Sends the signal to itself when a file is written for the nth time, in the middle of that write.
+SIGNAL_IN_A_WRITE = """
+import os, runpy, signal, sys
+left, sync = int(sys.argv[1]), os.fsync
+def signal_and_sync(descriptor):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGTERM)
+    sync(descriptor)
+os.fsync = signal_and_sync
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"MODE": "train", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+
+
+def run_and_signal(project: Project, line_start: str, number: signal.Signals, times: int = 1) -> tuple[int, list[str]]:
+    """Train, send the signal to the whole group once a line begins so; returns the status and the lines."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-u", "train.py"],
+        cwd=project.root,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    watchdog = threading.Timer(120, process.kill)
+    watchdog.start()
+    lines = []
+    for line in process.stdout:
+        lines.append(line.rstrip("\n"))
+        if line.startswith(line_start) and times:
+            for _ in range(times):
+                os.killpg(process.pid, number)
+            times = 0
+    status = process.wait()
+    watchdog.cancel()
+    return status, lines
+
+
+def prepare(project: Project, **values: object) -> Project:
+    project.set(epochs=3, gradient_accumulation_steps=4, mixup_alpha=0.2, model_ema_decay=0.9, keep_checkpoints=2)
+    project.set(train_print_frequency=1, valid_print_frequency=1, **values)
+    return project
+
+
+def logged(project: Project) -> dict[str, list[tuple[int, float]]]:
+    """Every value in TensorBoard's files that does not measure time, by its step."""
+    events = EventAccumulator(str(project.root / "samples/logs/MobileNetV2-Colours"))
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if "second" not in tag]
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+def assert_same_end(project: Project, straight: Project) -> None:
+    """Checkpoint, weights and TensorBoard, but for the value of `resume` in the record."""
+    one, other = (read(p.root / SAMPLES / "epoch_3.pth.tar") for p in (project, straight))
+    one["config"].pop("resume"), other["config"].pop("resume")
+    assert_equal(one, other)
+    for name in ("best.pth.tar", "last.pth.tar"):
+        assert_equal(read(project.root / RESULTS / name), read(straight.root / RESULTS / name))
+    assert logged(project) == logged(straight)
+    names = sorted(os.listdir(project.root / SAMPLES))
+    assert names == sorted(os.listdir(straight.root / SAMPLES)) == ["epoch_2.pth.tar", "epoch_3.pth.tar"]
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "precision", "phases"),
+    [
+        (0, "float32", list(PHASES)),
+        (2, "bfloat16", list(PHASES)),
+        (2, "float32", ["the middle", "validation"]),
+        (0, "bfloat16", ["the last batch", "between two epochs"]),
+    ],
+)
+def test_interrupted_run_ends_like_the_uninterrupted_one(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, num_workers: int, precision: str, phases: list[str]
+) -> None:
+    prepare(project, num_workers=num_workers, precision=precision)
+    straight = project.copy_to(tmp_path_factory.mktemp("straight") / "project")
+    expected = [line for line in straight.run_well("train.py").splitlines() if line.startswith("Epoch:")]
+    project.set(resume="auto")
+    printed = []
+    for phase in phases:
+        line_start, number, position = PHASES[phase]
+        status, lines = run_and_signal(project, line_start, number)
+        assert status == 128 + number, lines
+        assert sum(line.startswith(f"{number.name}: stopped after batch {position} of epoch") for line in lines) == 1
+        assert read(project.root / INTERRUPTED)["position"] == position
+        printed += lines
+    printed += project.run_well("train.py").splitlines()
+    assert_same_end(project, straight)
+    # the averages of the epoch lines are those of the whole epoch, whoever did its first batches
+    shown = {averages_of(line) for line in printed if line.startswith("Epoch:")}
+    assert shown == {averages_of(line) for line in expected}
+
+
+def averages_of(line: str) -> str:
+    """An epoch line without what measures time."""
+    place, _, rest = line.partition(" Time ")
+    return place + rest[rest.index(" Loss") : rest.index(" Acc@5") + 12]
+
+
+@pytest.mark.parametrize("write", [1, 4, 6])
+def test_signal_while_a_file_is_written(project: Project, trained_writes: Project, write: int) -> None:
+    """Two fsyncs a file: 1 in last.pth.tar, 4 in best.pth.tar, 6 in epoch_1.pth.tar; the write is finished first."""
+    prepare(project)
+    command = [sys.executable, "-W", "error", "-c", SIGNAL_IN_A_WRITE, str(write)]
+    done = subprocess.run(command, cwd=project.root, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert "SIGTERM: stopped after batch 0 of epoch 2" in done.stdout
+    project.set(resume="auto")
+    project.run_well("train.py")
+    assert_same_end(project, trained_writes)
+
+
+@pytest.fixture(scope="module")
+def trained_writes(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = prepare(Project(tmp_path_factory.mktemp("straight")))
+    project.run_well("train.py")
+    return project
+
+
+def test_second_signal_does_no_harm(project: Project, trained_writes: Project) -> None:
+    prepare(project, resume="auto")
+    status, lines = run_and_signal(project, "Epoch: [2][1/6]", signal.SIGINT, times=5)
+    assert status == 130, lines
+    project.run_well("train.py")
+    assert_same_end(project, trained_writes)
+
+
+def test_checkpoints_are_written_while_running(project: Project, trained_writes: Project) -> None:
+    """Every step is longer than this period; after SIGKILL the run goes on within the epoch."""
+    prepare(project, resume="auto", checkpoint_every_minutes=1e-6)
+    status, _ = run_and_signal(project, "Epoch: [2][6/6]", signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    assert read(project.root / INTERRUPTED)["epoch"] == 1
+    assert read(project.root / INTERRUPTED)["position"] in (4, 6)
+    project.set(checkpoint_every_minutes=0)
+    project.run_well("train.py")
+    assert logged(project) == logged(trained_writes)
+    for key in ("state_dict", "ema_state_dict", "optimizer", "epoch_sums", "best_acc1"):
+        assert_equal(*(read(p.root / SAMPLES / "epoch_3.pth.tar")[key] for p in (project, trained_writes)))
+
+
+def test_other_batches_within_an_epoch_are_refused(project: Project) -> None:
+    prepare(project, resume="auto")
+    run_and_signal(project, "Epoch: [1][2/6]", signal.SIGINT)
+    project.set(batch_size=4)
+    assert "cannot go on with other batches" in project.refusal("train.py")
+
+
+def test_two_runs_at_once_are_refused(project: Project) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-u", "train.py"], cwd=project.root, env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    next(line for line in process.stdout if line.startswith("Epoch:"))
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        done = project.run("train.py")
+    finally:
+        process.kill()
+        process.communicate()
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"{SAMPLES}: in use by another run, process {process.pid}; wait for its end, or choose another exp_name\n"
+    )
+    project.set(resume="auto")
+    project.run_well("train.py")  # the lock died with its process
+
+
+def test_rests_of_killed_runs_are_removed(project: Project) -> None:
+    for folder in (SAMPLES, RESULTS):
+        (project.root / folder).mkdir(parents=True)
+        (project.root / folder / ".epoch_1.pth.tar.123.partial").write_bytes(b"half")
+    project.set(epochs=1)
+    project.run_well("train.py")
+    assert not list(project.root.rglob("*.partial"))
+
+
+def test_damaged_later_checkpoints_never_cost_the_good_one(trained_copy: Project) -> None:
+    """The run goes back to epoch 3; what it writes then is the newest good one, whatever the numbers say."""
+    samples = trained_copy.root / SAMPLES
+    for epoch in (4, 5, 6):
+        path = samples / f"epoch_{epoch}.pth.tar"
+        path.write_bytes(path.read_bytes()[:-1000])
+    trained_copy.set(resume="auto", keep_checkpoints=1, epochs=5)
+    printed = trained_copy.run_well("train.py")
+    assert printed.count("taking the one before") == 3
+    assert read(samples / "epoch_5.pth.tar")["epoch"] == 5
+    assert not (samples / "epoch_3.pth.tar").exists()
+
+
+def test_a_loss_that_is_not_finite_names_the_batch(project: Project) -> None:
+    project.set(model_lr=1e30, epochs=1, train_print_frequency=1)
+    done = project.run("train.py")
+    assert done.returncode == 2
+    assert "the loss or a gradient became infinite or NaN in batch " in done.stderr
+    assert "./data/Colours/train/" in done.stderr and "lower model_lr (config.py line 58)" in done.stderr
+    assert not list((project.root / "samples").rglob("*.pth.tar"))
+
+
+def test_record_names_the_number_of_processes(trained_project: Project) -> None:
+    checkpoint = torch.load(trained_project.root / SAMPLES / "epoch_6.pth.tar", weights_only=True)
+    assert json.loads(json.dumps(checkpoint["config"]))["num_processes"] == 1

@@ -5,8 +5,9 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -24,7 +25,12 @@ from utils import (
     check_config,
     choose_dtype,
     evaluate,
+    from_main,
+    gather_to_main,
+    joined_processes,
     load_trained_network,
+    num_processes,
+    process_rank,
     setup_runtime,
     user_errors,
     write_atomically,
@@ -34,6 +40,12 @@ from utils import (
 def main(config: ModuleType) -> None:
     check_config(config, needed_mode="test")
     device = setup_runtime(config.seed, config.device)
+    with joined_processes(device):
+        test(config, device)
+
+
+def test(config: ModuleType, device: torch.device) -> None:
+    """Score the images, each process its batches; write predictions.csv and test.json."""
     dtype = choose_dtype(config.precision, device)
     network = getattr(model, config.model_arch_name)(config.model_num_classes, config.model_width_mult)
     class_names = load_trained_network(network, config)
@@ -50,6 +62,8 @@ def main(config: ModuleType) -> None:
         mean=config.model_mean_parameters,
         std=config.model_std_parameters,
         device=device,
+        rank=process_rank(),
+        num_processes=num_processes(),
     )
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     print(f"{len(dataset)} images of {len(dataset.classes)} classes at {config.image_size} pixels; {device}, {dtype}.")
@@ -64,10 +78,11 @@ def main(config: ModuleType) -> None:
         print_frequency=config.test_print_frequency,
         on_logits=best_classes.add,
     )
+    best_classes.gather()
     results = Path("results", config.exp_name)
-    write_predictions(results / "predictions.csv", dataset, best_classes)
+    from_main(partial(write_predictions, results / "predictions.csv", dataset, best_classes))
     errors = {"err1": 100 - metrics["acc1"], "err5": 100 - metrics["acc5"]}
-    write_report(results / "test.json", metrics | errors | report)
+    from_main(partial(write_report, results / "test.json", metrics | errors | report))
     print(
         f" * Acc@1 {metrics['acc1']:.3f} Acc@5 {metrics['acc5']:.3f} "
         f"Err@1 {100 - metrics['acc1']:.3f} Err@5 {100 - metrics['acc5']:.3f} ({metrics['images']} images)"
@@ -78,23 +93,31 @@ class BestClasses:
     """The five most likely classes of every image, batch by batch: indices and probabilities."""
 
     def __init__(self) -> None:
-        self.indices: list[list[int]] = []
-        self.probabilities: list[list[float]] = []
+        self.batches: list[tuple[Tensor, Tensor]] = []  # int64 [N, 5] and float [N, 5], on the CPU
 
     def add(self, logits: Tensor) -> None:
         """logits: float [N, C]."""
         best = logits.softmax(dim=1).topk(min(5, logits.shape[1]), dim=1)
-        self.indices += best.indices.tolist()
-        self.probabilities += best.values.tolist()
+        self.batches.append((best.indices.cpu(), best.values.cpu()))
+
+    def gather(self) -> None:
+        """Collect the batches of all processes in process 0, in the order of the images."""
+        turns = zip_longest(*gather_to_main(self.batches))  # process r has the batches r, r + P, ...
+        self.batches = [batch for turn in turns for batch in turn if batch is not None]
+
+    def rows(self) -> Iterator[tuple[list[int], list[float]]]:
+        """The classes and their probabilities of each image."""
+        for indices, probabilities in self.batches:
+            yield from zip(indices.tolist(), probabilities.tolist(), strict=True)
 
 
 def write_predictions(path: Path, dataset: ImageDataset, best: BestClasses) -> None:
     """One row an image: file, true class, then the predicted classes with their probabilities, likeliest first."""
-    count = len(best.indices[0])
+    count = best.batches[0][0].shape[1]
     header = ["file", "true_class", *(f"{name}_{k + 1}" for k in range(count) for name in ("class", "probability"))]
 
     def rows() -> Iterable[list[str]]:
-        for index, (classes, probabilities) in enumerate(zip(best.indices, best.probabilities, strict=True)):
+        for index, (classes, probabilities) in enumerate(best.rows()):
             row = [dataset.path(index), dataset.classes[dataset.targets[index]]]
             for predicted, probability in zip(classes, probabilities, strict=True):
                 row += [dataset.classes[predicted], f"{probability:.6f}"]

@@ -49,6 +49,7 @@ from utils import (
     save_weights,
     seed_step,
     setup_runtime,
+    share_buffers,
     sum_over_processes,
     synchronize_batch_norm,
     user_errors,
@@ -91,6 +92,7 @@ def train(
         pause = partial(pause_if_asked, config, state, train_batches, interruptions, writer)
         while state.epoch < config.epochs:
             trained = train_one_epoch(config, state, train_batches, writer, pause)
+            share_buffers(state.ema_network.module)
             metrics = evaluate(
                 state.ema_network.module,
                 valid_batches,
@@ -422,7 +424,7 @@ def finish_epoch(
 ) -> None:
     """Count the epoch, write weights and checkpoint, log one line."""
     results, samples = Path("results", config.exp_name), Path("samples", config.exp_name)
-    is_best = metrics["acc1"] > state.best_acc1 or not (results / "best.pth.tar").exists()
+    is_best = metrics["acc1"] > state.best_acc1 or not from_main((results / "best.pth.tar").exists)
     log_scalars(writer, "Valid", metrics, (state.epoch + 1) * trained["batches"])
     writer.flush()
     state.start_epoch(state.epoch + 1)

@@ -244,6 +244,8 @@ def setup_runtime(seed: int, device_name: str) -> torch.device:
         raise ValueError(
             f'device = "{device}", but torch sees {torch.cuda.device_count()} GPUs; set it to "cpu" in config.py'
         )
+    if device.index is not None:
+        torch.cuda.set_device(device)  # else the loader's pinned memory would take a share of the first GPU
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -369,6 +371,13 @@ def from_main(action: Callable[[], Result]) -> Result:
     if answer[0] is not None:
         sys.exit(2)  # process 0 has said why
     return answer[1]
+
+
+def share_buffers(network: nn.Module) -> None:
+    """Give the networks of all processes the batch-norm statistics of process 0, which are those that are saved."""
+    if num_processes() > 1:
+        for buffer in network.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def gather_to_main(value: Any) -> list[Any]:
@@ -976,8 +985,9 @@ def resume_training(state: TrainState, config: ModuleType) -> Path | None:
 
     Raises: ValueError if the checkpoint cannot be used, or if an earlier run would be overwritten.
     """
-    is_restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"  # by torchrun, after a process was killed
-    start, checkpoint = from_main(partial(find_start, state, config, "auto" if is_restarted else config.resume))
+    # by torchrun, after a process was killed; of several machines only that of the process counts it
+    restarts = sum_over_processes(torch.tensor(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))))
+    start, checkpoint = from_main(partial(find_start, state, config, "auto" if restarts else config.resume))
     if start is not None:
         load_train_state(start, checkpoint, state, config)
     return start

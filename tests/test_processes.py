@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""train.py and test.py under real torchrun, several processes on the CPU: the results are those of one process."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Project, write_images
+
+SAMPLES = "samples/MobileNetV2-Colours"
+RESULTS = "results/MobileNetV2-Colours"
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+# Measured: see test_two_half_batches_are_one_whole_batch. Sums of floats in another order differ by rounding.
+TOLERANCE = 1e-4
+
+
+@contextmanager
+def start(project: Project, processes: int, script: str = "train.py", *options: str) -> Iterator[subprocess.Popen]:
+    """Start a script under torchrun in a session of its own, which is killed in the end if it still runs."""
+    environment = os.environ | {"MODE": Path(script).stem, "OMP_NUM_THREADS": "1"}
+    environment.pop("EXP_NAME", None)
+    command = [*TORCHRUN, f"--nproc_per_node={processes}", *options, script]
+    where = {"cwd": project.root, "env": environment, "start_new_session": True}
+    with (
+        (project.root / "errors.txt").open("w") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, **where) as process,
+    ):
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def run(project: Project, processes: int, script: str = "train.py", *options: str) -> list[str]:
+    """Run a script under torchrun that must succeed, without a warning; returns the lines it printed."""
+    with start(project, processes, script, *options) as process:
+        lines = process.stdout.read().splitlines()
+    errors = (project.root / "errors.txt").read_text()
+    assert process.returncode == 0, f"{lines}\n{errors}"
+    assert "Warning" not in errors
+    return lines
+
+
+def wait_for(process: subprocess.Popen, beginning: str) -> list[str]:
+    """Read what a script prints up to the line with this beginning."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line.rstrip("\n"))
+        if line.startswith(beginning):
+            return lines
+    raise AssertionError(f"no line {beginning!r} in {lines}")
+
+
+def end_of(process: subprocess.Popen) -> list[str]:
+    """The lines that a script prints from here to its end."""
+    lines = process.stdout.read().splitlines()
+    process.wait(timeout=100)
+    return lines
+
+
+def workers(process: subprocess.Popen) -> list[int]:
+    """The processes that torchrun has started and that still run, in the order of their ranks."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    is_script = {int(pid): b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children.split()}
+    return [pid for pid, is_worker in is_script.items() if is_worker]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def read(project: Project, name: str) -> dict[str, Any]:
+    return torch.load(project.root / SAMPLES / name, weights_only=True)
+
+
+def flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """The leaves of a checkpoint by their names."""
+    if not isinstance(value, (dict, list, tuple)):
+        return {name: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return {path: leaf for key, item in items for path, leaf in flatten(item, f"{name}/{key}").items()}
+
+
+def is_same(first: Any, second: Any) -> bool:
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+
+
+def assert_same_bits(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Two checkpoints are equal bit for bit, but for the record of config.py."""
+    first, second = ({k: v for k, v in c.items() if k != "config"} for c in (first, second))
+    leaves, others = flatten(first), flatten(second)
+    assert leaves.keys() == others.keys()
+    assert [name for name in leaves if not is_same(leaves[name], others[name])] == []
+
+
+def assert_no_doubled_lines(lines: list[str]) -> None:
+    """Only process 0 has printed."""
+    assert len(set(lines)) == len(lines), lines
+    assert sum(line.startswith("Build ") for line in lines) == 1
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after an epoch of the plain script with 16 images a step."""
+    project = Project(tmp_path_factory.mktemp("whole"))
+    project.set(epochs=1, batch_size=16, sync_batch_norm=True, model_dropout=0.0, random_crop_scale=None)
+    project.run_well("train.py")
+    return project
+
+
+def started_like(other: Project, root: Path) -> Project:
+    """A copy of a project without its runs."""
+    copy = other.copy_to(root)
+    shutil.rmtree(root / "samples", ignore_errors=True)
+    shutil.rmtree(root / "results", ignore_errors=True)
+    return copy
+
+
+def test_one_process_gives_the_bits_of_the_plain_script(whole: Project, tmp_path: Path) -> None:
+    project = started_like(whole, tmp_path / "project")
+    assert_no_doubled_lines(run(project, 1))
+    assert_same_bits(read(project, "epoch_1.pth.tar"), read(whole, "epoch_1.pth.tar"))
+
+
+def test_two_half_batches_are_one_whole_batch(whole: Project, tmp_path: Path) -> None:
+    project = started_like(whole, tmp_path / "project")
+    project.set(batch_size=8)
+    assert_no_doubled_lines(run(project, 2))
+    one, two = (read(each, "epoch_1.pth.tar") for each in (whole, project))
+    for weights in ("state_dict", "ema_state_dict"):
+        difference = max((one[weights][k] - two[weights][k]).abs().max().item() for k in one[weights])
+        print(f"{weights}: largest difference {difference:.1e}")
+        assert difference < TOLERANCE
+    assert one["state_dict"]["features.0.1.num_batches_tracked"] == 3
+
+
+def test_scores_are_those_of_one_process(whole: Project, tmp_path: Path) -> None:
+    project = whole.copy_to(tmp_path / "project")
+    shutil.rmtree(project.root / "data/Colours/valid")
+    write_images(project.root / "data/Colours/valid", 7, seed=1)
+    project.set(batch_size=4)  # 21 images: 5 batches of 4 and one of 1
+    files = [project.root / RESULTS / name for name in ("predictions.csv", "test.json")]
+    project.run_well("test.py", mode="test")
+    expected = [file.read_bytes() for file in files]
+    for processes in (1, 2, 3, 4):
+        for file in files:
+            file.unlink()
+        lines = run(project, processes, "test.py")
+        assert lines[-1].endswith("(21 images)")
+        assert len(set(lines)) == len(lines)
+        assert [file.read_bytes() for file in files] == expected, processes
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after 4 epochs of 6 steps in 2 processes, each with its own batch-norm and dropout."""
+    project = Project(tmp_path_factory.mktemp("uninterrupted"))
+    project.set(epochs=4, batch_size=4, train_print_frequency=1, mixup_alpha=0.2)
+    assert_no_doubled_lines(run(project, 2))
+    return project
+
+
+def test_a_signal_ends_all_processes_and_nothing_is_lost(uninterrupted: Project, tmp_path: Path) -> None:
+    project = started_like(uninterrupted, tmp_path / "project")
+    with start(project, 2) as process:
+        lines = wait_for(process, "Epoch: [2][2/6]")
+        pids = workers(process)
+        process.terminate()
+        lines += end_of(process)
+    assert process.returncode != 0
+    assert len(pids) == 2
+    assert not any(is_running(pid) for pid in pids)
+    assert lines[-1].startswith("SIGTERM: stopped after batch ")
+    assert_no_doubled_lines(lines)
+    assert (project.root / SAMPLES / "interrupted.pth.tar").exists()
+    project.set(resume="auto")
+    assert_no_doubled_lines(run(project, 2))
+    assert_same_bits(read(project, "epoch_4.pth.tar"), read(uninterrupted, "epoch_4.pth.tar"))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_torchrun_restarts_after_a_kill_where_the_newest_checkpoint_is(
+    uninterrupted: Project, tmp_path: Path, rank: int
+) -> None:
+    project = started_like(uninterrupted, tmp_path / "project")
+    with start(project, 2, "train.py", "--max-restarts=1") as process:
+        wait_for(process, "Epoch: [2][2/6]")
+        os.kill(workers(process)[rank], signal.SIGKILL)
+        lines = end_of(process)
+    assert process.returncode == 0, (project.root / "errors.txt").read_text()
+    assert any(line.startswith(f"Resume `{SAMPLES}/epoch_1.pth.tar` after 1 of 4 epochs") for line in lines)
+    assert lines[-1].startswith(" * Epoch 4/4 ")
+    assert_same_bits(read(project, "epoch_4.pth.tar"), read(uninterrupted, "epoch_4.pth.tar"))

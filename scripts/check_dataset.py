@@ -282,7 +282,7 @@ def start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=exit_with_parent, daemon=True).start()
     cv2.setNumThreads(0)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)  # libtiff speaks through it
     warnings.simplefilter("ignore")  # Pillow's, about odd metadata
     Image.MAX_IMAGE_PIXELS = None  # decode_image() has decided
     with tempfile.TemporaryFile(mode="a+b") as messages:

@@ -172,6 +172,20 @@ def test_jpeg_that_the_decoder_repairs_is_a_warning(folder: Path) -> None:
     assert line.startswith("Colours/train/red/photo.jpg: Corrupt JPEG data")
 
 
+def test_tiff_whose_checksum_is_wrong_is_a_warning(folder: Path) -> None:
+    """OpenCV gives pixels for it, where Pillow refuses."""
+    path = folder / "train/red/photo.tif"
+    photo(0, (60, 60)).save(path, compression="tiff_deflate")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    done = check(folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    ((heading, (line,)),) = findings(done.stdout).items()
+    assert heading == "Warning: 1 damaged files that load nevertheless"
+    assert line.startswith("Colours/train/red/photo.tif:") and "ecoding error" in line
+
+
 def test_duplicates(folder: Path) -> None:
     train, valid = folder / "train", folder / "valid"
     shutil.copy(train / "red/000.png", valid / "red/leak.png")

@@ -408,14 +408,14 @@ class Interruptions:
 
     def agree(self) -> tuple[int, bool]:
         """The signal that any of the processes got, 0 for none, and whether a checkpoint is due; the same in all."""
-        is_due = 0 < self.period <= time.monotonic() - self.began
+        number, is_due = self.signal, 0 < self.period <= time.monotonic() - self.began
         if num_processes() > 1:
-            answers = torch.tensor([self.signal, is_due])
+            answers = torch.tensor([number, is_due])
             dist.all_reduce(answers, dist.ReduceOp.MAX)
-            self.signal, is_due = answers[0].item(), bool(answers[1])
+            number, is_due = int(answers[0]), bool(answers[1])  # a signal that came meanwhile waits for the next time
         if is_due:
             self.began = time.monotonic()
-        return self.signal, is_due
+        return number, is_due
 
 
 @contextlib.contextmanager
@@ -481,8 +481,9 @@ class SyncBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(images)
         axes, count = (0, 2, 3), images.numel() // images.shape[1] * num_processes()
-        mean = SumOverProcesses.apply(images.float().sum(axes)) / count
-        centred = images.float() - mean[:, None, None]
+        precise = images.to(self.running_mean.dtype)
+        mean = SumOverProcesses.apply(precise.sum(axes)) / count
+        centred = precise - mean[:, None, None]
         variance = SumOverProcesses.apply(centred.square().sum(axes)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1

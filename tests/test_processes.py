@@ -18,14 +18,22 @@ from conftest import Project, write_images
 SAMPLES = "samples/MobileNetV2-Colours"
 RESULTS = "results/MobileNetV2-Colours"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-# Measured: see test_two_half_batches_are_one_whole_batch. Sums of floats in another order differ by rounding.
-TOLERANCE = 1e-4
+# train.py in double precision: in single precision, rounding grows by about 80 a step in so small a network of so few
+# images (float64: 4e-14 after the first step, 2e-10 after the third), and hides whether the sums are right.
+IN_DOUBLE = """
+import torch
+torch.set_default_dtype(torch.float64)
+import config, dataset, train
+single = dataset.normalize
+dataset.normalize = lambda images, mean, std: single(images, mean.float(), std.float()).double()
+train.main(config)
+"""
 
 
 @contextmanager
 def start(project: Project, processes: int, script: str = "train.py", *options: str) -> Iterator[subprocess.Popen]:
     """Start a script under torchrun in a session of its own, which is killed in the end if it still runs."""
-    environment = os.environ | {"MODE": Path(script).stem, "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"MODE": "test" if script == "test.py" else "train", "OMP_NUM_THREADS": "1"}
     environment.pop("EXP_NAME", None)
     command = [*TORCHRUN, f"--nproc_per_node={processes}", *options, script]
     where = {"cwd": project.root, "env": environment, "start_new_session": True}
@@ -108,17 +116,9 @@ def assert_same_bits(first: dict[str, Any], second: dict[str, Any]) -> None:
 
 def assert_no_doubled_lines(lines: list[str]) -> None:
     """Only process 0 has printed."""
-    assert len(set(lines)) == len(lines), lines
+    trained = [line for line in lines if line.startswith(("Epoch: ", " * Epoch"))]
+    assert len(set(trained)) == len(trained), lines
     assert sum(line.startswith("Build ") for line in lines) == 1
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project after an epoch of the plain script with 16 images a step."""
-    project = Project(tmp_path_factory.mktemp("whole"))
-    project.set(epochs=1, batch_size=16, sync_batch_norm=True, model_dropout=0.0, random_crop_scale=None)
-    project.run_well("train.py")
-    return project
 
 
 def started_like(other: Project, root: Path) -> Project:
@@ -129,22 +129,37 @@ def started_like(other: Project, root: Path) -> Project:
     return copy
 
 
-def test_one_process_gives_the_bits_of_the_plain_script(whole: Project, tmp_path: Path) -> None:
-    project = started_like(whole, tmp_path / "project")
-    assert_no_doubled_lines(run(project, 1))
-    assert_same_bits(read(project, "epoch_1.pth.tar"), read(whole, "epoch_1.pth.tar"))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after an epoch of one plain process in double precision, with 16 images a step."""
+    project = Project(tmp_path_factory.mktemp("whole"))
+    (project.root / "double.py").write_text(IN_DOUBLE)
+    project.set(epochs=1, batch_size=16, sync_batch_norm=True, model_dropout=0.0)
+    project.run_well("double.py")
+    return project
+
+
+def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    return max((first[name] - second[name]).abs().max().item() for name in first)
 
 
 def test_two_half_batches_are_one_whole_batch(whole: Project, tmp_path: Path) -> None:
     project = started_like(whole, tmp_path / "project")
     project.set(batch_size=8)
-    assert_no_doubled_lines(run(project, 2))
+    assert_no_doubled_lines(run(project, 2, "double.py"))
     one, two = (read(each, "epoch_1.pth.tar") for each in (whole, project))
     for weights in ("state_dict", "ema_state_dict"):
-        difference = max((one[weights][k] - two[weights][k]).abs().max().item() for k in one[weights])
+        difference = largest_difference(one[weights], two[weights])
         print(f"{weights}: largest difference {difference:.1e}")
-        assert difference < TOLERANCE
+        assert difference < 1e-7
+    assert one["state_dict"]["features.0.0.weight"].dtype == torch.float64
     assert one["state_dict"]["features.0.1.num_batches_tracked"] == 3
+
+
+def test_one_process_gives_the_bits_of_the_plain_script(whole: Project, tmp_path: Path) -> None:
+    project = started_like(whole, tmp_path / "project")
+    assert_no_doubled_lines(run(project, 1, "double.py"))
+    assert_same_bits(read(project, "epoch_1.pth.tar"), read(whole, "epoch_1.pth.tar"))
 
 
 def test_scores_are_those_of_one_process(whole: Project, tmp_path: Path) -> None:
@@ -153,13 +168,13 @@ def test_scores_are_those_of_one_process(whole: Project, tmp_path: Path) -> None
     write_images(project.root / "data/Colours/valid", 7, seed=1)
     project.set(batch_size=4)  # 21 images: 5 batches of 4 and one of 1
     files = [project.root / RESULTS / name for name in ("predictions.csv", "test.json")]
-    project.run_well("test.py", mode="test")
+    last_line = project.run_well("test.py", mode="test").splitlines()[-1]
     expected = [file.read_bytes() for file in files]
-    for processes in (1, 2, 3, 4):
+    for processes in (2, 3, 4):
         for file in files:
             file.unlink()
         lines = run(project, processes, "test.py")
-        assert lines[-1].endswith("(21 images)")
+        assert lines[-1] == last_line
         assert len(set(lines)) == len(lines)
         assert [file.read_bytes() for file in files] == expected, processes
 
@@ -191,14 +206,11 @@ def test_a_signal_ends_all_processes_and_nothing_is_lost(uninterrupted: Project,
     assert_same_bits(read(project, "epoch_4.pth.tar"), read(uninterrupted, "epoch_4.pth.tar"))
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_torchrun_restarts_after_a_kill_where_the_newest_checkpoint_is(
-    uninterrupted: Project, tmp_path: Path, rank: int
-) -> None:
+def test_torchrun_restarts_after_a_kill_where_the_newest_checkpoint_is(uninterrupted: Project, tmp_path: Path) -> None:
     project = started_like(uninterrupted, tmp_path / "project")
     with start(project, 2, "train.py", "--max-restarts=1") as process:
         wait_for(process, "Epoch: [2][2/6]")
-        os.kill(workers(process)[rank], signal.SIGKILL)
+        os.kill(workers(process)[0], signal.SIGKILL)  # the one that holds the folder
         lines = end_of(process)
     assert process.returncode == 0, (project.root / "errors.txt").read_text()
     assert any(line.startswith(f"Resume `{SAMPLES}/epoch_1.pth.tar` after 1 of 4 epochs") for line in lines)

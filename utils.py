@@ -16,6 +16,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import stat
 import sys
 import time
@@ -329,13 +330,42 @@ def joined_processes(device: torch.device) -> Iterator[None]:
         yield
         return
     # What the CPU decides (signals, counts) never waits for the GPU: gloo beside nccl.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    store, rank, size = meeting_store()
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         if process_rank() > 0:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
         yield
     finally:
         dist.destroy_process_group()
+
+
+def meeting_store() -> tuple[dist.Store, int, int]:
+    """Where the processes of this start find each other; the rank of this one, and how many there are.
+
+    torchrun's own store outlives a restart, with the addresses of the processes that ended, for which new ones would
+    wait; it only says where to find process 0. Raises: ConnectionError if that cannot be reached in 5 minutes.
+    """
+    store, rank, size = next(dist.rendezvous("env://"))
+    host = os.environ["MASTER_ADDR"]
+    if rank == 0:
+        meeting = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        store.set(MEETING_PORT, str(meeting.port))
+        return meeting, rank, size
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        port = int(store.get(MEETING_PORT))
+        try:
+            socket.create_connection((host, port), timeout=10).close()
+        except OSError:  # the port of a process 0 that has ended
+            time.sleep(0.1)
+        else:
+            return dist.TCPStore(host, port, wait_for_workers=False), rank, size
+    raise ConnectionError(f"{host}:{port}: process 0 cannot be reached; let the machines connect on all ports")
+
+
+MEETING_PORT = "meeting port"
 
 
 def process_rank() -> int:

@@ -44,9 +44,9 @@ if mode == "train":
     # About one per core; 0 loads in the main process. Changes the speed, never the batches.
     num_workers = 2
     bad_images = "stop"  # at an unreadable training image; "skip" leaves it out and counts it
+    cache_images = False  # True keeps decoded images in memory: height x width x 3 bytes each
 
-    # Start from these weights: "", or a .pth / .pth.tar file. Strict, but for a classifier of another
-    # number of classes: that starts fresh, and a line says so.
+    # Start from these weights, "" or a .pth / .pth.tar file; a classifier of another size starts fresh.
     pretrained_model_weights_path = ""
     # Continue a run: "auto" takes the newest good checkpoint of samples/<exp_name> (none: it starts
     # afresh), a path takes that file, "" starts afresh and refuses to overwrite an earlier run.

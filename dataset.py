@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a folder of images to normalised batches on the device: ImageDataset, EpochSampler, the two prefetchers."""
 
+import contextlib
+import math
+import mmap
 import os
+import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import cv2
 import numpy as np
@@ -14,13 +19,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from imgproc import IMAGE_SUFFIXES, Image, load_image, normalize
+from imgproc import IMAGE_SUFFIXES, Image, load_image, normalize, read_size
 
 __all__ = [
     "CPUPrefetcher",
     "CUDAPrefetcher",
     "EpochSampler",
+    "ImageCache",
     "ImageDataset",
+    "cache_images",
     "create_batches",
     "list_classes",
     "read_index",
@@ -43,6 +50,7 @@ class ImageDataset(Dataset):
     (image, generator), the generator being a function of (seed, epoch, index); without one as (image).
     An unreadable image raises ValueError or OSError; with `skip_bad` its item is None, which collate() leaves out.
     Names lie in one byte buffer: a list of strings would be copied into every worker as it is read.
+    `cache`: set by cache_images(); None reads the file every time.
     Raises: FileNotFoundError if a folder or its images are missing; ValueError if the classes are not those of
     `classes` or not `num_classes`.
     """
@@ -71,6 +79,7 @@ class ImageDataset(Dataset):
         self.names = index.names
         self.offsets = np.concatenate([[0], np.cumsum(index.lengths, dtype=np.int64)])
         self.targets = np.repeat(np.arange(len(self.classes), dtype=np.int32), index.counts)
+        self.cache: ImageCache | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -80,10 +89,19 @@ class ImageDataset(Dataset):
         name = os.fsdecode(self.names[self.offsets[index] : self.offsets[index + 1]].tobytes())
         return os.path.join(self.root, self.classes[self.targets[index]], name)
 
+    def decoded(self, index: int) -> Image:
+        """One image as its file holds it, uint8 [H, W, 3], to read and not to change. Raises: ValueError, OSError."""
+        image = self.cache.get(index) if self.cache else None
+        if image is None:
+            image = load_image(self.path(index))
+            if self.cache:
+                self.cache.put(index, image)
+        return image
+
     def __getitem__(self, key: Key) -> tuple[Image, int] | None:
         epoch, index = key
         try:
-            image = load_image(self.path(index))
+            image = self.decoded(index)
         except (ValueError, OSError):  # OSError: a link to nothing, no permission
             if self.skip_bad:
                 return None
@@ -93,6 +111,85 @@ class ImageDataset(Dataset):
         else:
             image = self.transform(image, create_generator(self.seed, epoch, index))
         return image, int(self.targets[index])
+
+
+class ImageCache:
+    """Decoded images in memory that a process shares with the workers it forks: who decodes one first leaves it to all.
+
+    sizes: int64 [N, 2], height and width of each image by its header; one that is decoded to another size is not kept.
+    The memory belongs to no file, so the system frees it however the processes end.
+    """
+
+    def __init__(self, sizes: np.ndarray) -> None:
+        self.sizes = sizes
+        self.offsets = np.concatenate([[0], np.cumsum(3 * sizes.prod(axis=1))])
+        self.pixels = np.frombuffer(mmap.mmap(-1, max(1, int(self.offsets[-1]))), np.uint8)
+        self.is_filled = np.frombuffer(mmap.mmap(-1, len(sizes)), np.bool_)
+
+    def get(self, index: int) -> Image | None:
+        """The image, or None if nobody has put it in. It lies in the cache: to read and not to change."""
+        return self._place(index) if self.is_filled[index] else None
+
+    def put(self, index: int, image: Image) -> None:
+        """Keep a copy."""
+        place = self._place(index)
+        if place.shape == image.shape:
+            place[...] = image
+            # After the pixels. An image comes once in an epoch, so no other process looks before the next one, and
+            # between the two lie the queues of the loader.
+            self.is_filled[index] = True
+
+    def _place(self, index: int) -> Image:
+        return self.pixels[self.offsets[index] : self.offsets[index + 1]].reshape(*self.sizes[index], 3)
+
+    def __reduce__(self) -> NoReturn:
+        """Raise ValueError: a worker that is not forked would get a copy of its own."""
+        raise ValueError(
+            "cache_images = True needs workers that can be forked, as on Linux; set num_workers = 0, or cache_images = "
+            "False, in config.py"
+        )
+
+
+def cache_images(datasets: Sequence[ImageDataset], num_processes: int, asked_by: str) -> None:
+    """Let the datasets keep the decoded images in memory, before their workers start; read the size of each now.
+
+    num_processes: how many on this machine do the same, each for itself. asked_by: begins the error message.
+    Raises: ValueError if they would take more than three quarters of the free memory.
+    """
+    sizes = [image_sizes(dataset) for dataset in datasets]
+    needed = num_processes * sum(3 * each.prod(axis=1).sum().item() for each in sizes)
+    free = free_memory()
+    if needed > 0.75 * free:  # the rest is for the training itself
+        raise ValueError(
+            f"{asked_by} needs {needed / 2**20:.0f} MiB for {num_processes * sum(map(len, sizes))} decoded images, and "
+            f"may take three quarters of the {free / 2**20:.0f} MiB of free memory; set it to False, or store the "
+            "images smaller (scripts/prepare_dataset.py --short-side)"
+        )
+    for dataset, each in zip(datasets, sizes, strict=True):
+        dataset.cache = ImageCache(each)
+
+
+def image_sizes(dataset: ImageDataset) -> np.ndarray:
+    """The height and width of each image by its header, int64 [N, 2]; 0 and 0 for a file that cannot be read."""
+    sizes = np.zeros((len(dataset), 2), np.int64)
+    for index in range(len(dataset)):
+        with contextlib.suppress(ValueError, OSError):  # reported when its turn comes, or left out
+            sizes[index] = read_size(dataset.path(index))
+    return sizes
+
+
+def free_memory() -> float:
+    """The bytes that programs can still take, within the limit of a container; infinite if the system does not say."""
+    free = math.inf
+    with contextlib.suppress(OSError):
+        free = 1024 * int(re.search(r"MemAvailable: *(\d+)", Path("/proc/meminfo").read_text())[1])
+    with contextlib.suppress(OSError, ValueError):  # no such limit: no such file, or the word max
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        # pages of files count as used, but make room
+        pages = re.findall(r"^(?:in)?active_file (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)
+        free = min(free, limit - used + sum(map(int, pages)))
+    return free
 
 
 def list_classes(root: str) -> list[str]:
@@ -377,6 +474,8 @@ def create_batches(
         pin_memory=device.type == "cuda",
         persistent_workers=num_workers > 0,
         worker_init_fn=start_worker,
+        # Starts in a twentieth of the time, and shares the memory of the dataset; Python 3.14 would no longer do it.
+        multiprocessing_context="fork" if num_workers > 0 and sys.platform == "linux" else None,
     )
     return (CUDAPrefetcher if device.type == "cuda" else CPUPrefetcher)(loader, mean, std, device)
 

@@ -25,6 +25,7 @@ __all__ = [
     "normalize",
     "random_erasing",
     "random_resized_crop",
+    "read_size",
     "train_transform",
     "trivial_augment_wide",
 ]
@@ -42,9 +43,20 @@ def load_image(path: str | Path, apply_orientation: bool = False) -> Image:
 
     Raises: FileNotFoundError; ValueError naming the file as decode_image() does, or for a pipe or device.
     """
-    if os.path.exists(path) and not os.path.isfile(path):
+    return decode_image(read_bytes(path), path, apply_orientation)
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """The height and width that an image file claims, in pixels; nothing is decoded. Raises: as load_image() does."""
+    width, height = check_claims(read_bytes(path), path)
+    return height, width
+
+
+def read_bytes(path: str | Path) -> np.ndarray:
+    """The bytes of a file, uint8 [N]. Raises: FileNotFoundError; ValueError for a pipe or device."""
+    if not os.path.isfile(path) and os.path.exists(path):
         raise ValueError(f"{path}: not a regular file; remove it")  # reading a pipe would wait for ever
-    return decode_image(np.fromfile(path, dtype=np.uint8), path, apply_orientation)
+    return np.fromfile(path, dtype=np.uint8)
 
 
 def decode_image(data: np.ndarray, name: str | Path, apply_orientation: bool = False) -> Image:
@@ -85,8 +97,11 @@ def unreadable(data: np.ndarray, name: str | Path) -> ValueError:
 # marker rules of libjpeg, and for TIFF refusing every spelling of a size that libtiff might read in another way.
 
 
-def check_claims(data: np.ndarray, name: str | Path) -> None:
-    """Raise ValueError, before anything is decoded, if the file is of no accepted kind or claims too many pixels."""
+def check_claims(data: np.ndarray, name: str | Path) -> tuple[int, int]:
+    """The width and height that a file claims.
+
+    Raises: ValueError, before anything is decoded, if it is of no accepted kind or claims too many pixels.
+    """
     kind = image_kind(data)
     try:
         size = IMAGE_KINDS[kind][1](data) if kind else None
@@ -101,6 +116,7 @@ def check_claims(data: np.ndarray, name: str | Path) -> None:
             f"{name}: claims {size[0]} x {size[1]} pixels, above the limit of {MAX_PIXELS:,}; make the image smaller, "
             "or remove the file"
         )
+    return size
 
 
 Size = tuple[int, int]  # width, height
@@ -517,8 +533,14 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
     mean, std: float32 [3] on the device of `images`, as shares of white (0..1).
     """
-    scale = 1 / (255 * std)
-    return images.float().mul_(scale[:, None, None]).sub_((mean / std)[:, None, None])
+    scale, shift = 1 / (255 * std), mean / std
+    levels = images.permute(0, 2, 3, 1)
+    if not levels.is_contiguous():
+        return images.float().mul_(scale[:, None, None]).sub_(shift[:, None, None])
+    # channels_last: whole rows of 3 W values at a time, as a loop over 3 channels takes three times as long on the CPU
+    width = images.shape[3]
+    rows = levels.flatten(2).float().mul_(scale.repeat(width)).sub_(shift.repeat(width))
+    return rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
 
 
 def denormalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 
 import contextlib
 import math
+import os
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 import model
-from dataset import CPUPrefetcher, ImageDataset, create_batches
+from dataset import CPUPrefetcher, ImageDataset, cache_images, create_batches
 from imgproc import denormalize, eval_transform, train_transform
 from utils import (
     INTERRUPTED,
@@ -190,6 +191,9 @@ def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetch
         num_classes=config.model_num_classes,
         classes=train_set.classes,
     )
+    if config.cache_images:
+        asked_by = f"config.py line {config_lines(config).get('cache_images', '?')}: cache_images = True"
+        cache_images([train_set, valid_set], int(os.environ.get("LOCAL_WORLD_SIZE", "1")), asked_by)
     return create_batches(train_set, **loading), create_batches(valid_set, **loading)
 
 

@@ -159,6 +159,7 @@ TRAIN_RULES: dict[str, Rule] = {
     "valid_image_dir": PATH,
     "num_workers": WORKERS,
     "bad_images": (lambda v: v in ("stop", "skip"), '"stop" or "skip"'),
+    "cache_images": FLAG,
     "pretrained_model_weights_path": TEXT,
     "resume": TEXT,
     "epochs": COUNT,

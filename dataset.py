@@ -411,8 +411,19 @@ class CPUPrefetcher:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        for images, targets in self.loader:
+        for images, targets in self._loaded():
             yield self._prepare(images), targets
+
+    def _loaded(self) -> Iterator[Batch]:
+        """What the workers hand over: uint8 [N, S, S, 3] and int64 [N]."""
+        try:
+            yield from self.loader
+        except Exception as error:
+            if self.loader.num_workers == 0:
+                raise
+            # The error of a worker refers to itself by its traceback, and so to the loader. Python would end the queues
+            # of such a loader before the loader itself, which could then not tell its workers to end.
+            raise error.with_traceback(None) from None
 
     def _prepare(self, images: Tensor) -> Tensor:
         """uint8 [N, S, S, 3] on the device -> float32 [N, 3, S, S]; the permuted view is channels_last already."""
@@ -426,7 +437,7 @@ class CUDAPrefetcher(CPUPrefetcher):
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))  # mean and std were made there
         current = None
-        for images, targets in self.loader:
+        for images, targets in self._loaded():
             with torch.cuda.stream(stream):
                 images = self._prepare(images.to(self.device, non_blocking=True))
                 targets = targets.to(self.device, non_blocking=True)

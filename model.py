@@ -2,6 +2,7 @@
 """MobileNetV2 (arXiv:1801.04381): inverted residuals and linear bottlenecks."""
 
 import copy
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -138,7 +139,7 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
 
 def fold_sequence(layers: nn.Sequential, fused_dtype: torch.dtype | None) -> None:
     """Fold the batch-norms of one nn.Sequential in place; its ReLU6 too if `fused_dtype` is given."""
-    for index, (layer, following) in enumerate(zip(layers[:-1], layers[1:], strict=True)):
+    for index, (layer, following) in enumerate(itertools.pairwise(list(layers))):
         if not (isinstance(layer, nn.Conv2d) and isinstance(following, (nn.BatchNorm2d, nn.SyncBatchNorm))):
             continue
         layers[index], layers[index + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()

@@ -15,7 +15,15 @@ from torch import nn
 
 import model
 from imgproc import IMAGE_SUFFIXES, eval_transform, load_image, normalize
-from utils import autocast, check_config, choose_dtype, load_trained_network, setup_runtime, user_errors
+from utils import (
+    autocast,
+    check_config,
+    choose_dtype,
+    compile_network,
+    load_trained_network,
+    setup_runtime,
+    user_errors,
+)
 
 
 def main(config: ModuleType, arguments: list[str]) -> None:
@@ -27,9 +35,12 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     labels = load_labels(config.class_label_file, class_names, config.model_num_classes)
     print(f"Build `{config.model_arch_name}` model successfully.")
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
-    classify = partial(
-        most_likely_classes, network.to(device, memory_format=torch.channels_last).eval(), config, device
+    network = model.folded(
+        network.to(device, memory_format=torch.channels_last), choose_dtype(config.precision, device)
     )
+    if config.compile_model:
+        compile_network(network, device)
+    classify = partial(most_likely_classes, network, config, device)
     for path in images:
         if len(images) > 1:
             print(f"{path}:")

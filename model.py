@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """MobileNetV2 (arXiv:1801.04381): inverted residuals and linear bottlenecks."""
 
+import copy
+import itertools
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["InvertedResidual", "MobileNetV2", "mobilenet_v2"]
+__all__ = ["InvertedResidual", "MobileNetV2", "folded", "mobilenet_v2"]
 
 
 class Stage(NamedTuple):
@@ -118,3 +122,64 @@ class MobileNetV2(nn.Module):
 def mobilenet_v2(num_classes: int = 1000, width_mult: float = 1.0, dropout: float = 0.2) -> MobileNetV2:
     """Build a MobileNetV2; config.model_arch_name names this function."""
     return MobileNetV2(num_classes, width_mult, dropout)
+
+
+def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A copy that scores the same images faster: each batch-norm is folded into the convolution before it.
+
+    On the CPU each ReLU6 too, and the convolutions work in `dtype`; elsewhere autocast decides. The copy is in eval
+    mode and cannot be trained; the network stays as it is.
+    """
+    copied = copy.deepcopy(network).eval().requires_grad_(False)
+    fuses = has_fused_convolution(next(copied.parameters()).device, dtype)
+    for sequence in [module for module in copied.modules() if isinstance(module, nn.Sequential)]:
+        fold_sequence(sequence, dtype if fuses else None)
+    return copied
+
+
+def fold_sequence(layers: nn.Sequential, fused_dtype: torch.dtype | None) -> None:
+    """Fold the batch-norms of one nn.Sequential in place; its ReLU6 too if `fused_dtype` is given."""
+    for index, (layer, following) in enumerate(itertools.pairwise(list(layers))):
+        if not (isinstance(layer, nn.Conv2d) and isinstance(following, (nn.BatchNorm2d, nn.SyncBatchNorm))):
+            continue
+        layers[index], layers[index + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
+        if fused_dtype is not None:
+            has_relu6 = index + 2 < len(layers) and isinstance(layers[index + 2], nn.ReLU6)
+            layers[index] = FusedConvolution(layers[index].to(fused_dtype), has_relu6)
+            if has_relu6:
+                layers[index + 2] = nn.Identity()
+
+
+def has_fused_convolution(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether FusedConvolution works: it needs a torch with oneDNN, and for bfloat16 a processor that has it."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class FusedConvolution(nn.Module):
+    """A convolution and the ReLU6 after it as one operation of oneDNN: [N, in, H, W] -> [N, out, H / s, W / s].
+
+    It is what torch.compile turns the two into on the CPU; calling it needs no compiler. A ReLU6 of its own reads and
+    writes every activation once more: a third of the time of the network.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, has_relu6: bool) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.activation = ("hardtanh", (0.0, 6.0), "") if has_relu6 else ("none", (), "")
+        self.packed: Tensor | None = None  # the weights in the order of oneDNN, which depends on the image size
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer = self.convolution
+        x = x.to(layer.weight.dtype)  # autocast does not know this operation
+        geometry = (layer.padding, layer.stride, layer.dilation, layer.groups)
+        if torch.compiler.is_compiling():
+            weight = layer.weight
+        else:
+            if self.packed is None:  # otherwise repeated for every batch: a sixth of the time of one image
+                self.packed = torch.ops.mkldnn._reorder_convolution_weight(layer.weight, *geometry, x.shape)
+            weight = self.packed
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, layer.bias, *geometry, *self.activation)

@@ -24,6 +24,7 @@ from imgproc import eval_transform
 from utils import (
     check_config,
     choose_dtype,
+    compile_network,
     evaluate,
     from_main,
     gather_to_main,
@@ -49,6 +50,9 @@ def test(config: ModuleType, device: torch.device) -> None:
     dtype = choose_dtype(config.precision, device)
     network = getattr(model, config.model_arch_name)(config.model_num_classes, config.model_width_mult)
     class_names = load_trained_network(network, config)
+    network = model.folded(network.to(device, memory_format=torch.channels_last), dtype)
+    if config.compile_model:
+        compile_network(network, device)
     dataset = ImageDataset(
         config.test_image_dir,
         partial(eval_transform, image_size=config.image_size),
@@ -71,7 +75,7 @@ def test(config: ModuleType, device: torch.device) -> None:
     report = describe_test(config, dtype)
     best_classes = BestClasses()
     metrics = evaluate(
-        network.to(device, memory_format=torch.channels_last),
+        network,
         batches,
         device=device,
         dtype=dtype,

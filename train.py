@@ -34,6 +34,7 @@ from utils import (
     check_config,
     check_shared_memory,
     choose_dtype,
+    compile_network,
     config_lines,
     epoch_number,
     evaluate,
@@ -71,8 +72,7 @@ def main(config: ModuleType) -> None:
             print(load_pretrained_weights(state.network, config.pretrained_model_weights_path))
             state.ema_network.module.load_state_dict(state.network.state_dict())
         if config.compile_model:
-            state.network.compile()  # in place: names in checkpoints stay bare
-            state.ema_network.module.compile()
+            compile_network(state.network, device)
         train(config, state, train_batches, valid_batches, start)
 
 
@@ -95,7 +95,7 @@ def train(
             trained = train_one_epoch(config, state, train_batches, writer, pause)
             share_buffers(state.ema_network.module)
             metrics = evaluate(
-                state.ema_network.module,
+                model.folded(state.ema_network.module, state.dtype),
                 valid_batches,
                 device=state.device,
                 dtype=state.dtype,

@@ -316,6 +316,20 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
+def compile_network(network: nn.Module, device: torch.device) -> None:
+    """torch.compile a network in place, so that its weights keep their names; where that fails, say so in one line.
+
+    Compiling a small function first shows what is missing before anything depends on it.
+    """
+    try:
+        torch.compile(lambda values: values.cos() + 1)(torch.zeros(64, device=device))
+    except Exception as error:  # of any library of the compiler
+        reason = f"{error}".strip().partition("\n")[0]
+        print(f"compile_model: torch.compile does not work here ({reason}); continuing without.", flush=True)
+        return
+    network.compile()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Processes
 # ---------------------------------------------------------------------------------------------------------------------

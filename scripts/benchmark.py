@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast this program is beside what people use today: the same work, in alternating runs of one process.
+
+    python3 scripts/benchmark.py model|train|loader|end-to-end|latency|all [--images FOLDER ...] [--plot]
+
+model       the forward pass on random images
+train       training steps on random images
+loader      images from files to batches
+end-to-end  test.py and train.py as whole processes
+latency     one image in a running process, and inference.py from its start to its end
+Figures marked * are this program's; the ratio says how many times as fast as the baseline, the first line, they are.
+Writes results/benchmark.json; --plot draws results/benchmark.png. What is not installed is left out, and a line says
+so; `make bench` installs it all.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from command_line import REPOSITORY, OneLineParser
+
+sys.path.insert(0, str(REPOSITORY))
+
+from benchmark_timing import ROUNDS, Comparison, machine
+from utils import setup_runtime, user_errors, write_atomically
+
+REPORT = REPOSITORY / "results/benchmark.json"
+PARTS = ("model", "train", "loader", "end-to-end", "latency")
+
+
+def main() -> None:
+    options = parse_arguments()
+    setup_runtime(0, "cpu")
+    print_machine(described := machine())
+    comparisons = {}
+    for part in PARTS if options.part == "all" else (options.part,):
+        comparisons[part] = measure_part(part)(options)
+        for comparison in comparisons[part]:
+            print(f"\n{comparison.table()}", flush=True)
+    write_report({"machine": described, "parts": records(comparisons)})
+    if options.plot:
+        plot(comparisons)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=[*PARTS, "all"], metavar="PART", help=", ".join([*PARTS, "all"]))
+    parser.add_argument(
+        "--images", nargs="+", type=Path, default=[], metavar="FOLDER", help="folders of <class>/<image> to read"
+    )
+    parser.add_argument("--rounds", type=at_least_5, default=ROUNDS, help=f"runs of each candidate (default {ROUNDS})")
+    parser.add_argument("--workers", type=int, default=2, help="loader workers (default 2)")
+    parser.add_argument("--plot", action="store_true", help="draw results/benchmark.png; needs matplotlib")
+    return parser.parse_args()
+
+
+def at_least_5(text: str) -> int:
+    number = int(text)
+    if number < 5:
+        raise argparse.ArgumentTypeError(f"{number}: a median needs at least 5 runs")
+    return number
+
+
+def measure_part(part: str) -> Callable[[argparse.Namespace], list[Comparison]]:
+    """The function that measures a part; only its module is imported."""
+    if part in ("loader", "end-to-end"):
+        import benchmark_data
+
+        return {"loader": benchmark_data.loader, "end-to-end": benchmark_data.end_to_end}[part]
+    import benchmark_network
+
+    return {"model": benchmark_network.model, "train": benchmark_network.train, "latency": benchmark_network.latency}[
+        part
+    ]
+
+
+def print_machine(described: dict[str, object]) -> None:
+    for name, value in described.items():
+        print(f"{name}: {value}")
+
+
+def records(comparisons: dict[str, list[Comparison]]) -> dict[str, list[dict[str, object]]]:
+    return {part: [comparison.record() for comparison in found] for part, found in comparisons.items()}
+
+
+def write_report(report: dict[str, object]) -> None:
+    REPORT.parent.mkdir(exist_ok=True)
+    write_atomically(REPORT, lambda file: file.write(f"{json.dumps(report, indent=2)}\n".encode()))
+    print(f"\nReport: {REPORT.relative_to(REPOSITORY)}")
+
+
+def plot(comparisons: dict[str, list[Comparison]]) -> None:
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    with user_errors():
+        main()

@@ -52,6 +52,13 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=at_least_5, default=ROUNDS, help=f"runs of each candidate (default {ROUNDS})")
     parser.add_argument("--workers", type=int, default=2, help="loader workers (default 2)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights that end-to-end scores (default: random)")
+    parser.add_argument(
+        "--reference-evaluation",
+        type=Path,
+        metavar="SCRIPT",
+        help="run as SCRIPT WEIGHTS FOLDER, the baseline of test.py",
+    )
     parser.add_argument("--plot", action="store_true", help="draw results/benchmark.png; needs matplotlib")
     return parser.parse_args()
 

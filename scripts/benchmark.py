@@ -57,7 +57,7 @@ def parse_arguments() -> argparse.Namespace:
         "--reference-evaluation",
         type=Path,
         metavar="SCRIPT",
-        help="run as SCRIPT WEIGHTS FOLDER, the baseline of test.py",
+        help="run as SCRIPT WEIGHTS FOLDER beside test.py",
     )
     parser.add_argument("--plot", action="store_true", help="draw results/benchmark.png; needs matplotlib")
     return parser.parse_args()

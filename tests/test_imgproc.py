@@ -101,6 +101,10 @@ def image_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
+def test_size_is_that_of_the_decoded_image(image_path: Path) -> None:
+    assert imgproc.read_size(image_path) == (157, 203)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("shape", [(157, 203), (64, 96), (1, 1)])
 @pytest.mark.parametrize("name", FORMATS)
@@ -1051,6 +1055,11 @@ def test_normalize_equals_torchvision(statistics: tuple[torch.Tensor, torch.Tens
     ours = imgproc.normalize(torch.from_numpy(all_levels()).permute(0, 3, 1, 2), *statistics)
     assert ours.dtype == torch.float32
     assert (ours - theirs).abs().max() <= 1e-6
+
+
+def test_normalize_has_the_same_bits_in_both_memory_formats(statistics: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images = torch.from_numpy(all_levels()).permute(0, 3, 1, 2)
+    assert torch.equal(imgproc.normalize(images, *statistics), imgproc.normalize(images.contiguous(), *statistics))
 
 
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])

@@ -200,6 +200,19 @@ def test_training_learns_and_says_so(trained_project: Project) -> None:
     assert best > 60  # three colours; chance is 33
 
 
+def test_cached_images_give_the_same_weights(trained_copy: Project, trained_project: Project) -> None:
+    trained_copy.set(cache_images=True)
+    trained_copy.root.joinpath("config.py").write_text(
+        trained_copy.root.joinpath("config.py").read_text().replace('f"MobileNetV2-{dataset_name}"', '"Cached"')
+    )
+    trained_copy.run_well("train.py")
+    weights = [
+        read(project.root / f"results/{name}/last.pth.tar")["state_dict"]
+        for project, name in ((trained_project, "MobileNetV2-Colours"), (trained_copy, "Cached"))
+    ]
+    assert_equal(*weights)
+
+
 def test_files_of_a_run(trained_project: Project) -> None:
     samples, results = trained_project.root / "samples/MobileNetV2-Colours", trained_project.root / "results"
     assert sorted(path.name for path in samples.iterdir()) == [f"epoch_{n}.pth.tar" for n in range(1, 7)]

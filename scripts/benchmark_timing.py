@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Timing of candidates that do the same work: alternating runs in one process, and their table."""
 
+import contextlib
+import ctypes
 import platform
 import statistics
 import time
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from utils import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_freed_memory
 
 ROUNDS = 5
 LIBRARIES = ("torch", "torchvision", "timm", "onnxruntime", "openvino", "opencv-python-headless", "pillow", "numpy")
@@ -33,6 +37,47 @@ def alternate(candidates: dict[str, Callable[[], object]], rounds: int = ROUNDS)
             if number >= 0:
                 times[name].append(time.perf_counter() - began)
     return times
+
+
+def with_kept_memory(action: Callable[[], object]) -> Callable[[], object]:
+    """The action with the memory setting of this program, whatever ran before it."""
+
+    def run() -> object:
+        keep_freed_memory()
+        return action()
+
+    return run
+
+
+def with_default_memory(action: Callable[[], object]) -> Callable[[], object]:
+    """The action with malloc as other programs leave it: large blocks go back to the system when they are freed.
+
+    The thresholds are those that glibc reaches by itself once a process has freed blocks of 32 MB.
+    """
+
+    def run() -> object:
+        with contextlib.suppress(AttributeError, TypeError):  # only glibc has mallopt
+            libc = ctypes.CDLL(None)
+            libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
+            libc.mallopt(M_TRIM_THRESHOLD, 64 * 2**20)
+            libc.mallopt(M_MMAP_MAX, 65536)
+            libc.malloc_trim(0)
+        return action()
+
+    return run
+
+
+M_MMAP_THRESHOLD = -3  # malloc.h
+
+
+def repeated(action: Callable[[], object], times: int) -> Callable[[], object]:
+    """The action so many times in one run: a short one alone would drown in what else the machine does."""
+
+    def run() -> None:
+        for _ in range(times):
+            action()
+
+    return run
 
 
 @dataclass

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts model, train and latency of benchmark.py: the network, on random images that are there already."""
+
+import argparse
+import contextlib
+import copy
+import importlib.util
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import model as architecture
+import train as training
+from benchmark_timing import Comparison, alternate, repeated, with_default_memory, with_kept_memory
+from command_line import REPOSITORY
+from small_training import PROGRAM, edit_config
+from utils import autocast, compile_network
+
+IMAGE_SIZE, NUM_CLASSES = 224, 1000
+CPU_BATCH = 32
+GPU_BATCHES = (256, 512, 1024, 2048)
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+BASELINE = "torchvision, eager float32 NCHW"
+GPU_BASELINE = "torchvision, eager float16 autocast NCHW"
+CALLS = 20  # forward passes of one image in a run
+STEPS = {"cpu": 2, "cuda": 20}  # training steps in a run
+FORWARDS = 20  # forward passes in a run on a GPU
+
+Action = Callable[[], object]
+
+
+def model(options: argparse.Namespace) -> list[Comparison]:
+    """The forward pass of a trained network."""
+    comparisons = [compare_forward(options, CPU_BATCH, "images/s", calls=1)]
+    if torch.cuda.is_available():
+        comparisons += [compare_gpu_forward(options, batch) for batch in GPU_BATCHES]
+    return comparisons
+
+
+def train(options: argparse.Namespace) -> list[Comparison]:
+    """Training steps: ours with all that train.py does in a step, torchvision's with all that its script does."""
+    comparisons = [compare_steps(options, CPU, CPU_BATCH)]
+    if torch.cuda.is_available():
+        comparisons += [compare_steps(options, GPU, batch) for batch in GPU_BATCHES]
+    return comparisons
+
+
+def latency(options: argparse.Namespace) -> list[Comparison]:
+    """One image in a running process, and inference.py as a process."""
+    return [compare_forward(options, 1, "ms", calls=CALLS), compare_start_up(options)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Forward
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def compare_forward(options: argparse.Namespace, batch: int, unit: str, calls: int) -> Comparison:
+    """Ours, torchvision's, timm's and the runtimes that are installed, on the CPU with the same weights and images."""
+    network, images = trained_network(), random_images(batch)
+    missing: list[str] = []
+    ours = dict(our_forwards(network, images, missing))
+    others = {
+        BASELINE: with_default_memory(forward(network, images)),
+        "the same with our memory setting": with_kept_memory(forward(network, images)),
+        "timm, eager float32 NCHW": with_default_memory(forward(timm_network(network), images)),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        runtimes = dict(runtime_forwards(network, images, Path(folder, "network.onnx"), missing))
+    candidates = others | {name: with_kept_memory(action) for name, action in (ours | runtimes).items()}
+    check_same_answers(candidates)
+    times = alternate({name: repeated(action, calls) for name, action in candidates.items()}, options.rounds)
+    title = f"forward on the CPU, batch {batch}, {IMAGE_SIZE} px"
+    return Comparison(title, list(ours), BASELINE, times, batch * calls, unit, missing=missing)
+
+
+def trained_network() -> nn.Module:
+    """torchvision's network in eval mode, its batch-norm statistics those of random images."""
+    torch.manual_seed(0)
+    network = torchvision.models.mobilenet_v2()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean of all batches
+    with torch.no_grad():
+        network(random_images(8))
+    return network.eval().requires_grad_(False)
+
+
+def random_images(batch: int, device: torch.device = CPU) -> Tensor:
+    """float32 [N, 3, H, W] as normalised images are: mean 0, deviation 1."""
+    return torch.randn(batch, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(batch)).to(device)
+
+
+def timm_network(network: nn.Module) -> nn.Module:
+    """timm's network with the same weights, which come in the same order there."""
+    other = timm.create_model("mobilenetv2_100")
+    other.load_state_dict(dict(zip(other.state_dict(), network.state_dict().values(), strict=True)))
+    return other.eval()
+
+
+def our_network(network: nn.Module) -> nn.Module:
+    """Ours with the same weights."""
+    ours = architecture.mobilenet_v2(NUM_CLASSES)
+    ours.load_state_dict(network.state_dict())
+    return ours.to(next(network.parameters()).device, memory_format=torch.channels_last)
+
+
+def forward(network: nn.Module, images: Tensor, dtype: torch.dtype = torch.float32) -> Action:
+    """What scores a batch: images [N, 3, H, W] -> logits [N, C]."""
+
+    @torch.inference_mode()
+    def run() -> Tensor:
+        with autocast(images.device, dtype):
+            return network(images)
+
+    return run
+
+
+def our_forwards(network: nn.Module, images: Tensor, missing: list[str]) -> Iterator[tuple[str, Action]]:
+    """As test.py and inference.py run it, in both precisions, called directly and compiled."""
+    ours = our_network(network)
+    images = images.contiguous(memory_format=torch.channels_last)
+    for dtype in (torch.float32, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        yield name, forward(architecture.folded(ours, dtype), images, dtype)
+        compiled = architecture.folded(ours, dtype)
+        if compiles(compiled, images.device, f"{name} + compile", missing):
+            yield f"{name} + compile", forward(compiled, images, dtype)
+
+
+def compiles(network: nn.Module, device: torch.device, name: str, missing: list[str]) -> bool:
+    """compile_network(), its line kept for the table."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        compile_network(network, device)
+    if output.getvalue():
+        missing.append(f"{name}: {output.getvalue().strip()}")
+    return not output.getvalue()
+
+
+def runtime_forwards(
+    network: nn.Module, images: Tensor, path: Path, missing: list[str]
+) -> Iterator[tuple[str, Action]]:
+    """ONNX Runtime and OpenVINO, as far as they are installed, on the exported network."""
+    packages = ("onnx", "onnxscript", "onnxruntime", "openvino")
+    absent = {name for name in packages if importlib.util.find_spec(name) is None}
+    missing += [f"{name} is not installed; make bench installs it" for name in sorted(absent)]
+    if absent & {"onnx", "onnxscript"}:
+        return
+    with contextlib.redirect_stdout(io.StringIO()):
+        torch.onnx.export(network, (images,), path, dynamo=True, verbose=False)
+    array = images.numpy()
+    if "onnxruntime" not in absent:
+        yield "ONNX Runtime float32", onnxruntime_forward(path, array)
+    if "openvino" not in absent:
+        yield "OpenVINO float32", openvino_forward(path, array, "f32")
+        yield "OpenVINO bfloat16", openvino_forward(path, array, "bf16")
+
+
+def onnxruntime_forward(path: Path, images: np.ndarray) -> Action:
+    """With as many threads as torch has."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = torch.get_num_threads()
+    # a spinning thread pool would slow down the candidate after it
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
+    session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    (name,) = (node.name for node in session.get_inputs())
+    return lambda: torch.from_numpy(session.run(None, {name: images})[0])
+
+
+def openvino_forward(path: Path, images: np.ndarray, precision: str) -> Action:
+    """With as many threads as torch has."""
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    return lambda: torch.from_numpy(compiled(images)[0])
+
+
+def check_same_answers(candidates: dict[str, Action]) -> None:
+    """Raise ValueError if a candidate does not compute the network of the baseline, the first one."""
+    expected: Tensor | None = None
+    for name, action in candidates.items():
+        logits = action().float().cpu()
+        expected = logits if expected is None else expected
+        # float32 differs by a millionth, 16 bits by a tenth in a network of random weights, other weights by more than 1
+        if (logits - expected).norm() > 0.25 * expected.norm():
+            raise ValueError(f"{name}: other logits than the baseline's; leave this candidate out")
+
+
+def compare_gpu_forward(options: argparse.Namespace, batch: int) -> Comparison:
+    """Ours against torchvision's with autocast, NCHW and NHWC."""
+    network, images = trained_network().to(GPU), random_images(batch, GPU)
+    missing: list[str] = []
+    nhwc = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    candidates = {
+        GPU_BASELINE: forward(network, images, torch.float16),
+        "torchvision, eager float16 autocast NHWC": forward(
+            nhwc, images.contiguous(memory_format=torch.channels_last), torch.float16
+        ),
+    }
+    ours = dict(our_forwards(network, images, missing))
+    candidates |= ours
+    check_same_answers(candidates)
+    notes = {name: peak_memory(action) for name, action in candidates.items()}
+    times = alternate({name: repeated(action, FORWARDS) for name, action in candidates.items()}, options.rounds)
+    title = f"forward on the GPU, batch {batch}, {IMAGE_SIZE} px"
+    return Comparison(title, list(ours), GPU_BASELINE, times, batch * FORWARDS, "images/s", notes, missing)
+
+
+def peak_memory(action: Action) -> str:
+    """What a run adds to the GPU's memory at its peak."""
+    action()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    action()
+    torch.cuda.synchronize()
+    return f"peak {(torch.cuda.max_memory_allocated() - before) / 2**30:.2f} GiB"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def compare_steps(options: argparse.Namespace, device: torch.device, batch: int) -> Comparison:
+    """Ours in the precisions of the device, called directly and compiled, against torchvision's."""
+    images = random_images(batch, device)
+    targets = torch.randint(NUM_CLASSES, (batch,), generator=torch.Generator().manual_seed(0)).to(device)
+    steps, missing = STEPS[device.type], []
+    arguments = (images, targets, steps)
+    if device.type == "cpu":
+        baseline, base_dtype, wrap = BASELINE, torch.float32, with_default_memory
+        others = {}
+    else:
+        baseline, base_dtype, wrap = GPU_BASELINE, torch.float16, lambda action: action
+        others = {
+            "torchvision, eager float16 autocast NHWC": torchvision_steps(
+                images.contiguous(memory_format=torch.channels_last), targets, steps, torch.float16
+            )
+        }
+    others = {baseline: wrap(torchvision_steps(*arguments, base_dtype))} | others
+    ours = dict(our_training(*arguments, missing))
+    if device.type == "cpu":
+        ours = {name: with_kept_memory(action) for name, action in ours.items()}
+    candidates = others | ours
+    notes = {name: peak_memory(action) for name, action in candidates.items()} if device.type == "cuda" else {}
+    times = alternate(candidates, options.rounds)
+    title = f"training step on the {device.type.upper().replace('CUDA', 'GPU')}, batch {batch}, {IMAGE_SIZE} px"
+    return Comparison(title, list(ours), baseline, times, batch * steps, "images/s", notes, missing)
+
+
+def torchvision_steps(images: Tensor, targets: Tensor, steps: int, dtype: torch.dtype) -> Action:
+    """Steps as torchvision's reference script (references/classification/train.py) does them."""
+    network = torchvision.models.mobilenet_v2().to(images.device)
+    if images.is_contiguous(memory_format=torch.channels_last):
+        network = network.to(memory_format=torch.channels_last)
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.045, momentum=0.9, weight_decay=4e-5)
+    scaler = torch.amp.GradScaler(images.device.type, enabled=dtype == torch.float16)
+
+    def run() -> None:
+        network.train()
+        for _ in range(steps):
+            with autocast(images.device, dtype):
+                logits = network(images)
+                loss = criterion(logits, targets)
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            best = logits.topk(5).indices == targets[:, None]  # its metrics, read in every step
+            loss.item(), best[:, :1].sum().item(), best.sum().item()
+
+    return run
+
+
+def our_training(images: Tensor, targets: Tensor, steps: int, missing: list[str]) -> Iterator[tuple[str, Action]]:
+    """Steps of train.py with all that it does in them: schedule, average, checks and sums."""
+    for precision in ("float32", "bfloat16"):
+        for suffix in ("", " + compile"):
+            name = f"{precision}{suffix}"
+            config = training_config(precision, images.device, len(images))
+            batches = RandomBatches(images, targets, steps)
+            state = training.create_train_state(config, images.device, batches)
+            if not suffix or compiles(state.network, images.device, name, missing):
+                yield name, partial(our_steps, config, state, batches)
+
+
+def our_steps(config: SimpleNamespace, state: training.TrainState, batches: "RandomBatches") -> None:
+    """One epoch of train.py over the batches."""
+    state.start_epoch(1)
+    with contextlib.redirect_stdout(io.StringIO()):
+        training.train_one_epoch(config, state, batches, training.SilentWriter(), lambda: None)
+
+
+class RandomBatches:
+    """Stands for the loader: one batch, again and again."""
+
+    def __init__(self, images: Tensor, targets: Tensor, steps: int) -> None:
+        self.batch = images.contiguous(memory_format=torch.channels_last), targets
+        self.steps = steps
+        self.dataset = SimpleNamespace(classes=[])
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter([self.batch] * self.steps)
+
+    def set_epoch(self, epoch: int, position: int) -> None:
+        """All epochs are alike."""
+
+
+def training_config(precision: str, device: torch.device, batch: int) -> SimpleNamespace:
+    """What train.py reads of config.py in a step, with torchvision's recipe."""
+    return SimpleNamespace(
+        **{"seed": 0, "device": device.type, "precision": precision, "batch_size": batch},
+        **{"model_arch_name": "mobilenet_v2", "model_num_classes": NUM_CLASSES, "model_width_mult": 1.0},
+        **{"model_dropout": 0.2, "sync_batch_norm": False, "gradient_accumulation_steps": 1, "epochs": 300},
+        **{"model_lr": 0.045, "lr_warmup_epochs": 5, "model_momentum": 0.9, "model_weight_decay": 4e-5},
+        **{"model_ema_decay": 0.9999, "loss_label_smoothing": 0.0, "mixup_alpha": 0.0, "cutmix_alpha": 0.0},
+        **{"train_print_frequency": 100},
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Start-up
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def compare_start_up(options: argparse.Namespace) -> Comparison:
+    """inference.py on one picture as a process, against importing its two libraries and reading the weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        create_inference_project(root)
+        weights = "weights.pth"
+        baseline = f"import torch, cv2; torch.load('{weights}', weights_only=True)"
+        candidates = {
+            "import torch, cv2; read the weights": partial(run_python, root, "-c", baseline),
+            "inference.py": partial(run_python, root, "inference.py", "image.jpg"),
+        }
+        times = alternate(candidates, options.rounds)
+    names = list(candidates)
+    return Comparison("start-up: inference.py on one picture, the whole process", names[1:], names[0], times, 1, "s")
+
+
+def create_inference_project(root: Path) -> None:
+    """The eight files with the weights of ImageNet's size and a picture."""
+    for name in PROGRAM:
+        shutil.copy(REPOSITORY / name, root / name)
+    values = {"image_size": IMAGE_SIZE, "model_num_classes": NUM_CLASSES, "device": "cpu"}
+    edit_config(root / "config.py", values | {"model_weights_path": "weights.pth"})
+    classes = [str(index) for index in range(NUM_CLASSES)]
+    torch.save({"state_dict": trained_network().state_dict(), "class_names": classes}, root / "weights.pth")
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8)
+    cv2.imwrite(str(root / "image.jpg"), pixels)
+
+
+def run_python(root: Path, *arguments: str) -> None:
+    """A new process in the folder. Raises: subprocess.CalledProcessError."""
+    subprocess.run([sys.executable, *arguments], cwd=root, check=True, stdout=subprocess.DEVNULL)

@@ -1,5 +1,6 @@
 # make quickstart   set up, train on the embedded digits, test, classify a picture
 # make test         set up, lint, run the tests
+# make bench        set up in .venv-bench, compare the speed with other programs
 
 PYTHON ?= python3
 VENV = .venv
@@ -7,7 +8,7 @@ IN_VENV = $(VENV)/bin/python
 # Folders of its own, so that a quickstart never touches a run of yours.
 QUICKSTART = EXP_NAME=quickstart $(IN_VENV)
 
-.PHONY: quickstart test environment
+.PHONY: quickstart test bench environment
 
 quickstart: environment
 	$(IN_VENV) scripts/prepare_dataset.py digits
@@ -22,6 +23,13 @@ test: environment
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m pytest
+
+# The packages to compare with stay out of the environment that trains.
+bench:
+	$(MAKE) environment VENV=.venv-bench
+	@cmp -s requirements-bench.txt .venv-bench/requirements-bench.txt || { \
+		.venv-bench/bin/python -m pip install -r requirements-bench.txt && cp requirements-bench.txt .venv-bench/; }
+	.venv-bench/bin/python scripts/benchmark.py all --plot
 
 # A good .venv is reused; one without a working Python 3.11 and pip is made anew.
 environment:

@@ -14,7 +14,9 @@ so; `make bench` installs it all.
 """
 
 import argparse
+import importlib.util
 import json
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,7 @@ from benchmark_timing import ROUNDS, Comparison, machine
 from utils import setup_runtime, user_errors, write_atomically
 
 REPORT = REPOSITORY / "results/benchmark.json"
+PLOT = REPOSITORY / "results/benchmark.png"
 PARTS = ("model", "train", "loader", "end-to-end", "latency")
 
 
@@ -99,7 +102,23 @@ def write_report(report: dict[str, object]) -> None:
 
 
 def plot(comparisons: dict[str, list[Comparison]]) -> None:
-    raise NotImplementedError
+    """One bar a candidate, as long as its ratio to the baseline. Raises: ValueError without matplotlib."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("--plot: matplotlib is not installed; make bench installs it")
+    from matplotlib.figure import Figure
+
+    found = [comparison for several in comparisons.values() for comparison in several]
+    figure = Figure(figsize=(9, 1 + 0.3 * sum(len(one.times) + 2 for one in found)), layout="constrained")
+    heights = [len(one.times) + 1 for one in found]
+    for axes, one in zip(figure.subplots(len(found), squeeze=False, height_ratios=heights)[:, 0], found, strict=True):
+        names = list(one.times)[::-1]
+        ratios = [statistics.median(one.ratios(name)) for name in names]
+        colours = ["tab:orange" if name in one.ours else "tab:grey" for name in names]
+        axes.bar_label(axes.barh(names, ratios, color=colours), fmt="%.2f x", padding=2)
+        axes.set_title(f"{one.title}: times as fast as {one.baseline}", loc="left", fontsize="medium")
+        axes.margins(x=0.12)
+    write_atomically(PLOT, lambda file: figure.savefig(file, format="png", dpi=120))
+    print(f"Chart: {PLOT.relative_to(REPOSITORY)}")
 
 
 if __name__ == "__main__":

@@ -197,7 +197,7 @@ def check_same_answers(candidates: dict[str, Action]) -> None:
     for name, action in candidates.items():
         logits = action().float().cpu()
         expected = logits if expected is None else expected
-        # float32 differs by a millionth, 16 bits by a tenth in a network of random weights, other weights by more than 1
+        # 16 bits differ by a tenth in a network of random weights, other weights by more than 1
         if (logits - expected).norm() > 0.25 * expected.norm():
             raise ValueError(f"{name}: other logits than the baseline's; leave this candidate out")
 

@@ -4,11 +4,13 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import CLASSES, Project
+from conftest import CLASSES, ROOT, Project
 from PIL import Image
 
 ANSWER = re.compile(r"(.{75,}) \(\s*(\d+\.\d\d)%\)")
@@ -114,3 +116,23 @@ def test_five_answers_of_more_classes(tmp_path: Path, trained_project: Project) 
     project.set(model_num_classes=7, epochs=1, inference_image_path="./data/Colours/valid/red/000.png")
     project.run_well("train.py")
     assert len(project.run_well("inference.py").splitlines()) == 2 + 5
+
+
+def test_start_imports_nothing_for_training() -> None:
+    program = "import sys, torch, cv2; before = set(sys.modules); import inference; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert {"imgproc", "model", "utils"} <= loaded
+    assert not loaded & {"torchvision", "PIL", "tensorboard", "tqdm", "scipy", "dataset", "train", "test", "timm"}
+
+
+def test_compiling_that_does_not_work_is_announced(pictures: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = pictures.run_well("inference.py").splitlines()
+    pictures.set(compile_model=True)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(pictures.root / "cache"))
+    monkeypatch.setenv("PYTHONWARNINGS", "default")
+    lines = pictures.run("inference.py").stdout.splitlines()
+    announced = [line for line in lines if line.startswith("compile_model: torch.compile does not work here")]
+    assert len(announced) == 1
+    assert [line for line in lines if line not in announced] == plain

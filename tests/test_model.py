@@ -7,7 +7,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model import InvertedResidual, MobileNetV2, mobilenet_v2, round_channels
+from model import InvertedResidual, MobileNetV2, folded, mobilenet_v2, round_channels
 
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 
@@ -206,3 +206,48 @@ def test_builder_passes_its_options_on() -> None:
 def test_builder_without_options_is_the_imagenet_network() -> None:
     with torch.device("meta"):
         assert count_parameters(mobilenet_v2()) == 3_504_872
+
+
+def network_with_statistics() -> nn.Module:
+    """A network whose batch-norms do something: random scales, shifts, means and variances."""
+    torch.manual_seed(3)
+    network = MobileNetV2()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return network.to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(32, 32), (224, 224), (97, 64)])
+def test_folded_network_gives_the_logits_of_torchvision(size: tuple[int, int]) -> None:
+    network, images = network_with_statistics(), random_images(*size)
+    theirs = torchvision.models.mobilenet_v2()
+    theirs.load_state_dict(network.state_dict())
+    expected = theirs.eval()(images)
+    assert expected.std() > 1e-3
+    copied = folded(network)
+    for count in (2, 1):  # the last batch is smaller
+        torch.testing.assert_close(copied(images[:count]), expected[:count], rtol=0, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in copied.modules())
+
+
+@torch.inference_mode()
+def test_folded_network_in_bfloat16_stays_near() -> None:
+    network, images = network_with_statistics(), random_images(64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = folded(network, torch.bfloat16)(images).float()
+    expected = network.eval()(images)
+    assert (logits - expected).norm() < 0.1 * expected.norm()
+
+
+def test_folding_leaves_the_network_as_it_is() -> None:
+    network = network_with_statistics().train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    folded(network)
+    assert network.training
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert_equal_tensors(network.state_dict(), before)

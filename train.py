@@ -31,7 +31,7 @@ from utils import (
     TrainState,
     autocast,
     check_config,
-    check_shared_memory,
+    check_workers,
     choose_dtype,
     config_lines,
     epoch_number,
@@ -60,7 +60,7 @@ from utils import (
 def main(config: ModuleType) -> None:
     check_config(config, needed_mode="train")
     device = setup_runtime(config.seed, config.device)
-    check_shared_memory(config.num_workers, config.batch_size, config.image_size, num_loaders=2)
+    check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=2)
     with joined_processes(device), contextlib.ExitStack() as held:
         train_batches, valid_batches = create_splits(config, device)
         state = create_train_state(config, device, train_batches)
@@ -120,7 +120,10 @@ def open_writer(config: ModuleType, state: TrainState, batches: CPUPrefetcher, s
     # an epoch that stopped before its validation reports its last step again
     done = state.epoch * len(batches) + state.position
     first_step = done + (state.position < len(batches)) if start else 0
-    return SummaryWriter(f"samples/logs/{config.exp_name}", purge_step=first_step)
+    folder = Path("samples/logs", config.exp_name)
+    if any(path.stat().st_mtime > time.time() for path in folder.glob("events.out.tfevents.*")):
+        print(f"{folder}: has files from the future; TensorBoard, which sorts them by time, may show steps twice.")
+    return SummaryWriter(folder, purge_step=first_step)
 
 
 class SilentWriter:

@@ -19,6 +19,7 @@ import signal
 import socket
 import stat
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -90,10 +91,13 @@ def describe_error(error: Exception) -> str | None:
         return "/dev/shm is too small for the batches of the workers; lower num_workers or batch_size in config.py"
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         return "A loader worker was killed, most often for lack of memory; lower num_workers or batch_size in config.py"
+    if isinstance(error, OSError) and error.errno in NO_ROOM:  # of the log
+        return f"{error.strerror}; make room for samples and results; the checkpoints before it stay"
     if isinstance(error, (ValueError, OSError, FloatingPointError)):
         # an error of a loader worker carries its traceback; the last line holds the message
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return lines[-1].removeprefix(f"{type(error).__name__}: ")
+        message = lines[-1].removeprefix(f"{type(error).__name__}: ")
+        return re.sub(r"^\[Errno \d+\] (.+): b?'(.+)'$", r"\2: \1", message)  # Python's own words for a file
     return None
 
 
@@ -272,19 +276,30 @@ def keep_freed_memory() -> None:
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
-def check_shared_memory(num_workers: int, batch_size: int, image_size: int, num_loaders: int) -> None:
-    """Raise ValueError if /dev/shm cannot hold the batches that the workers prepare: they would die without a word."""
+def check_workers(num_workers: int, batch_size: int, image_size: int, num_loaders: int) -> None:
+    """Raise ValueError if loader workers could not pass their batches on: they would die, or wait, without a word."""
+    if not num_workers:
+        return
+    folder = tempfile.gettempdir()  # they make sockets in it, with names like pymp-abcdefgh/listener-abcdefgh
+    if sys.platform == "linux" and len(os.fsencode(folder)) > LONGEST_SOCKET_NAME - 32:
+        raise ValueError(
+            f"{folder}: too long a name for the folder of temporary files; set TMPDIR to one of at most "
+            f"{LONGEST_SOCKET_NAME - 32} characters, or num_workers = 0 in config.py"
+        )
     folder = Path("/dev/shm")
-    if not num_workers or not folder.is_dir():
+    if not folder.is_dir():
         return
     # each worker prepares two batches (DataLoader's prefetch_factor), and one is in use
     needed = num_loaders * (2 * num_workers + 1) * batch_size * (3 * image_size**2 + 8)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ValueError(
-            f"{folder}: {free / 2**20:.0f} MiB free, {num_workers} workers need {needed / 2**20:.0f} MiB; lower "
+            f"{folder}: {free / 2**20:.1f} MiB free, {num_workers} workers need {needed / 2**20:.1f} MiB; lower "
             "num_workers or batch_size in config.py, or give the container more (docker run --shm-size)"
         )
+
+
+LONGEST_SOCKET_NAME = 107  # unix(7)
 
 
 def seed_step(seed: int, epoch: int, step: int) -> None:
@@ -455,27 +470,34 @@ def only_run(folder: Path) -> Iterator[None]:
     Raises: ValueError if another run holds it.
     """
     created = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK_NAME, "a+") as file:
+    with open_lock(folder / LOCK_NAME) as file:
         if not try_lock(file.fileno()):
             file.seek(0)
             raise ValueError(
-                f"{folder}: in use by another run, process {file.read().strip()}; wait for its end, or choose another "
-                "exp_name"
+                f"{folder}: in use by another run, process {file.read().decode().strip()}; wait for its end, or choose "
+                "another exp_name"
             )
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
         try:
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n".encode())
             yield
         finally:
-            (folder / LOCK_NAME).unlink()
+            (folder / LOCK_NAME).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # a run that was refused leaves nothing, others leave files
                 for path in created:
                     path.rmdir()
 
 
 LOCK_NAME = ".lock"
+
+
+def open_lock(path: Path) -> BinaryIO:
+    """Open the lock file of a folder, both made if need be. Raises: OSError in words for users."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "a+b", buffering=0)
+    except OSError as error:
+        raise describe_write_error(path, error) from error
 
 
 def try_lock(descriptor: int) -> bool:
@@ -734,11 +756,16 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(partial, path)
         sync_folder(path.parent)
     except OSError as error:
-        remedy = "make room for it" if error.errno in NO_ROOM else "it needs a folder that can be written to"
-        raise OSError(f"{path}: {error.strerror or error}; {remedy}; the files before it stay") from error
+        raise describe_write_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):  # on a read-only disk even what is not there cannot be removed
             partial.unlink()
+
+
+def describe_write_error(path: Path, error: OSError) -> OSError:
+    """The error to raise where a file cannot be written: which, why, and what to do."""
+    remedy = "make room for it" if error.errno in NO_ROOM else "it needs a folder that can be written to"
+    return OSError(f"{path}: {error.strerror or error}; {remedy}; the files before it stay")
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

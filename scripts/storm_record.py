@@ -51,7 +51,10 @@ TITLES = {
 }
 FAULTS = {
     "writer": ("unreadable", "failed_restarts", "order_faults", "failed_writes"),
-    "runs": ("unreadable", "failed_restarts", "different_runs", "left_processes", "left_segments", "stale_locks"),
+    "runs": (
+        *("unreadable", "failed_restarts", "different_runs"),
+        *("left_processes", "left_segments", "stale_locks", "left_partial_files"),
+    ),
 }
 RECORD = REPOSITORY / "docs/reliability.json"
 

@@ -323,7 +323,7 @@ UNTRAINABLE: dict[str, Callable[[Checkpoint], bytes]] = {
 }
 
 # The two last kinds need check_train_state(), by which a run looks for an older one.
-NOT_RESUMABLE = UNREADABLE | (UNFIT | UNTRAINABLE if hasattr(utils, "check_train_state") else {})
+NOT_RESUMABLE = UNREADABLE | UNFIT | UNTRAINABLE
 
 # Runs every loader in one process on each file of the folder `files`; what a user sees of each goes to results.json.
 DRIVER = """

@@ -435,24 +435,32 @@ def gather_to_main(value: Any) -> list[Any]:
 
 
 class Interruptions:
-    """What may come between two steps: SIGINT or SIGTERM, which are remembered, and the time for a checkpoint."""
+    """What may come between two steps: SIGINT or SIGTERM, which are remembered, and the time for a checkpoint.
+
+    Outside came() and agree() both are blocked in this thread, and so in the processes it starts: Ctrl-C, which a
+    terminal sends to all of them, would otherwise kill the compiler that torch.compile has started for a step.
+    """
 
     def __init__(self, checkpoint_every_minutes: float) -> None:
         self.signal = 0
         self.period = 60 * checkpoint_every_minutes
         self.began = time.monotonic()  # which no change of the clock moves
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             signal.signal(number, self._remember)
+        block_signals(True)
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self.signal = self.signal or number  # a second signal changes nothing
 
     def came(self) -> bool:
         """Whether this process got a signal."""
+        block_signals(False)  # what has waited is remembered now
+        block_signals(True)
         return self.signal != 0
 
     def agree(self) -> tuple[int, bool]:
         """The signal that any of the processes got, 0 for none, and whether a checkpoint is due; the same in all."""
+        self.came()
         number, is_due = self.signal, 0 < self.period <= time.monotonic() - self.began
         if num_processes() > 1:
             answers = torch.tensor([number, is_due])
@@ -461,6 +469,15 @@ class Interruptions:
         if is_due:
             self.began = time.monotonic()
         return number, is_due
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def block_signals(is_blocked: bool) -> None:
+    """Let SIGINT and SIGTERM wait, or let them come, in this thread and the processes it starts."""
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK if is_blocked else signal.SIG_UNBLOCK, SIGNALS)
 
 
 @contextlib.contextmanager

@@ -40,14 +40,34 @@ runpy.run_path("train.py", run_name="__main__")
 """
 
 
+# Stands for torch.compile, which takes a minute: another process works for the first step, here until a signal comes.
+# It inherits what torch's compilers inherit; like them it dies of a signal that it does not expect.
+COMPILING = """
+import runpy, subprocess, sys
+from torch import nn
+WAIT = "import signal; print('Compiling', flush=True); signal.sigwait([signal.SIGINT, signal.SIGTERM])"
+def compile_slowly(network):
+    forward = network.forward
+    def compile_and_forward(images):
+        network.forward = forward
+        subprocess.run([sys.executable, "-c", WAIT], check=True)
+        return forward(images)
+    network.forward = compile_and_forward
+nn.Module.compile = compile_slowly
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
 def environment() -> dict[str, str]:
     return os.environ | {"MODE": "train", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
-def run_and_signal(project: Project, line_start: str, number: signal.Signals, times: int = 1) -> tuple[int, list[str]]:
+def run_and_signal(
+    project: Project, line_start: str, number: signal.Signals, times: int = 1, script: str = "train.py"
+) -> tuple[int, list[str]]:
     """Train, send the signal to the whole group once a line begins so; returns the status and the lines."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-u", "train.py"],
+        [sys.executable, "-W", "error", "-u", script],
         cwd=project.root,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -158,6 +178,20 @@ def test_second_signal_does_no_harm(project: Project, trained_writes: Project) -
     assert status == 130, lines
     project.run_well("train.py")
     assert_same_end(project, trained_writes)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_the_network_compiles(project: Project, trained_writes: Project, number: signal.Signals) -> None:
+    prepare(project, resume="auto", compile_model=True)
+    (project.root / "compiling.py").write_text(COMPILING)
+    status, lines = run_and_signal(project, "Compiling", number, script="compiling.py")
+    assert status == 128 + number, lines
+    assert lines[-1].startswith(f"{number.name}: stopped after batch 4 of epoch 1")
+    project.set(compile_model=False)
+    project.run_well("train.py")
+    one, other = (read(p.root / SAMPLES / "epoch_3.pth.tar") for p in (project, trained_writes))
+    for key in ("state_dict", "ema_state_dict", "optimizer", "epoch_sums", "best_acc1"):
+        assert_equal(one[key], other[key])
 
 
 def test_checkpoints_are_written_while_running(project: Project, trained_writes: Project) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong around a run: disk, files, clock, /dev/shm, numbers. It stops or warns in one line; nothing is lost."""
+"""What can go wrong around a run: files, clock, /dev/shm, numbers. It stops or warns in one line; nothing is lost."""
 
 import os
 import shutil

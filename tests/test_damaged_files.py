@@ -307,7 +307,7 @@ UNTRAINABLE: dict[str, Callable[[Checkpoint], bytes]] = {
             "ema_updates": (-1, 10**30, 1.5),
             "class_names": (["blue", "red", "green"], [1, 2, 3], None),
             "optimizer": ({}, {"state": {}}, [], None),
-            "scheduler": ({}, {"last_epoch": "3"}, None),
+            "scheduler": (None, 3),  # what is in it is counted anew
             "scaler": (None, 5),
             "config": (None, []),
         }.items()
@@ -318,11 +318,8 @@ UNTRAINABLE: dict[str, Callable[[Checkpoint], bytes]] = {
     "momentum_number": momentum(3, lambda buffer: 5),
     "momentum_missing": with_momentum(lambda state: state | {3: {}}),
     "momentum_of_none": with_momentum(lambda state: state | {10**6: state[0]}),
-    "momentum_repeats": momentum(60, lambda buffer: buffer[:1].expand(len(buffer))),
-    "momentum_shared": with_momentum(lambda state: state | {number: state[60] for number in (61, 62)}),
 }
 
-# The two last kinds need check_train_state(), by which a run looks for an older one.
 NOT_RESUMABLE = UNREADABLE | UNFIT | UNTRAINABLE
 
 # Runs every loader in one process on each file of the folder `files`; what a user sees of each goes to results.json.

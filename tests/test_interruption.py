@@ -256,15 +256,6 @@ def test_damaged_later_checkpoints_never_cost_the_good_one(trained_copy: Project
     assert not (samples / "epoch_3.pth.tar").exists()
 
 
-def test_a_loss_that_is_not_finite_names_the_batch(project: Project) -> None:
-    project.set(model_lr=1e30, epochs=1, train_print_frequency=1)
-    done = project.run("train.py")
-    assert done.returncode == 2
-    assert "the loss or a gradient became infinite or NaN in batch " in done.stderr
-    assert "./data/Colours/train/" in done.stderr and "lower model_lr (config.py line 58)" in done.stderr
-    assert not list((project.root / "samples").rglob("*.pth.tar"))
-
-
 def test_record_names_the_number_of_processes(trained_project: Project) -> None:
     checkpoint = torch.load(trained_project.root / SAMPLES / "epoch_6.pth.tar", weights_only=True)
     assert json.loads(json.dumps(checkpoint["config"]))["num_processes"] == 1

@@ -57,7 +57,7 @@ def test_writer_leaves_a_whole_checkpoint_at_every_system_call(short_path: Path,
             print(f"\nNOT TESTED here, system call by system call: {printed.splitlines()[0]}")
         return
     assert counts["writes"] == 1
-    assert counts["stops"] > 100
+    assert counts["stops"] > 30
     assert counts["kills"] == 20
     assert counts["old_files"] + counts["new_files"] == counts["stops"] + counts["kills"]
     assert counts["new_files"] > 0

@@ -141,8 +141,8 @@ class FixedBatches(list):
 
     mean, std = torch.full((3,), 0.5), torch.full((3,), 0.5)
 
-    def set_epoch(self, epoch: int) -> None:
-        assert epoch == 1
+    def set_epoch(self, epoch: int, position: int) -> None:
+        assert (epoch, position) == (1, 0)
 
 
 def test_accumulated_steps_are_those_of_the_mean_gradient() -> None:
@@ -151,7 +151,8 @@ def test_accumulated_steps_are_those_of_the_mean_gradient() -> None:
     state = train_state(model_momentum=0.0, model_weight_decay=0.0, gradient_accumulation_steps=2)
     batches = FixedBatches((torch.randn(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])) for _ in range(3))
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    state.network, state.ema_network, state.epoch = network, train.create_average(network, 0.9), 1
+    state.network = state.parallel_network = network
+    state.ema_network, state.epoch = train.create_average(network, 0.9), 1
     state.optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
     state.scheduler = torch.optim.lr_scheduler.LambdaLR(state.optimizer, lambda step: 1 / (step + 1))
     expected = {name: value.detach().clone().requires_grad_() for name, value in network.named_parameters()}

@@ -21,7 +21,7 @@ test: environment
 		$(IN_VENV) -m pip install -r requirements-dev.txt && cp requirements-dev.txt $(VENV)/; }
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
-	$(IN_VENV) -m pytest
+	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n 2 --dist worksteal
 
 # A good .venv is reused; one without a working Python 3.11 and pip is made anew.
 environment:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,23 @@ PHASES = {
     "validation": ("Test: [1/2]", signal.SIGINT, 6),
     "between two epochs": (" * Epoch 2/3", signal.SIGTERM, 0),
 }
+# Runs a script, which sends a signal to its whole group, as Ctrl-C does, once it has written a line that begins so.
+SIGNAL_AFTER_A_LINE = """
+import os, runpy, sys
+script, line_start, number, times = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+write, is_due = sys.stdout.write, False
+def write_and_signal(text):
+    global times, is_due
+    written = write(text)
+    is_due = is_due or text.startswith(line_start)
+    while times and is_due and text.endswith("\\n"):
+        times -= 1
+        os.killpg(os.getpgrp(), number)
+    return written
+sys.stdout.write = write_and_signal
+sys.argv = [script]
+runpy.run_path(script, run_name="__main__")
+"""
 # Sends the signal to itself when a file is written for the nth time, in the middle of that write.
 SIGNAL_IN_A_WRITE = """
 import os, runpy, signal, sys
@@ -40,17 +56,17 @@ runpy.run_path("train.py", run_name="__main__")
 """
 
 
-# Stands for torch.compile, which takes a minute: another process works for the first step, here until a signal comes.
-# It inherits what torch's compilers inherit; like them it dies of a signal that it does not expect.
+# Stands for torch.compile: another process works for the first step, and a signal comes meanwhile.
+# It inherits what torch's compilers inherit; like them it would die of the signal.
 COMPILING = """
 import runpy, subprocess, sys
 from torch import nn
-WAIT = "import signal; print('Compiling', flush=True); signal.sigwait([signal.SIGINT, signal.SIGTERM])"
+COMPILE = "import os, signal; os.killpg(os.getpgrp(), signal.{0}); signal.sigwait([signal.{0}])"
 def compile_slowly(network):
     forward = network.forward
     def compile_and_forward(images):
         network.forward = forward
-        subprocess.run([sys.executable, "-c", WAIT], check=True)
+        subprocess.run([sys.executable, "-c", COMPILE], check=True)
         return forward(images)
     network.forward = compile_and_forward
 nn.Module.compile = compile_slowly
@@ -62,12 +78,11 @@ def environment() -> dict[str, str]:
     return os.environ | {"MODE": "train", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
-def run_and_signal(
-    project: Project, line_start: str, number: signal.Signals, times: int = 1, script: str = "train.py"
-) -> tuple[int, list[str]]:
-    """Train, send the signal to the whole group once a line begins so; returns the status and the lines."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-u", script],
+def start(project: Project, line_start: str, number: signal.Signals, times: int = 1, script: str = "train.py"):
+    """Start a script in a session of its own, which signals itself after a line."""
+    command = [sys.executable, "-W", "error", "-u", "-c", SIGNAL_AFTER_A_LINE, script, line_start, number, times]
+    return subprocess.Popen(
+        list(map(str, command)),
         cwd=project.root,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -75,17 +90,15 @@ def run_and_signal(
         text=True,
         start_new_session=True,
     )
-    watchdog = threading.Timer(120, process.kill)
-    watchdog.start()
-    lines = []
-    with process:
-        for line in process.stdout:
-            lines.append(line.rstrip("\n"))
-            if line.startswith(line_start) and times:
-                for _ in range(times):
-                    os.killpg(process.pid, number)
-                times = 0
-    watchdog.cancel()
+
+
+def run_and_signal(*arguments: object, **options: object) -> tuple[int, list[str]]:
+    """What start() starts, to its end: its status and the lines it wrote."""
+    with start(*arguments, **options) as process:
+        try:
+            lines = process.communicate(timeout=120)[0].splitlines()
+        finally:
+            process.kill()
     return process.returncode, lines
 
 
@@ -183,8 +196,8 @@ def test_second_signal_does_no_harm(project: Project, trained_writes: Project) -
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_while_the_network_compiles(project: Project, trained_writes: Project, number: signal.Signals) -> None:
     prepare(project, resume="auto", compile_model=True)
-    (project.root / "compiling.py").write_text(COMPILING)
-    status, lines = run_and_signal(project, "Compiling", number, script="compiling.py")
+    (project.root / "compiling.py").write_text(COMPILING.format(number.name))
+    status, lines = run_and_signal(project, "no line", number, script="compiling.py")
     assert status == 128 + number, lines
     assert lines[-1].startswith(f"{number.name}: stopped after batch 4 of epoch 1")
     project.set(compile_model=False)
@@ -216,11 +229,8 @@ def test_other_batches_within_an_epoch_are_refused(project: Project) -> None:
 
 
 def test_two_runs_at_once_are_refused(project: Project) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-u", "train.py"], cwd=project.root, env=environment(), stdout=subprocess.PIPE, text=True
-    )
+    process = start(project, "Epoch:", signal.SIGSTOP)
     next(line for line in process.stdout if line.startswith("Epoch:"))
-    os.kill(process.pid, signal.SIGSTOP)
     try:
         done = project.run("train.py")
     finally:

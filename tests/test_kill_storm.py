@@ -233,9 +233,13 @@ def changed_copy(run_storm: RunStorm, short_path: Path, **values: object) -> Run
     return one
 
 
-def test_run_with_another_end_is_found(run_storm: RunStorm, short_path: Path) -> None:
+def test_run_with_another_end_is_found(run_storm: RunStorm, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "SHARED_MEMORY", short_path)
+    (short_path / "torch_1_2_0").touch()
+    monkeypatch.setattr(run_storm, "segments", {"torch_1_2_0", "torch_1_2_1"})
     one = changed_copy(run_storm, short_path, seed=1)
     assert one.tally.counts["different_runs"] == 1
+    assert one.tally.counts["left_segments"] == 1
     assert not one.tally.is_good()
 
 
@@ -266,9 +270,9 @@ def test_what_a_killed_run_leaves_is_found(
     (short_path / "torch_1_2_0").touch()
     (project / SAMPLES / f".epoch_2.pth.tar.{training.process.pid}.partial").touch()
     one = object.__new__(RunStorm)
-    one.tally = storm_record.Tally("runs")
+    one.tally, one.segments = storm_record.Tally("runs"), set()
     one._kill(training, "here")
-    expected = {"kills": 1, "kills_in_write": 1, "left_processes": 1, "left_segments": 1, "unreadable": 1}
+    expected = {"kills": 1, "kills_in_write": 1, "left_processes": 1, "kill_segments": 1, "unreadable": 1}
     assert one.tally.counts == dict.fromkeys(TITLES["runs"], 0) | expected | {"checkpoints_read": 1}
     assert not training.left_processes()
 

@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -105,6 +106,36 @@ def test_too_long_a_temporary_folder_is_named(project: Project, monkeypatch: pyt
         project.run_well("train.py")
 
 
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="other systems keep shared memory elsewhere")
+def test_what_killed_workers_left_in_shared_memory_is_removed(project: Project) -> None:
+    """The lock of a killed run names its processes; those that still run keep what they have."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, other = (Path(f"/dev/shm/torch_{number}_1_0") for number in (ended.pid, os.getpid()))
+    (project.root / SAMPLES).mkdir(parents=True)
+    (project.root / SAMPLES / ".lock").write_text(f"{ended.pid}\n{os.getpid()}\n")
+    left.touch()
+    other.touch()
+    try:
+        project.set(epochs=1)
+        project.run_well("train.py")
+        assert (left.exists(), other.exists()) == (False, True)
+    finally:
+        left.unlink(missing_ok=True)
+        other.unlink(missing_ok=True)
+
+
+def test_lock_names_the_main_process_and_its_workers(project: Project) -> None:
+    code = "import os, pathlib, train\nbuilt, train.finish_epoch = train.finish_epoch, lambda *a: (show(), built(*a))\n"
+    code += f"show = lambda: print('PIDS', os.getpid(), *pathlib.Path('{SAMPLES}/.lock').read_text().split())\n"
+    (project.root / "shown.py").write_text(code + "import config\ntrain.main(config)\n")
+    project.set(epochs=1, num_workers=2)
+    line = next(line for line in project.run_well("shown.py").splitlines() if line.startswith("PIDS"))
+    main, *noted = line.split()[1:]
+    assert noted[0] == main
+    assert len(set(noted)) == len(noted) == 5  # 2 workers for each split
+
+
 def small_state() -> utils.TrainState:
     """Training as float16 does it on a GPU: the scaler works on the CPU too."""
     torch.manual_seed(0)
@@ -120,6 +151,7 @@ def small_state() -> utils.TrainState:
         device=torch.device("cpu"),
         dtype=torch.float32,
         class_names=["blue", "green", "red"],
+        num_images=6,
         steps_per_epoch=3,
         meter=utils.EpochMeter(torch.device("cpu")),
         finite=utils.FiniteCheck(torch.device("cpu")),
@@ -140,4 +172,4 @@ def test_steps_that_float16_skips_are_counted_and_change_no_weight() -> None:
         before = after
     assert state.meter.averages()["skipped"] == 1
     assert state.scaler.get_scale() == 512.0  # halved once
-    assert state.finite.first_batch() is None  # which would stop training
+    assert state.finite.first_batches() == [utils.NO_BATCH] * 2  # another would stop training

@@ -226,6 +226,18 @@ def test_other_batches_within_an_epoch_are_refused(project: Project) -> None:
     run_and_signal(project, "Epoch: [1][2/6]", signal.SIGINT)
     project.set(batch_size=4)
     assert "cannot go on with other batches" in project.refusal("train.py")
+    project.set(batch_size=8)
+    (project.root / "data/Colours/train/red/000.png").unlink()
+    assert "cannot go on with other batches" in project.refusal("train.py")
+
+
+def test_going_back_does_not_lose_an_interrupted_run(project: Project) -> None:
+    prepare(project)
+    run_and_signal(project, "Epoch: [2][2/6]", signal.SIGINT)
+    project.set(resume=str(SAMPLES / "epoch_1.pth.tar"))
+    assert project.refusal("train.py").startswith(f"{INTERRUPTED}: may be later than the 1 epochs")
+    project.set(resume=str(INTERRUPTED))
+    assert f"Resume `{INTERRUPTED}` after 1 of 3 epochs and 4 of 6 batches" in project.run_well("train.py")
 
 
 def test_two_runs_at_once_are_refused(project: Project) -> None:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import Project
+from conftest import ROOT, Project
 
 import train
 import utils
@@ -173,3 +173,32 @@ def test_steps_that_float16_skips_are_counted_and_change_no_weight() -> None:
     assert state.meter.averages()["skipped"] == 1
     assert state.scaler.get_scale() == 512.0  # halved once
     assert state.finite.first_batches() == [utils.NO_BATCH] * 2  # another would stop training
+
+
+@pytest.mark.parametrize(
+    ("losses", "norms", "least", "words"),
+    [
+        (
+            (1.0, float("nan")),
+            (float("nan"), float("nan")),
+            1,
+            r"the loss .* in batch 2 of epoch 1 \(b.png\); lower model_lr",
+        ),
+        ((1.0, 1.0), (1.0, float("inf")), utils.NO_BATCH, r"a gradient .* in batch 2 of epoch 1 \(b.png\); lower"),
+        ((1.0, float("inf")), (float("nan"), 1.0), 1, r"a gradient .* in batch 1 of epoch 1 \(a.png\); lower"),
+        ((1.0, 1.0), (1.0, float("nan")), 1, r"the loss .* in batch 2 of epoch 1 \(of another process, which names"),
+    ],
+)
+def test_the_first_number_that_is_not_finite_is_named(
+    monkeypatch: pytest.MonkeyPatch, losses: tuple, norms: tuple, least: int, words: str
+) -> None:
+    """`least`: the first batch with such a loss in all processes."""
+    state = small_state()
+    for number, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
+        state.finite.add_loss(number, torch.tensor(loss))
+        state.finite.add_gradient(number, torch.tensor(norm))
+    monkeypatch.setattr(train, "least_over_processes", lambda _: least)
+    batches = SimpleNamespace(files=lambda number: ["ab"[number] + ".png"])
+    config = SimpleNamespace(__file__=str(ROOT / "config.py"), mode="train")
+    with pytest.raises(FloatingPointError, match=f"^{words}"):
+        train.stop_if_not_finite(config, state, batches)

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -466,9 +467,11 @@ def create_batches(
     device: torch.device,
     rank: int = 0,
     num_processes: int = 1,
+    on_worker_start: Callable[[], None] | None = None,
 ) -> CPUPrefetcher:
     """The loader of one split for one of `num_processes`, in the order of EpochSampler.
 
+    `on_worker_start`: called in each worker.
     Raises: ValueError if a training set is smaller than one step.
     """
     sampler = EpochSampler(len(dataset), batch_size, dataset.seed, rank, num_processes)
@@ -484,7 +487,7 @@ def create_batches(
         collate_fn=collate,
         pin_memory=device.type == "cuda",
         persistent_workers=num_workers > 0,
-        worker_init_fn=start_worker,
+        worker_init_fn=partial(start_worker, on_start=on_worker_start),
         # Starts in a twentieth of the time, and shares the memory of the dataset; Python 3.14 would no longer do it.
         multiprocessing_context="fork" if num_workers > 0 and sys.platform == "linux" else None,
     )
@@ -505,9 +508,11 @@ def collate(samples: list[tuple[Image, int] | None]) -> Batch:
     return default_collate(readable)
 
 
-def start_worker(worker_id: int) -> None:
+def start_worker(worker_id: int, on_start: Callable[[], None] | None) -> None:
     """One thread a worker; unreadable files and signals to the whole group are the main process's to answer."""
     cv2.setNumThreads(0)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    if on_start:
+        on_start()

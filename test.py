@@ -23,6 +23,7 @@ from dataset import ImageDataset, create_batches
 from imgproc import eval_transform
 from utils import (
     check_config,
+    check_workers,
     choose_dtype,
     compile_network,
     evaluate,
@@ -41,6 +42,7 @@ from utils import (
 def main(config: ModuleType) -> None:
     check_config(config, needed_mode="test")
     device = setup_runtime(config.seed, config.device)
+    check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=1)
     with joined_processes(device):
         test(config, device)
 

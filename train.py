@@ -26,13 +26,14 @@ from dataset import CPUPrefetcher, ImageDataset, cache_images, create_batches
 from imgproc import denormalize, eval_transform, train_transform
 from utils import (
     INTERRUPTED,
+    NO_BATCH,
     EpochMeter,
     FiniteCheck,
     Interruptions,
     TrainState,
     autocast,
     check_config,
-    check_shared_memory,
+    check_workers,
     choose_dtype,
     compile_network,
     config_lines,
@@ -40,8 +41,10 @@ from utils import (
     evaluate,
     from_main,
     joined_processes,
+    least_over_processes,
     list_checkpoints,
     load_pretrained_weights,
+    note_worker,
     num_processes,
     only_run,
     parallelize,
@@ -52,7 +55,6 @@ from utils import (
     seed_step,
     setup_runtime,
     share_buffers,
-    sum_over_processes,
     synchronize_batch_norm,
     user_errors,
     without_averaging,
@@ -62,7 +64,7 @@ from utils import (
 def main(config: ModuleType) -> None:
     check_config(config, needed_mode="train")
     device = setup_runtime(config.seed, config.device)
-    check_shared_memory(config.num_workers, config.batch_size, config.image_size, num_loaders=2)
+    check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=2)
     with joined_processes(device), contextlib.ExitStack() as held:
         train_batches, valid_batches = create_splits(config, device)
         state = create_train_state(config, device, train_batches)
@@ -121,7 +123,10 @@ def open_writer(config: ModuleType, state: TrainState, batches: CPUPrefetcher, s
     # an epoch that stopped before its validation reports its last step again
     done = state.epoch * len(batches) + state.position
     first_step = done + (state.position < len(batches)) if start else 0
-    return SummaryWriter(f"samples/logs/{config.exp_name}", purge_step=first_step)
+    folder = Path("samples/logs", config.exp_name)
+    if any(path.stat().st_mtime > time.time() for path in folder.glob("events.out.tfevents.*")):
+        print(f"{folder}: has files from the future; TensorBoard, which sorts them by time, may show steps twice.")
+    return SummaryWriter(folder, purge_step=first_step)
 
 
 class SilentWriter:
@@ -168,6 +173,7 @@ def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetch
         "device": device,
         "rank": process_rank(),
         "num_processes": num_processes(),
+        "on_worker_start": partial(note_worker, Path("samples", config.exp_name)),
     }
     augment = partial(
         train_transform,
@@ -229,6 +235,7 @@ def create_train_state(config: ModuleType, device: torch.device, batches: CPUPre
         device=device,
         dtype=dtype,
         class_names=batches.dataset.classes,
+        num_images=len(batches.dataset.targets),
         steps_per_epoch=steps_per_epoch,
         meter=EpochMeter(device),
         finite=FiniteCheck(device),
@@ -304,7 +311,7 @@ def train_one_epoch(
                 loss = criterion(logits, mixed_targets)  # nats, mean over N
             state.scaler.scale(loss / group_size).backward()
         state.meter.add(loss, logits, targets)
-        state.finite.add(index, loss)
+        state.finite.add_loss(index, loss)
         if is_last:
             take_step(state, index)
         if (index + 1) % config.train_print_frequency == 0 and index + 1 < len(batches):
@@ -325,7 +332,7 @@ def take_step(state: TrainState, index: int) -> None:
     if state.scaler.is_enabled():
         state.meter.count_skipped(norm)
     else:
-        state.finite.add(index, norm)
+        state.finite.add_gradient(index, norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
@@ -342,15 +349,17 @@ def averages_so_far(config: ModuleType, state: TrainState, batches: CPUPrefetche
 
 def stop_if_not_finite(config: ModuleType, state: TrainState, batches: CPUPrefetcher) -> None:
     """Raise FloatingPointError, in all processes, if a loss or gradient of this epoch was not finite in one of them."""
-    number = state.finite.first_batch()
-    if not sum_over_processes(torch.tensor(int(number is not None))):
+    loss, gradient = state.finite.first_batches()
+    first_loss = least_over_processes(loss)
+    number, what = (first_loss, "the loss") if first_loss <= gradient else (gradient, "a gradient")
+    if number == NO_BATCH:
         return
-    if number is None:
-        raise FloatingPointError("the loss or a gradient became infinite or NaN in another process")
     files = batches.files(number)
     shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    if what == "the loss" and loss > first_loss:
+        shown = "of another process, which names its images"
     raise FloatingPointError(
-        f"the loss or a gradient became infinite or NaN in batch {number + 1} of epoch {state.epoch + 1} ({shown}); "
+        f"{what} became infinite or NaN in batch {number + 1} of epoch {state.epoch + 1} ({shown}); "
         f"lower model_lr (config.py line {config_lines(config).get('model_lr', '?')}); the checkpoints before it stay"
     )
 

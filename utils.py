@@ -19,6 +19,7 @@ import signal
 import socket
 import stat
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -73,6 +74,7 @@ def end_workers() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take their end for a failure
     for worker in workers:
         worker.kill()
+        worker.join()
 
 
 def describe_error(error: Exception) -> str | None:
@@ -84,16 +86,19 @@ def describe_error(error: Exception) -> str | None:
         return f"config.py line {last.lineno}: {error}"
     if isinstance(error, torch.OutOfMemoryError):
         return "The GPU has too little memory for this batch_size and image_size; lower batch_size in config.py"
-    if isinstance(error, RuntimeError) and re.search(r"(closed|reset) by peer|ProcessGroup", str(error)):
+    if isinstance(error, RuntimeError) and re.search(r"gloo/transport|by peer|ProcessGroupNCCL", str(error)):
         return "Another process of this run has ended; what it printed says why"
     if isinstance(error, RuntimeError) and re.search(r"unable to (allocate|open|resize) shared memory", str(error)):
         return "/dev/shm is too small for the batches of the workers; lower num_workers or batch_size in config.py"
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         return "A loader worker was killed, most often for lack of memory; lower num_workers or batch_size in config.py"
+    if isinstance(error, OSError) and error.errno in NO_ROOM:  # of the log
+        return f"{error.strerror}; make room for samples and results; the checkpoints before it stay"
     if isinstance(error, (ValueError, OSError, FloatingPointError)):
         # an error of a loader worker carries its traceback; the last line holds the message
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return lines[-1].removeprefix(f"{type(error).__name__}: ")
+        message = lines[-1].removeprefix(f"{type(error).__name__}: ")
+        return re.sub(r"^\[Errno \d+\] (.+): b?'(.+)'$", r"\2: \1", message)  # Python's own words for a file
     return None
 
 
@@ -130,8 +135,8 @@ POSITIVE: Rule = (lambda v: is_number(v, 0) and v > 0, "a number above 0")
 TEXT: Rule = (lambda v: isinstance(v, str), 'a string, "" for none')
 PATH: Rule = (lambda v: isinstance(v, str) and v != "", "a path, as a string")
 FOLDER_NAME: Rule = (
-    lambda v: isinstance(v, str) and re.fullmatch(r"[^/\\.][^/\\]*", v) is not None,
-    "the name of a folder: a string without / and not starting with a dot",
+    lambda v: isinstance(v, str) and re.fullmatch(r"(?!\.)[^/\\\x00-\x1f]{1,100}", v) is not None,
+    "the name of a folder: a string of 1 to 100 characters without / and not starting with a dot",
 )
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 
@@ -273,19 +278,31 @@ def keep_freed_memory() -> None:
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
-def check_shared_memory(num_workers: int, batch_size: int, image_size: int, num_loaders: int) -> None:
-    """Raise ValueError if /dev/shm cannot hold the batches that the workers prepare: they would die without a word."""
+def check_workers(num_workers: int, batch_size: int, image_size: int, num_loaders: int) -> None:
+    """Raise ValueError if loader workers could not pass their batches on: they would die, or wait, without a word."""
+    if not num_workers:
+        return
+    folder = tempfile.gettempdir()  # they make sockets in it, with names like pymp-abcdefgh/listener-abcdefgh
+    if sys.platform == "linux" and len(os.fsencode(folder)) > LONGEST_SOCKET_NAME - 32:
+        raise ValueError(
+            f"{folder}: too long a name for the folder of temporary files; set TMPDIR to one of at most "
+            f"{LONGEST_SOCKET_NAME - 32} characters, or num_workers = 0 in config.py"
+        )
     folder = Path("/dev/shm")
-    if not num_workers or not folder.is_dir():
+    if not folder.is_dir():
         return
     # each worker prepares two batches (DataLoader's prefetch_factor), and one is in use
-    needed = num_loaders * (2 * num_workers + 1) * batch_size * (3 * image_size**2 + 8)
+    batches = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * num_loaders * (2 * num_workers + 1)
+    needed = batches * batch_size * (3 * image_size**2 + 8)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ValueError(
-            f"{folder}: {free / 2**20:.0f} MiB free, {num_workers} workers need {needed / 2**20:.0f} MiB; lower "
+            f"{folder}: {free / 2**20:.1f} MiB free, {num_workers} workers need {needed / 2**20:.1f} MiB; lower "
             "num_workers or batch_size in config.py, or give the container more (docker run --shm-size)"
         )
+
+
+LONGEST_SOCKET_NAME = 107  # unix(7)
 
 
 def seed_step(seed: int, epoch: int, step: int) -> None:
@@ -383,6 +400,11 @@ def meeting_store() -> tuple[dist.Store, int, int]:
 MEETING_PORT = "meeting port"
 
 
+def restarts_store() -> dist.Store | None:
+    """What torchrun keeps from one start of the processes to the next; None without torchrun."""
+    return next(dist.rendezvous("env://"))[0] if "TORCHELASTIC_RUN_ID" in os.environ else None
+
+
 def process_rank() -> int:
     """The number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
@@ -399,6 +421,14 @@ def sum_over_processes(values: Tensor) -> Tensor:
     if num_processes() > 1:
         dist.all_reduce(total)
     return total
+
+
+def least_over_processes(value: int) -> int:
+    """The smallest of the values that the processes have."""
+    least = torch.tensor(value)
+    if num_processes() > 1:
+        dist.all_reduce(least, dist.ReduceOp.MIN)
+    return int(least)
 
 
 def from_main(action: Callable[[], Result]) -> Result:
@@ -435,24 +465,32 @@ def gather_to_main(value: Any) -> list[Any]:
 
 
 class Interruptions:
-    """What may come between two steps: SIGINT or SIGTERM, which are remembered, and the time for a checkpoint."""
+    """What may come between two steps: SIGINT or SIGTERM, which are remembered, and the time for a checkpoint.
+
+    Outside came() and agree() both are blocked in this thread, and so in the processes it starts: Ctrl-C, which a
+    terminal sends to all of them, would otherwise kill the compiler that torch.compile has started for a step.
+    """
 
     def __init__(self, checkpoint_every_minutes: float) -> None:
         self.signal = 0
         self.period = 60 * checkpoint_every_minutes
         self.began = time.monotonic()  # which no change of the clock moves
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             signal.signal(number, self._remember)
+        block_signals(True)
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self.signal = self.signal or number  # a second signal changes nothing
 
     def came(self) -> bool:
         """Whether this process got a signal."""
+        block_signals(False)  # what has waited is remembered now
+        block_signals(True)
         return self.signal != 0
 
     def agree(self) -> tuple[int, bool]:
         """The signal that any of the processes got, 0 for none, and whether a checkpoint is due; the same in all."""
+        self.came()
         number, is_due = self.signal, 0 < self.period <= time.monotonic() - self.began
         if num_processes() > 1:
             answers = torch.tensor([number, is_due])
@@ -463,34 +501,71 @@ class Interruptions:
         return number, is_due
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def block_signals(is_blocked: bool) -> None:
+    """Let SIGINT and SIGTERM wait, or let them come, in this thread and the processes it starts."""
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK if is_blocked else signal.SIG_UNBLOCK, SIGNALS)
+
+
 @contextlib.contextmanager
 def only_run(folder: Path) -> Iterator[None]:
     """Hold a folder for this run; the system lets go of it however the process ends.
 
-    Raises: ValueError if another run holds it.
+    What a killed run has left in /dev/shm is removed. Raises: ValueError if another run holds the folder.
     """
     created = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK_NAME, "a+") as file:
+    with open_lock(folder / LOCK_NAME) as file:
         if not try_lock(file.fileno()):
             file.seek(0)
             raise ValueError(
-                f"{folder}: in use by another run, process {file.read().strip()}; wait for its end, or choose another "
-                "exp_name"
+                f"{folder}: in use by another run, process {file.readline().decode().strip()}; wait for its end, or "
+                "choose another exp_name"
             )
+        remove_shared_memory(file)
         file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
         try:
+            file.write(f"{os.getpid()}\n".encode())
             yield
+        except BaseException:
+            end_workers()
+            raise
         finally:
-            (folder / LOCK_NAME).unlink()
+            remove_shared_memory(file)
+            (folder / LOCK_NAME).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # a run that was refused leaves nothing, others leave files
                 for path in created:
                     path.rmdir()
 
 
-LOCK_NAME = ".lock"
+LOCK_NAME = ".lock"  # its lines are the numbers of the processes
+
+
+def note_worker(folder: Path) -> None:
+    """Note this process, a worker, in the folder of its run; in the main one, closing the file would end the lock."""
+    with contextlib.suppress(OSError), open(folder / LOCK_NAME, "a") as file:  # a folder that vanished is made anew
+        file.write(f"{os.getpid()}\n")
+
+
+def remove_shared_memory(lock: BinaryIO) -> None:
+    """Remove what processes of a lock that have ended left in /dev/shm: a batch has a name there for a microsecond."""
+    lock.seek(0)
+    for number in filter(bytes.isdigit, lock.read().split()):
+        if not Path(f"/proc/{int(number)}").exists():
+            for path in Path("/dev/shm").glob(f"torch_{int(number)}_*"):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def open_lock(path: Path) -> BinaryIO:
+    """Open the lock file of a folder, both made if need be. Raises: OSError in words for users."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "a+b", buffering=0)
+    except OSError as error:
+        raise describe_write_error(path, error) from error
 
 
 def try_lock(descriptor: int) -> bool:
@@ -504,6 +579,8 @@ def try_lock(descriptor: int) -> bool:
         return os.fstat(descriptor).st_nlink > 0  # else a run that ended just now has removed it
     except (BlockingIOError, PermissionError):
         return False
+    except OSError:  # some network disks have no locks
+        return True
 
 
 class SumOverProcesses(torch.autograd.Function):
@@ -625,21 +702,26 @@ class EpochMeter:
 
 
 class FiniteCheck:
-    """Remembers, on the device, the first batch of an epoch with a loss or gradient that is not finite."""
+    """Remembers, on the device, the first batches of an epoch whose loss and whose gradient is not finite."""
 
     def __init__(self, device: torch.device) -> None:
-        self.first = torch.full((), NO_BATCH, device=device)
+        self.first = torch.full((2,), NO_BATCH, device=device)
 
-    def add(self, number: int, value: Tensor) -> Tensor:
-        """Note the loss or the norm of the gradients of a batch; returns whether it is finite, as a bool tensor."""
-        is_finite = value.detach().isfinite()
-        self.first = torch.minimum(self.first, torch.where(is_finite, NO_BATCH, number))
-        return is_finite
+    def add_loss(self, number: int, loss: Tensor) -> None:
+        """Note the loss of a batch."""
+        self._add(0, number, loss)
 
-    def first_batch(self) -> int | None:
-        """The number of that batch in this process, None if there is none. Waits for the device."""
-        number = int(self.first)
-        return number if number < NO_BATCH else None
+    def add_gradient(self, number: int, norm: Tensor) -> None:
+        """Note the norm of the gradients, those of all processes, that a batch has completed."""
+        self._add(1, number, norm)
+
+    def _add(self, place: int, number: int, value: Tensor) -> None:
+        found = torch.where(value.detach().isfinite(), NO_BATCH, number)
+        self.first[place] = torch.minimum(self.first[place], found)
+
+    def first_batches(self) -> list[int]:
+        """The numbers of these batches in this process, NO_BATCH where there is none. Waits for the device."""
+        return self.first.tolist()
 
 
 NO_BATCH = 2**62
@@ -694,7 +776,7 @@ def evaluate(
 #   ema_updates     int    updates of the average so far; without it the next one would start its warm-up again
 #   optimizer, scheduler, scaler    their state_dict()
 #   class_names     list   the class folders in the order of the logits
-#   config          dict   every value of config.py and the number of processes, to tell on resume what has changed
+#   config          dict   every value of config.py, the number of processes and of training images: what may change
 #
 # results/<exp_name>/{best,last}.pth.tar hold weights to use:
 #   state_dict      dict   the averaged weights, as they were validated
@@ -719,6 +801,7 @@ class TrainState:
     device: torch.device
     dtype: torch.dtype  # of the convolutions
     class_names: list[str]
+    num_images: int  # of the training set
     steps_per_epoch: int  # of the optimizer
     meter: EpochMeter  # of the epoch so far, in this process
     finite: FiniteCheck
@@ -749,11 +832,16 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(partial, path)
         sync_folder(path.parent)
     except OSError as error:
-        remedy = "make room for it" if error.errno in NO_ROOM else "it needs a folder that can be written to"
-        raise OSError(f"{path}: {error.strerror or error}; {remedy}; the files before it stay") from error
+        raise describe_write_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):  # on a read-only disk even what is not there cannot be removed
             partial.unlink()
+
+
+def describe_write_error(path: Path, error: OSError) -> OSError:
+    """The error to raise where a file cannot be written: which, why, and what to do."""
+    remedy = "make room for it" if error.errno in NO_ROOM else "it needs a folder that can be written to"
+    return OSError(f"{path}: {error.strerror or error}; {remedy}; the files before it stay")
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -786,15 +874,16 @@ def save_train_state(path: Path, state: TrainState, config: ModuleType) -> None:
         "scheduler": state.scheduler.state_dict(),
         "scaler": state.scaler.state_dict(),
         "class_names": state.class_names,
-        "config": config_record(config),
+        "config": config_record(config, state),
     }
     from_main(lambda: write_atomically(path, lambda file: torch.save(checkpoint, file)))
 
 
-def config_record(config: ModuleType) -> dict[str, Any]:
-    """Every value of config.py that check_config knows, as plain types, and the number of processes."""
+def config_record(config: ModuleType, state: TrainState) -> dict[str, Any]:
+    """Every value of config.py that check_config knows, as plain types, and what else decides the batches."""
     names = SHARED_RULES | MODE_RULES[config.mode]
-    return to_plain({name: getattr(config, name) for name in names}) | {"num_processes": num_processes()}
+    values = to_plain({name: getattr(config, name) for name in names})
+    return values | {"num_processes": num_processes(), "num_images": state.num_images}
 
 
 def save_weights(path: Path, state: TrainState, config: ModuleType, acc1: float) -> None:
@@ -1031,53 +1120,78 @@ def resume_training(state: TrainState, config: ModuleType) -> Path | None:
 
     Raises: ValueError if the checkpoint cannot be used, or if an earlier run would be overwritten.
     """
-    # by torchrun, after a process was killed; of several machines only that of the process counts it
-    restarts = sum_over_processes(torch.tensor(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))))
-    start, checkpoint = from_main(partial(find_start, state, config, "auto" if restarts else config.resume))
+    start, checkpoint = from_main(partial(find_start, state, config))
     if start is not None:
         load_train_state(start, checkpoint, state, config)
     return start
 
 
-def find_start(state: TrainState, config: ModuleType, resume: str) -> tuple[Path | None, dict[str, Any]]:
+def find_start(state: TrainState, config: ModuleType) -> tuple[Path | None, dict[str, Any]]:
     """The checkpoint to continue, read and checked; (None, {}) to start afresh. Raises: as resume_training."""
-    folder = Path("samples", config.exp_name)
-    earlier = list_checkpoints(folder)
-    if resume == "auto":
-        errors = []
-        for path in newest_first(folder, errors):
-            try:
-                checkpoint = read_checkpoint(path)
-                check_train_state(path, checkpoint, state)
-            except (ValueError, FileNotFoundError) as error:
-                errors.append(error)
-                print(f"Resume: {error}; taking the one before.")
-                continue
-            return path, checkpoint
-        if errors:
-            raise ValueError(f"{folder}: no checkpoint in it can be used ({errors[0]}); choose another exp_name")
-    elif resume:
-        checkpoint = read_checkpoint(resume)
-        check_train_state(resume, checkpoint, state)
-        if earlier and epoch_number(earlier[-1]) > checkpoint["epoch"]:
-            raise ValueError(
-                f"{earlier[-1]}: later than the epoch {checkpoint['epoch']} that resume goes back to; remove the later "
-                "checkpoints, or choose another exp_name"
-            )
-        return Path(resume), checkpoint
-    refuse_to_overwrite(earlier, config)
-    return None, {}
+    folder, store = Path("samples", config.exp_name), restarts_store()
+    found = str([(path.name, path.stat().st_mtime_ns) for path in (*list_checkpoints(folder), *interrupted_in(folder))])
+    # What torchrun has started before goes on with what it has written since, if anything.
+    has_grown = store is not None and store.check([FOUND]) and store.get(FOUND).decode() != found
+    if has_grown or config.resume == "auto":
+        start = find_newest(folder, state)
+    elif config.resume:
+        start = Path(config.resume), read_named(folder, state, config)
+    else:
+        start = None
+    if start is None:
+        refuse_to_overwrite(list_checkpoints(folder), config)
+    if store is not None and not has_grown:
+        store.set(FOUND, found)
+    return start or (None, {})
+
+
+FOUND = "checkpoints at the first start"
+
+
+def find_newest(folder: Path, state: TrainState) -> tuple[Path, dict[str, Any]] | None:
+    """The newest good checkpoint of a folder; None if it has none at all. Raises: ValueError if all are bad."""
+    errors = []
+    for path in newest_first(folder, errors):
+        try:
+            checkpoint = read_checkpoint(path)
+            check_train_state(path, checkpoint, state)
+        except (ValueError, OSError) as error:
+            errors.append(error)
+            print(f"Resume: {error}; taking the one before.")
+            continue
+        return path, checkpoint
+    if errors:
+        raise ValueError(f"{folder}: no checkpoint in it can be used ({errors[0]}); choose another exp_name")
+    return None
+
+
+def read_named(folder: Path, state: TrainState, config: ModuleType) -> dict[str, Any]:
+    """The checkpoint that config.resume names. Raises: ValueError if it is unfit, or if later ones would be lost."""
+    checkpoint = read_checkpoint(config.resume)
+    check_train_state(config.resume, checkpoint, state)
+    later = [path for path in list_checkpoints(folder) if epoch_number(path) > checkpoint["epoch"]]
+    later += [path for path in interrupted_in(folder) if path.resolve() != Path(config.resume).resolve()]
+    if later:
+        raise ValueError(
+            f"{later[-1]}: may be later than the {checkpoint['epoch']} epochs that resume goes back to; remove it, or "
+            "choose another exp_name"
+        )
+    return checkpoint
+
+
+def interrupted_in(folder: Path) -> list[Path]:
+    """The interrupted.pth.tar of a folder, if there is one."""
+    return [path for path in (folder / INTERRUPTED,) if path.exists()]
 
 
 def newest_first(folder: Path, errors: list[Exception]) -> list[Path]:
     """The checkpoints of a folder; where interrupted.pth.tar belongs is known from its content."""
     places = {path: (epoch_number(path), 1) for path in list_checkpoints(folder)}
-    interrupted = folder / INTERRUPTED
-    if interrupted.exists():
+    for path in interrupted_in(folder):
         try:
-            checkpoint = read_checkpoint(interrupted)
-            places[interrupted] = int(checkpoint["epoch"]), 2 if checkpoint["position"] else 0
-        except (ValueError, LookupError, TypeError, OverflowError, FileNotFoundError) as error:
+            checkpoint = read_checkpoint(path)
+            places[path] = int(checkpoint["epoch"]), 2 if checkpoint["position"] else 0
+        except (ValueError, LookupError, TypeError, OverflowError, OSError) as error:
             errors.append(error)
             print(f"Resume: {error}; taking the one before.")
     return sorted(places, key=places.__getitem__, reverse=True)
@@ -1086,8 +1200,7 @@ def newest_first(folder: Path, errors: list[Exception]) -> list[Path]:
 def refuse_to_overwrite(earlier: list[Path], config: ModuleType) -> None:
     """Raise ValueError if there are checkpoints or weights of an earlier run."""
     last = Path("results", config.exp_name, "last.pth.tar")
-    if (interrupted := Path("samples", config.exp_name, INTERRUPTED)).exists():
-        earlier = [interrupted]
+    earlier = earlier + interrupted_in(Path("samples", config.exp_name))
     # A run killed between its first weights and its first checkpoint has nothing to lose.
     if earlier or (last.exists() and read_checkpoint(last).get("epoch") != 1):
         raise ValueError(
@@ -1125,7 +1238,8 @@ def check_train_state(path: str | Path, checkpoint: dict[str, Any], state: Train
         raise ValueError(f"{path}: trained on other classes, {checkpoint['class_names'][:3]}...; check dataset_name")
     sums, limits = checkpoint["epoch_sums"], {"epoch": 2**31, "position": 2**31, "best_acc1": 100, "ema_updates": 2**62}
     is_sound = all(0 <= checkpoint[key] <= limit for key, limit in limits.items())
-    if not is_sound or len(sums) not in (4, 5) or not all(is_number(value) for value in sums):
+    is_sound = is_sound and len(sums) in (4, 5) and all(is_number(value) for value in sums)  # 4 in the first version
+    if not is_sound or not has_sound_record(checkpoint) or checkpoint["position"] > sums[3]:
         raise ValueError(f"{path}: damaged: its counts cannot be; take another checkpoint")
     check_weights(state.network, checkpoint["state_dict"], path)
     check_weights(state.ema_network.module, checkpoint["ema_state_dict"], path)
@@ -1136,6 +1250,20 @@ def check_train_state(path: str | Path, checkpoint: dict[str, Any], state: Train
             raise ValueError("a scaler with impossible numbers")
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its optimizer or scaler is not that of this network ({error!r})") from error
+
+
+def has_sound_record(checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint's record of config.py has plain values, and an epoch with room for its position."""
+    record = checkpoint["config"]
+    try:
+        is_plain = to_plain(record) == record
+    except (TypeError, ValueError, RecursionError):
+        return False
+    counts = {name: record.get(name, 1) for name in ("batch_size", "num_processes", "num_images")}
+    if not is_plain or not all(is_int(value, 1) for value in counts.values()):
+        return False
+    done = checkpoint["position"] * counts["batch_size"] * counts["num_processes"]
+    return done <= counts["num_images"] if checkpoint["position"] else True
 
 
 SCALER_NUMBERS = ("scale", "growth_factor", "backoff_factor", "growth_interval")
@@ -1160,13 +1288,13 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
     The values of config.py hold; a line names each that has changed. Raises: ValueError if it stopped within an epoch
     and its batches would be others.
     """
-    before, now = checkpoint["config"], config_record(config)
+    before, now = checkpoint["config"], config_record(config, state)
     for name, value in now.items():
         if name not in ("mode", "resume") and before.get(name, value) != value:
             print(f"Resume: {name} was {before[name]!r}, now {value!r}: the new value holds.")
     if checkpoint["position"] and batches_of(before) != batches_of(now):
         raise ValueError(
-            f"{path}: stopped within an epoch, which cannot go on with other batches: batch_size x processes, "
+            f"{path}: stopped within an epoch, which cannot go on with other batches: batch_size x processes, images, "
             f"gradient_accumulation_steps, seed were {batches_of(before)}, now {batches_of(now)}; set them back until "
             "the epoch is done, or remove this file to repeat the epoch"
         )
@@ -1190,8 +1318,8 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
 
 def batches_of(record: dict[str, Any]) -> tuple[Any, ...]:
     """What decides which images a step takes, by a record of config.py."""
-    images = record.get("batch_size", 0) * record.get("num_processes", 1)
-    return images, record.get("gradient_accumulation_steps"), record.get("seed")
+    batch = record.get("batch_size", 0) * record.get("num_processes", 1)
+    return batch, record.get("num_images"), record.get("gradient_accumulation_steps"), record.get("seed")
 
 
 def set_schedule(state: TrainState, steps_done: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import utils
-from processes import wait_until
+from processes import shared_memory, wait_until
 from small_training import (
     RESULTS,
     SAMPLES,
@@ -35,6 +35,7 @@ class RunStorm:
         self.root, self.spread = root, spread
         self.tally, self.random = Tally("runs"), random.Random(seed)
         self.straight = root / "straight"
+        self.segments: set[str] = set()  # all that kills have left in /dev/shm
         # About one file in the middle of each epoch, by a version that writes such files.
         sometimes = {"checkpoint_every_minutes": 0.01} if has_setting("checkpoint_every_minutes") else {}
         create_project(self.straight, images_per_class, epochs=epochs, **sometimes)
@@ -100,8 +101,8 @@ class RunStorm:
         self.tally.add(f"kills_in_{phase}")
         for pid in training.left_processes():
             self.tally.fault("left_processes", f"{moment}: process {pid}")
-        for name in training.left_segments():
-            self.tally.fault("left_segments", f"{moment}: /dev/shm/{name}")
+        self.segments.update(training.left_segments())
+        self.tally.counts["kill_segments"] = len(self.segments)
         if not can_lock(training.root / SAMPLES / ".lock"):
             self.tally.fault("stale_locks", moment)
         for path in sorted(path for folder in (SAMPLES, RESULTS) for path in (training.root / folder).glob("*.tar")):
@@ -129,6 +130,8 @@ class RunStorm:
         found = [line for file in files for line in self._compare(training.root, file)]
         if found:
             self.tally.fault("different_runs", f"{moment}: {len(found)} differences, the first {found[0]}")
+        for name in sorted(self.segments & shared_memory()):
+            self.tally.fault("left_segments", f"{moment}: /dev/shm/{name}")
         self.tally.add("left_partial_files", len(partial_files(training.root)))
         self.tally.add("left_temporary_entries", len(training.left_temporary()))
 

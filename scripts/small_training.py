@@ -123,8 +123,9 @@ class SmallTraining:
 
     def left_segments(self) -> list[str]:
         """The segments in /dev/shm that have appeared since the start and stay."""
-        wait_until(lambda: shared_memory() <= self.segments_before, END_SECONDS)
-        return sorted(shared_memory() - self.segments_before)
+        new = shared_memory() - self.segments_before  # by other programs too, whose own ones come and go
+        wait_until(lambda: not new & shared_memory(), END_SECONDS)
+        return sorted(new & shared_memory())
 
     def left_temporary(self) -> list[str]:
         """What it has put into the folder for temporary files, but for the cache that torch shares between runs."""

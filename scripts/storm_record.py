@@ -43,7 +43,8 @@ TITLES = {
         "failed_restarts": "restarts that ended with an error",
         "different_runs": "runs whose last checkpoint or weights differ from those of an uninterrupted run",
         "left_processes": "processes left",
-        "left_segments": "segments left in /dev/shm",
+        "kill_segments": "segments in /dev/shm after a kill",
+        "left_segments": "of these left after the end of the run",
         "stale_locks": "locks held after a kill",
         "left_partial_files": "temporary files in the folders of a run after its end",
         "left_temporary_entries": "entries in the folder for temporary files after the end of a run",
@@ -51,7 +52,10 @@ TITLES = {
 }
 FAULTS = {
     "writer": ("unreadable", "failed_restarts", "order_faults", "failed_writes"),
-    "runs": ("unreadable", "failed_restarts", "different_runs", "left_processes", "left_segments", "stale_locks"),
+    "runs": (
+        *("unreadable", "failed_restarts", "different_runs"),
+        *("left_processes", "left_segments", "stale_locks", "left_partial_files"),
+    ),
 }
 RECORD = REPOSITORY / "docs/reliability.json"
 

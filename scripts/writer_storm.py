@@ -194,7 +194,7 @@ EPOCH = 3  # the finished epochs of the checkpoint that is written
 class FakeBatches:
     """What create_train_state asks of the batches."""
 
-    dataset = SimpleNamespace(classes=list(CLASSES))
+    dataset = SimpleNamespace(classes=list(CLASSES), targets=range(10_000))
 
     def __len__(self) -> int:
         return 7

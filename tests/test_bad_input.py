@@ -109,7 +109,11 @@ def test_train_stops_when_the_loss_is_not_finite(project: Project) -> None:
     project.set(model_lr=1e30)
     done = project.run("train.py")
     assert done.returncode == 2
-    assert re.match(r"the loss became (nan|inf) in \d+ images; lower model_lr in config.py\n", done.stderr)
+    assert re.match(
+        r"(the loss|a gradient) became infinite or NaN in batch \d+ of epoch 1 \(\./data/Colours/train/[^()]+\); "
+        r"lower model_lr \(config.py line 58\); the checkpoints before it stay\n",
+        done.stderr,
+    )
 
 
 def change_weights_record(project: Project, **values: object) -> None:

@@ -295,6 +295,11 @@ def momentum(number: int, change: Callable[[Tensor], object]) -> Callable[[Check
     return with_momentum(lambda state: state | {number: {"momentum_buffer": change(state[number]["momentum_buffer"])}})
 
 
+def with_record(**values: object) -> Callable[[Checkpoint], bytes]:
+    """Other values in the record of config.py."""
+    return lambda good: saved(good | {"config": good["config"] | values})
+
+
 # Files whose weights are good, and whose state no training run can have.
 UNTRAINABLE: dict[str, Callable[[Checkpoint], bytes]] = {
     **{
@@ -307,23 +312,25 @@ UNTRAINABLE: dict[str, Callable[[Checkpoint], bytes]] = {
             "ema_updates": (-1, 10**30, 1.5),
             "class_names": (["blue", "red", "green"], [1, 2, 3], None),
             "optimizer": ({}, {"state": {}}, [], None),
-            "scheduler": ({}, {"last_epoch": "3"}, None),
+            "scheduler": (None, 3),  # what is in it is counted anew
             "scaler": (None, 5),
             "config": (None, []),
         }.items()
         for place, value in enumerate(values)
     },
+    "record_of_tensors": with_record(seed=torch.zeros(3)),
+    "record_of_strings": with_record(batch_size="x", num_processes="y"),
+    "record_without_end": with_record(num_images=10**5000),
+    "position_beyond_the_epoch": lambda good: saved(good | {"position": 10**9, "epoch_sums": [1.0, 0, 0, 1e9, 0]}),
+    "position_without_images": lambda good: saved(good | {"position": 2, "epoch_sums": [0.0] * 5}),
     "momentum_nan": momentum(3, lambda buffer: torch.full_like(buffer, torch.nan)),
     "momentum_misshapen": momentum(3, lambda buffer: buffer[:1]),
     "momentum_number": momentum(3, lambda buffer: 5),
     "momentum_missing": with_momentum(lambda state: state | {3: {}}),
     "momentum_of_none": with_momentum(lambda state: state | {10**6: state[0]}),
-    "momentum_repeats": momentum(60, lambda buffer: buffer[:1].expand(len(buffer))),
-    "momentum_shared": with_momentum(lambda state: state | {number: state[60] for number in (61, 62)}),
 }
 
-# The two last kinds need check_train_state(), by which a run looks for an older one.
-NOT_RESUMABLE = UNREADABLE | (UNFIT | UNTRAINABLE if hasattr(utils, "check_train_state") else {})
+NOT_RESUMABLE = UNREADABLE | UNFIT | UNTRAINABLE
 
 # Runs every loader in one process on each file of the folder `files`; what a user sees of each goes to results.json.
 DRIVER = """

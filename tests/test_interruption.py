@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,23 @@ PHASES = {
     "validation": ("Test: [1/2]", signal.SIGINT, 6),
     "between two epochs": (" * Epoch 2/3", signal.SIGTERM, 0),
 }
+# Runs a script, which sends a signal to its whole group, as Ctrl-C does, once it has written a line that begins so.
+SIGNAL_AFTER_A_LINE = """
+import os, runpy, sys
+script, line_start, number, times = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+write, is_due = sys.stdout.write, False
+def write_and_signal(text):
+    global times, is_due
+    written = write(text)
+    is_due = is_due or text.startswith(line_start)
+    while times and is_due and text.endswith("\\n"):
+        times -= 1
+        os.killpg(os.getpgrp(), number)
+    return written
+sys.stdout.write = write_and_signal
+sys.argv = [script]
+runpy.run_path(script, run_name="__main__")
+"""
 # Sends the signal to itself when a file is written for the nth time, in the middle of that write.
 SIGNAL_IN_A_WRITE = """
 import os, runpy, signal, sys
@@ -40,14 +56,33 @@ runpy.run_path("train.py", run_name="__main__")
 """
 
 
+# Stands for torch.compile: another process works for the first step, and a signal comes meanwhile.
+# It inherits what torch's compilers inherit; like them it would die of the signal.
+COMPILING = """
+import runpy, subprocess, sys
+from torch import nn
+COMPILE = "import os, signal; os.killpg(os.getpgrp(), signal.{0}); signal.sigwait([signal.{0}])"
+def compile_slowly(network):
+    forward = network.forward
+    def compile_and_forward(images):
+        network.forward = forward
+        subprocess.run([sys.executable, "-c", COMPILE], check=True)
+        return forward(images)
+    network.forward = compile_and_forward
+nn.Module.compile = compile_slowly
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
 def environment() -> dict[str, str]:
     return os.environ | {"MODE": "train", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
-def run_and_signal(project: Project, line_start: str, number: signal.Signals, times: int = 1) -> tuple[int, list[str]]:
-    """Train, send the signal to the whole group once a line begins so; returns the status and the lines."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-u", "train.py"],
+def start(project: Project, line_start: str, number: signal.Signals, times: int = 1, script: str = "train.py"):
+    """Start a script in a session of its own, which signals itself after a line."""
+    command = [sys.executable, "-W", "error", "-u", "-c", SIGNAL_AFTER_A_LINE, script, line_start, number, times]
+    return subprocess.Popen(
+        list(map(str, command)),
         cwd=project.root,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -55,17 +90,15 @@ def run_and_signal(project: Project, line_start: str, number: signal.Signals, ti
         text=True,
         start_new_session=True,
     )
-    watchdog = threading.Timer(120, process.kill)
-    watchdog.start()
-    lines = []
-    with process:
-        for line in process.stdout:
-            lines.append(line.rstrip("\n"))
-            if line.startswith(line_start) and times:
-                for _ in range(times):
-                    os.killpg(process.pid, number)
-                times = 0
-    watchdog.cancel()
+
+
+def run_and_signal(*arguments: object, **options: object) -> tuple[int, list[str]]:
+    """What start() starts, to its end: its status and the lines it wrote."""
+    with start(*arguments, **options) as process:
+        try:
+            lines = process.communicate(timeout=120)[0].splitlines()
+        finally:
+            process.kill()
     return process.returncode, lines
 
 
@@ -160,6 +193,20 @@ def test_second_signal_does_no_harm(project: Project, trained_writes: Project) -
     assert_same_end(project, trained_writes)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_the_network_compiles(project: Project, trained_writes: Project, number: signal.Signals) -> None:
+    prepare(project, resume="auto", compile_model=True)
+    (project.root / "compiling.py").write_text(COMPILING.format(number.name))
+    status, lines = run_and_signal(project, "no line", number, script="compiling.py")
+    assert status == 128 + number, lines
+    assert lines[-1].startswith(f"{number.name}: stopped after batch 4 of epoch 1")
+    project.set(compile_model=False)
+    project.run_well("train.py")
+    one, other = (read(p.root / SAMPLES / "epoch_3.pth.tar") for p in (project, trained_writes))
+    for key in ("state_dict", "ema_state_dict", "optimizer", "epoch_sums", "best_acc1"):
+        assert_equal(one[key], other[key])
+
+
 def test_checkpoints_are_written_while_running(project: Project, trained_writes: Project) -> None:
     """Every step is longer than this period; after SIGKILL the run goes on within the epoch."""
     prepare(project, resume="auto", checkpoint_every_minutes=1e-6)
@@ -179,14 +226,23 @@ def test_other_batches_within_an_epoch_are_refused(project: Project) -> None:
     run_and_signal(project, "Epoch: [1][2/6]", signal.SIGINT)
     project.set(batch_size=4)
     assert "cannot go on with other batches" in project.refusal("train.py")
+    project.set(batch_size=8)
+    (project.root / "data/Colours/train/red/000.png").unlink()
+    assert "cannot go on with other batches" in project.refusal("train.py")
+
+
+def test_going_back_does_not_lose_an_interrupted_run(project: Project) -> None:
+    prepare(project)
+    run_and_signal(project, "Epoch: [2][2/6]", signal.SIGINT)
+    project.set(resume=str(SAMPLES / "epoch_1.pth.tar"))
+    assert project.refusal("train.py").startswith(f"{INTERRUPTED}: may be later than the 1 epochs")
+    project.set(resume=str(INTERRUPTED))
+    assert f"Resume `{INTERRUPTED}` after 1 of 3 epochs and 4 of 6 batches" in project.run_well("train.py")
 
 
 def test_two_runs_at_once_are_refused(project: Project) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-u", "train.py"], cwd=project.root, env=environment(), stdout=subprocess.PIPE, text=True
-    )
+    process = start(project, "Epoch:", signal.SIGSTOP)
     next(line for line in process.stdout if line.startswith("Epoch:"))
-    os.kill(process.pid, signal.SIGSTOP)
     try:
         done = project.run("train.py")
     finally:
@@ -220,15 +276,6 @@ def test_damaged_later_checkpoints_never_cost_the_good_one(trained_copy: Project
     assert printed.count("taking the one before") == 3
     assert read(samples / "epoch_5.pth.tar")["epoch"] == 5
     assert not (samples / "epoch_3.pth.tar").exists()
-
-
-def test_a_loss_that_is_not_finite_names_the_batch(project: Project) -> None:
-    project.set(model_lr=1e30, epochs=1, train_print_frequency=1)
-    done = project.run("train.py")
-    assert done.returncode == 2
-    assert "the loss or a gradient became infinite or NaN in batch " in done.stderr
-    assert "./data/Colours/train/" in done.stderr and "lower model_lr (config.py line 58)" in done.stderr
-    assert not list((project.root / "samples").rglob("*.pth.tar"))
 
 
 def test_record_names_the_number_of_processes(trained_project: Project) -> None:

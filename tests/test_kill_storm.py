@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -46,8 +47,8 @@ def storm(*arguments: str, record: Path, status: int = 0) -> tuple[dict, str]:
     return json.loads(record.read_text())[-1]["counts"], done.stdout
 
 
-def test_writer_leaves_a_whole_checkpoint_at_every_system_call(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    counts, printed = storm("writer", "--writes", "1", "--kills", "20", record=tmp_path / "record.json")
+def test_writer_leaves_a_whole_checkpoint_at_every_system_call(short_path: Path, capsys: pytest.CaptureFixture) -> None:
+    counts, printed = storm("writer", "--writes", "1", "--kills", "20", record=short_path / "record.json")
     for name in storm_record.FAULTS["writer"]:
         assert counts[name] == 0, printed
     if counts["stops"] == 0:
@@ -56,25 +57,25 @@ def test_writer_leaves_a_whole_checkpoint_at_every_system_call(tmp_path: Path, c
             print(f"\nNOT TESTED here, system call by system call: {printed.splitlines()[0]}")
         return
     assert counts["writes"] == 1
-    assert counts["stops"] > 100
+    assert counts["stops"] > 30
     assert counts["kills"] == 20
     assert counts["old_files"] + counts["new_files"] == counts["stops"] + counts["kills"]
     assert counts["new_files"] > 0
 
 
 def test_writers_are_killed_at_random_times_where_ptrace_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    short_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(system_calls, "load_ptrace", lambda: lambda *arguments: -1)
-    tally = storm_writer(tmp_path.resolve(), writes=1, kills=30, seed=0)
+    tally = storm_writer(short_path.resolve(), writes=1, kills=30, seed=0)
     assert capsys.readouterr().out.startswith("ptrace is not permitted on this machine: the writers are killed at")
     assert tally.counts["timed_kills"] == tally.counts["old_files"] + tally.counts["new_files"] == 31
     assert tally.is_good(), tally.faults
 
 
-def test_killed_runs_end_like_the_uninterrupted_one(tmp_path: Path) -> None:
+def test_killed_runs_end_like_the_uninterrupted_one(short_path: Path) -> None:
     size = ("--epochs", "16", "--images", "16", "--spread", "0.8")
-    counts, printed = storm("runs", "--runs", "1", "--kills", "2", *size, record=tmp_path / "record.json")
+    counts, printed = storm("runs", "--runs", "1", "--kills", "2", *size, record=short_path / "record.json")
     assert counts["runs"] == 1
     assert counts["kills"] == counts["restarts"] == 2, printed
     for name in storm_record.FAULTS["runs"]:
@@ -117,8 +118,8 @@ def save_other_weights(path: Path, state: utils.TrainState, config: ModuleType) 
 
 
 @contextlib.contextmanager
-def writer_storm(tmp_path: Path, save: object) -> Iterator[WriterStorm]:
-    project = tmp_path.resolve() / "project"
+def writer_storm(short_path: Path, save: object) -> Iterator[WriterStorm]:
+    project = short_path.resolve() / "project"
     create_project(project, images_per_class=1, model_width_mult=0.1)
     with contextlib.chdir(project):
         yield WriterStorm(project, save=save)
@@ -135,8 +136,8 @@ def writer_storm(tmp_path: Path, save: object) -> Iterator[WriterStorm]:
         (save_other_weights, "failed_writes", "failed_writes: the writer ended with status 0"),
     ],
 )
-def test_wrong_writers_are_found(tmp_path: Path, save: object, fault: str, line: str) -> None:
-    with writer_storm(tmp_path, save) as one:
+def test_wrong_writers_are_found(short_path: Path, save: object, fault: str, line: str) -> None:
+    with writer_storm(short_path, save) as one:
         try:
             one.watch_write()
         except TracingRefusedError as error:
@@ -146,15 +147,15 @@ def test_wrong_writers_are_found(tmp_path: Path, save: object, fault: str, line:
         assert not one.tally.is_good()
 
 
-def test_wrong_writer_is_found_by_kills_at_random_times(tmp_path: Path) -> None:
-    with writer_storm(tmp_path, save_in_place) as one:
+def test_wrong_writer_is_found_by_kills_at_random_times(short_path: Path) -> None:
+    with writer_storm(short_path, save_in_place) as one:
         one.kill_at_times(20)
         assert one.tally.counts["timed_kills"] == 20
         assert one.tally.counts["unreadable"] > 0
 
 
-def test_restart_that_goes_too_far_back_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with writer_storm(tmp_path, utils.save_train_state) as one:
+def test_restart_that_goes_too_far_back_is_found(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with writer_storm(short_path, utils.save_train_state) as one:
         older = one.folder / "epoch_2.pth.tar"
         assert older.exists()
         monkeypatch.setattr(utils, "resume_training", lambda state, config: older)
@@ -162,9 +163,9 @@ def test_restart_that_goes_too_far_back_is_found(tmp_path: Path, monkeypatch: py
         assert one.tally.counts["failed_restarts"] == 1
 
 
-def test_order_of_calls_by_hand(tmp_path: Path) -> None:
+def test_order_of_calls_by_hand(short_path: Path) -> None:
     """The calls of a careful writer, as this test makes them."""
-    final, partial = tmp_path.resolve() / "file", tmp_path.resolve() / "partial"
+    final, partial = short_path.resolve() / "file", short_path.resolve() / "partial"
 
     def write() -> None:
         with open(partial, "wb", buffering=0) as file:
@@ -172,7 +173,7 @@ def test_order_of_calls_by_hand(tmp_path: Path) -> None:
             file.write(b"two")
             os.fsync(file.fileno())
         os.rename(partial, final)
-        folder = os.open(tmp_path, os.O_RDONLY)
+        folder = os.open(short_path, os.O_RDONLY)
         os.fsync(folder)
 
     order = WriteOrder(final)
@@ -189,11 +190,11 @@ def test_order_of_calls_by_hand(tmp_path: Path) -> None:
     assert order.finish() == []
 
 
-def test_process_is_killed_at_the_stop(tmp_path: Path) -> None:
+def test_process_is_killed_at_the_stop(short_path: Path) -> None:
     """Killed before the second write is let through: the first one alone is on disk."""
 
     def write() -> None:
-        with open(tmp_path / "file", "wb", buffering=0) as file:
+        with open(short_path / "file", "wb", buffering=0) as file:
             file.write(b"one")
             file.write(b"two")
 
@@ -205,21 +206,22 @@ def test_process_is_killed_at_the_stop(tmp_path: Path) -> None:
     next(entries), next(entries)
     writer.kill()
     assert writer.status == -signal.SIGKILL
-    assert (tmp_path / "file").read_bytes() == b"one"
+    assert (short_path / "file").read_bytes() == b"one"
 
 
 @pytest.fixture(scope="module")
-def run_storm(tmp_path_factory: pytest.TempPathFactory) -> RunStorm:
-    one = RunStorm(tmp_path_factory.mktemp("runs"), seed=0, epochs=1, images_per_class=8, spread=1.0)
-    one.run_straight()
-    return one
+def run_storm() -> Iterator[RunStorm]:
+    with tempfile.TemporaryDirectory() as folder:
+        one = RunStorm(Path(folder), seed=0, epochs=1, images_per_class=8, spread=1.0)
+        one.run_straight()
+        yield one
 
 
-def changed_copy(run_storm: RunStorm, tmp_path: Path, **values: object) -> RunStorm:
+def changed_copy(run_storm: RunStorm, short_path: Path, **values: object) -> RunStorm:
     """A storm on a project that is, after its uninterrupted run, another."""
     one = object.__new__(RunStorm)
-    vars(one).update(vars(run_storm), root=tmp_path, tally=storm_record.Tally("runs"))
-    one.straight = tmp_path / "straight"
+    vars(one).update(vars(run_storm), root=short_path, tally=storm_record.Tally("runs"))
+    one.straight = short_path / "straight"
     one.straight.symlink_to(run_storm.straight)
     config = run_storm.straight / "config.py"
     before = config.read_text()
@@ -231,14 +233,18 @@ def changed_copy(run_storm: RunStorm, tmp_path: Path, **values: object) -> RunSt
     return one
 
 
-def test_run_with_another_end_is_found(run_storm: RunStorm, tmp_path: Path) -> None:
-    one = changed_copy(run_storm, tmp_path, seed=1)
+def test_run_with_another_end_is_found(run_storm: RunStorm, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "SHARED_MEMORY", short_path)
+    (short_path / "torch_1_2_0").touch()
+    monkeypatch.setattr(run_storm, "segments", {"torch_1_2_0", "torch_1_2_1"})
+    one = changed_copy(run_storm, short_path, seed=1)
     assert one.tally.counts["different_runs"] == 1
+    assert one.tally.counts["left_segments"] == 1
     assert not one.tally.is_good()
 
 
-def test_run_that_fails_is_found_and_shown(run_storm: RunStorm, tmp_path: Path) -> None:
-    one = changed_copy(run_storm, tmp_path, batch_size=-3)
+def test_run_that_fails_is_found_and_shown(run_storm: RunStorm, short_path: Path) -> None:
+    one = changed_copy(run_storm, short_path, batch_size=-3)
     assert one.tally.counts["failed_restarts"] == 1
     assert re.fullmatch(
         r"failed_restarts: run 0, start 0: status 2: config.py line \d+: batch_size = -3; .*", one.tally.faults[0]
@@ -246,12 +252,12 @@ def test_run_that_fails_is_found_and_shown(run_storm: RunStorm, tmp_path: Path) 
 
 
 def test_what_a_killed_run_leaves_is_found(
-    run_storm: RunStorm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_storm: RunStorm, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process outside the group, a segment of shared memory, a cut checkpoint, and a temporary file of its own."""
     monkeypatch.setattr(small_training, "END_SECONDS", 0.5)
-    monkeypatch.setattr(processes, "SHARED_MEMORY", tmp_path)
-    project = tmp_path / "project"
+    monkeypatch.setattr(processes, "SHARED_MEMORY", short_path)
+    project = short_path / "project"
     create_project(project, images_per_class=1)
     with (project / "config.py").open("a") as config:
         config.write("import subprocess as _subprocess\n")
@@ -261,18 +267,18 @@ def test_what_a_killed_run_leaves_is_found(
     (project / SAMPLES / "epoch_1.pth.tar").write_bytes(b"PK")
     training = SmallTraining(project)
     assert training.wait_for("Epoch: [")
-    (tmp_path / "torch_1_2_0").touch()
+    (short_path / "torch_1_2_0").touch()
     (project / SAMPLES / f".epoch_2.pth.tar.{training.process.pid}.partial").touch()
     one = object.__new__(RunStorm)
-    one.tally = storm_record.Tally("runs")
+    one.tally, one.segments = storm_record.Tally("runs"), set()
     one._kill(training, "here")
-    expected = {"kills": 1, "kills_in_write": 1, "left_processes": 1, "left_segments": 1, "unreadable": 1}
+    expected = {"kills": 1, "kills_in_write": 1, "left_processes": 1, "kill_segments": 1, "unreadable": 1}
     assert one.tally.counts == dict.fromkeys(TITLES["runs"], 0) | expected | {"checkpoints_read": 1}
     assert not training.left_processes()
 
 
-def test_held_lock_is_found(tmp_path: Path) -> None:
-    path = tmp_path / ".lock"
+def test_held_lock_is_found(short_path: Path) -> None:
+    path = short_path / ".lock"
     assert can_lock(path)
     path.touch()
     assert can_lock(path)
@@ -286,8 +292,8 @@ def test_held_lock_is_found(tmp_path: Path) -> None:
     assert can_lock(path)
 
 
-def test_counts_add_up(tmp_path: Path) -> None:
-    record = tmp_path / "record.json"
+def test_counts_add_up(short_path: Path) -> None:
+    record = short_path / "record.json"
     for unreadable in (0, 1):
         tally = storm_record.Tally("writer")
         tally.add("stops", 1000)
@@ -304,10 +310,10 @@ def test_counts_add_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '[{"part": "writer", "counts": {"other": 1}}]', '[{"part": "x"}]'])
-def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "record.json").write_text(text)
+def test_what_is_no_record_is_refused(short_path: Path, text: str) -> None:
+    (short_path / "record.json").write_text(text)
     with pytest.raises(ValueError, match="record.json: "):
-        read_record(tmp_path / "record.json")
+        read_record(short_path / "record.json")
 
 
 def test_page_shows_the_totals_of_the_record() -> None:

@@ -216,3 +216,15 @@ def test_torchrun_restarts_after_a_kill_where_the_newest_checkpoint_is(uninterru
     assert any(line.startswith(f"Resume `{SAMPLES}/epoch_1.pth.tar` after 1 of 4 epochs") for line in lines)
     assert lines[-1].startswith(" * Epoch 4/4 ")
     assert_same_bits(read(project, "epoch_4.pth.tar"), read(uninterrupted, "epoch_4.pth.tar"))
+
+
+def test_a_restart_does_not_lift_a_refusal(uninterrupted: Project, tmp_path: Path) -> None:
+    """The run that lies there is of another start of torchrun; that this one is refused is no reason to go on with it."""
+    project = uninterrupted.copy_to(tmp_path / "project")
+    project.set(epochs=5)
+    with start(project, 2, "train.py", "--max-restarts=1") as process:
+        lines = end_of(process)
+    assert process.returncode != 0
+    assert (project.root / "errors.txt").read_text().count("of an earlier run with exp_name = ") == 2
+    assert not any(line.startswith("Resume") for line in lines)
+    assert not (project.root / SAMPLES / "epoch_5.pth.tar").exists()

@@ -219,7 +219,7 @@ def test_torchrun_restarts_after_a_kill_where_the_newest_checkpoint_is(uninterru
 
 
 def test_a_restart_does_not_lift_a_refusal(uninterrupted: Project, tmp_path: Path) -> None:
-    """The run that lies there is of another start of torchrun; that this one is refused is no reason to go on with it."""
+    """The run that lies there is of another start of torchrun, whose refusal is no reason to go on with it."""
     project = uninterrupted.copy_to(tmp_path / "project")
     project.set(epochs=5)
     with start(project, 2, "train.py", "--max-restarts=1") as process:

@@ -180,7 +180,7 @@ def test_steps_that_float16_skips_are_counted_and_change_no_weight() -> None:
     [
         (
             (1.0, float("nan")),
-            (float("nan"), float("nan")),
+            (1.0, float("nan")),
             1,
             r"the loss .* in batch 2 of epoch 1 \(b.png\); lower model_lr",
         ),

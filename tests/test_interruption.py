@@ -59,7 +59,7 @@ runpy.run_path("train.py", run_name="__main__")
 # Stands for torch.compile: another process works for the first step, and a signal comes meanwhile.
 # It inherits what torch's compilers inherit; like them it would die of the signal.
 COMPILING = """
-import runpy, subprocess, sys
+import runpy, subprocess, sys, torch
 from torch import nn
 COMPILE = "import os, signal; os.killpg(os.getpgrp(), signal.{0}); signal.sigwait([signal.{0}])"
 def compile_slowly(network):
@@ -70,6 +70,7 @@ def compile_slowly(network):
         return forward(images)
     network.forward = compile_and_forward
 nn.Module.compile = compile_slowly
+torch.compile = lambda function: function
 runpy.run_path("train.py", run_name="__main__")
 """
 

@@ -315,7 +315,7 @@ class RandomBatches:
     def __init__(self, images: Tensor, targets: Tensor, steps: int) -> None:
         self.batch = images.contiguous(memory_format=torch.channels_last), targets
         self.steps = steps
-        self.dataset = SimpleNamespace(classes=[])
+        self.dataset = SimpleNamespace(targets=range(10_000), classes=[])
 
     def __len__(self) -> int:
         return self.steps

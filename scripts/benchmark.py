@@ -18,7 +18,7 @@ import importlib.util
 import json
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from command_line import REPOSITORY, OneLineParser
@@ -37,10 +37,11 @@ def main() -> None:
     options = parse_arguments()
     setup_runtime(0, "cpu")
     print_machine(described := machine())
-    comparisons = {}
+    comparisons: dict[str, list[Comparison]] = {}
     for part in PARTS if options.part == "all" else (options.part,):
-        comparisons[part] = measure_part(part)(options)
-        for comparison in comparisons[part]:
+        comparisons[part] = []
+        for comparison in measure_part(part)(options):
+            comparisons[part].append(comparison)
             print(f"\n{comparison.table()}", flush=True)
     write_report({"machine": described, "parts": records(comparisons)})
     if options.plot:
@@ -73,7 +74,7 @@ def at_least_5(text: str) -> int:
     return number
 
 
-def measure_part(part: str) -> Callable[[argparse.Namespace], list[Comparison]]:
+def measure_part(part: str) -> Callable[[argparse.Namespace], Iterable[Comparison]]:
     """The function that measures a part; only its module is imported."""
     if part in ("loader", "end-to-end"):
         import benchmark_data

@@ -36,7 +36,7 @@ from work_folder import reencode
 IMAGE_SIZE, SMALL_SIZE = 224, 32
 LOADER_BATCH, TRAIN_BATCH, SMALL_BATCH, TEST_BATCH = 64, 32, 128, 50
 LOADED_IMAGES = 1000  # in an epoch of the loader: fewer are taken several times
-TRAINED_IMAGES, VALIDATED_IMAGES = 512, 64
+TRAINED_IMAGES, VALIDATED_IMAGES = 256, 64  # or one of each class, if those are more
 SMALL_IMAGES, SMALL_EPOCHS = 4096, 3
 IMAGENET_SIDES = 468, 401  # mean width and height of ImageNet's files
 PHOTO_NOISE = 0.052  # gives such a file their mean of 110 kB
@@ -148,11 +148,11 @@ def exhaust(batches: DataLoader) -> None:
         raise RuntimeError(f"an epoch of {count} images is other work than the epochs beside it")
 
 
-def end_to_end(options: argparse.Namespace) -> list[Comparison]:
+def end_to_end(options: argparse.Namespace) -> Iterator[Comparison]:
     """Whole processes, from their start to their end."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        return [score(options, folder), train_on_photos(options, folder), train_on_small_images(options, folder)]
+        for compare in (score, train_on_photos, train_on_small_images):
+            yield compare(options, Path(name))
 
 
 def score(options: argparse.Namespace, folder: Path) -> Comparison:
@@ -185,17 +185,19 @@ def score(options: argparse.Namespace, folder: Path) -> Comparison:
 def train_on_photos(options: argparse.Namespace, folder: Path) -> Comparison:
     """train.py for one epoch at 224 pixels, against the plain loop."""
     source = photos(options, 0, folder)
-    train_root = link_images(source, folder / "photos/train", TRAINED_IMAGES)
-    valid_root = link_images(source, folder / "photos/valid", VALIDATED_IMAGES)
+    classes = sum(path.is_dir() for path in source.iterdir())
+    images = max(TRAINED_IMAGES, classes)
+    train_root = link_images(source, folder / "photos/train", images)
+    valid_root = link_images(source, folder / "photos/valid", max(VALIDATED_IMAGES, classes))
     size = {"image_size": IMAGE_SIZE, "batch_size": TRAIN_BATCH, "epochs": 1}
     plain, ours = train_commands(train_root, valid_root, folder / "train_photos", options, size)
     times = alternate({"torchvision": plain, "train.py": ours()}, options.rounds)
     return Comparison(
-        f"train.py from start to end, {TRAINED_IMAGES} photos, {IMAGE_SIZE} px, batch {TRAIN_BATCH}",
+        f"train.py from start to end, {images} photos, {IMAGE_SIZE} px, batch {TRAIN_BATCH}",
         ["train.py"],
         "torchvision",
         times,
-        TRAINED_IMAGES,
+        images,
         unit="s",
     )
 

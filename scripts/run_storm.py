@@ -16,7 +16,6 @@ from small_training import (
     SmallTraining,
     create_project,
     differences,
-    has_setting,
     partial_files,
 )
 from storm_record import Tally
@@ -36,9 +35,8 @@ class RunStorm:
         self.tally, self.random = Tally("runs"), random.Random(seed)
         self.straight = root / "straight"
         self.segments: set[str] = set()  # all that kills have left in /dev/shm
-        # About one file in the middle of each epoch, by a version that writes such files.
-        sometimes = {"checkpoint_every_minutes": 0.01} if has_setting("checkpoint_every_minutes") else {}
-        create_project(self.straight, images_per_class, epochs=epochs, **sometimes)
+        # About one file in the middle of each epoch.
+        create_project(self.straight, images_per_class, epochs=epochs, checkpoint_every_minutes=0.01)
         self.last_checkpoint = SAMPLES / f"epoch_{epochs}.pth.tar"
 
     def run_straight(self) -> None:

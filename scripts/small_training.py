@@ -65,11 +65,6 @@ def edit_config(path: Path, values: dict[str, object]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def has_setting(name: str) -> bool:
-    """Whether config.py of this version has a line for the name."""
-    return re.search(rf"(?m)^ *{name} = ", (REPOSITORY / "config.py").read_text(encoding="utf-8")) is not None
-
-
 class SmallTraining:
     """train.py running in a session of its own, so that all of its processes can be found and killed together."""
 

@@ -251,3 +251,18 @@ def test_folding_leaves_the_network_as_it_is() -> None:
     assert network.training
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert_equal_tensors(network.state_dict(), before)
+
+
+def test_strided_depthwise_layers_ignore_autocast_on_the_cpu() -> None:
+    torch.manual_seed(0)
+    network = mobilenet_v2(num_classes=3)
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    strided = [layer for layer in convolutions if layer.groups > 1 and layer.stride[0] > 1]
+    assert [layer.in_channels for layer in strided] == [6 * 16, 6 * 24, 6 * 32, 6 * 96]  # Table 2 of the paper
+    for layer in strided:
+        images = torch.randn(2, layer.in_channels, 8, 8).bfloat16()
+        expected = nn.functional.conv2d(images.float(), layer.weight, stride=2, padding=1, groups=layer.groups)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = layer(images)
+        assert output.dtype == torch.float32
+        assert torch.equal(output, expected)

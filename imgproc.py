@@ -541,12 +541,14 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     # torch would wait for their next task by running, on the cores of the loader workers.
     width = images.shape[3]
     row_scale, row_shift = (each.repeat(width).numpy() for each in (scale, shift))
-    normalized = torch.empty(levels.shape)
-    for source, target in zip(levels.flatten(2).numpy(), normalized.flatten(2).numpy(), strict=True):
+    # Not torch.empty(): glibc does not reuse a freed block for an aligned one of the same size, and the process grows.
+    normalized = np.empty(levels.shape, np.float32)
+    rows = len(normalized), images.shape[2], 3 * width
+    for source, target in zip(levels.numpy().reshape(rows), normalized.reshape(rows), strict=True):
         target[...] = source
         target *= row_scale
         target -= row_shift
-    return normalized.permute(0, 3, 1, 2)
+    return torch.from_numpy(normalized).permute(0, 3, 1, 2)
 
 
 def denormalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

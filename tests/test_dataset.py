@@ -4,6 +4,8 @@
 import contextlib
 import os
 import pickle
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, write_images
+from conftest import CLASSES, ROOT, write_images
 from torchvision.datasets import ImageFolder
 
 import dataset
@@ -514,3 +516,35 @@ def test_a_pipe_and_a_link_to_nothing_count_as_unreadable(tmp_path: Path) -> Non
     assert [name for name, item in items.items() if item is None] == ["gone.png", "pipe.png"]
     with pytest.raises(ValueError, match=r"pipe.png: not a regular file"):
         load_image(tmp_path / "red/pipe.png")
+
+
+def test_memory_stops_growing_after_the_first_batches(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 64)
+    script = """
+import sys
+from functools import partial
+from dataset import ImageDataset, create_batches
+from imgproc import eval_transform
+from utils import setup_runtime
+
+def resident() -> int:
+    with open("/proc/self/status") as file:
+        return 1024 * int(next(line for line in file if line.startswith("VmRSS")).split()[1])
+
+def main() -> None:
+    device = setup_runtime(0, "cpu")
+    images = ImageDataset(sys.argv[1], partial(eval_transform, image_size=224), num_classes=3)
+    batches = create_batches(images, batch_size=16, num_workers=2, mean=[0.5] * 3, std=[0.2] * 3, device=device)
+    for _ in range(4):
+        for _ in batches:
+            pass
+        print(resident())
+
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "images")], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    first, *_, last = map(int, done.stdout.split())
+    assert last - first < 3 * 16 * 3 * 224 * 224 * 4  # three batches

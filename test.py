@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from functools import partial
+from importlib import metadata
 from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,6 @@ from typing import Any, BinaryIO
 import cv2
 import numpy
 import torch
-import torchvision
 from torch import Tensor
 
 import model
@@ -150,7 +150,8 @@ def describe_test(config: ModuleType, dtype: torch.dtype) -> dict[str, Any]:
         "image_size": config.image_size,
         "precision": str(dtype).removeprefix("torch."),
         "device": config.device,
-        "versions": {library.__name__: library.__version__ for library in (torch, torchvision, numpy, cv2)},
+        "versions": {library.__name__: library.__version__ for library in (torch, numpy, cv2)}
+        | {"torchvision": metadata.version("torchvision")},  # not imported: that takes a second
     }
 
 

@@ -394,6 +394,15 @@ class CPUPrefetcher:
     def __init__(self, loader: DataLoader, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         self.loader, self.device = loader, device
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
+        self.started: Iterator[Batch] | None = None
+
+    def start(self) -> None:
+        """Start the workers, which load the first batches of the next pass and wait.
+
+        If they are forked only after a training epoch, they hold all its memory: whatever of it the training then
+        writes is copied first.
+        """
+        self.started = iter(self.loader)
 
     @property
     def dataset(self) -> ImageDataset:
@@ -417,8 +426,10 @@ class CPUPrefetcher:
 
     def _loaded(self) -> Iterator[Batch]:
         """What the workers hand over: uint8 [N, S, S, 3] and int64 [N]."""
+        batches = iter(self.loader) if self.started is None else self.started
+        self.started = None
         try:
-            yield from self.loader
+            yield from batches
         except Exception as error:
             if self.loader.num_workers == 0:
                 raise

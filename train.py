@@ -91,6 +91,7 @@ def train(
     if state.epoch >= config.epochs:
         return
     from_main(partial(prepare_folders, config.exp_name))
+    valid_batches.start()
     with contextlib.closing(open_writer(config, state, train_batches, start)) as writer:
         pause = partial(pause_if_asked, config, state, train_batches, interruptions, writer)
         while state.epoch < config.epochs:

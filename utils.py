@@ -340,11 +340,25 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
     """
     try:
         torch.compile(lambda values: values.cos() + 1)(torch.zeros(64, device=device))
+        network.compile(backend=compile_or_run)
     except Exception as error:  # of any library of the compiler
-        reason = f"{error}".strip().partition("\n")[0]
-        print(f"compile_model: torch.compile does not work here ({reason}); continuing without.", flush=True)
-        return
-    network.compile()
+        announce_no_compiling(error)
+
+
+def compile_or_run(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+    """The compiler for torch.compile: its own one, but a graph which that cannot compile runs as it is."""
+    try:
+        # the backward pass too, now: its failure in the middle of a step could not be made good
+        with torch._functorch.config.patch(force_non_lazy_backward_lowering=True):
+            return torch._dynamo.lookup_backend("inductor")(graph, inputs)
+    except Exception as error:
+        announce_no_compiling(error)
+        return graph
+
+
+def announce_no_compiling(error: Exception) -> None:
+    reason = f"{getattr(error, 'inner_exception', error)}".strip().partition("\n")[0]
+    print(f"compile_model: torch.compile does not work here ({reason}); continuing without.", flush=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

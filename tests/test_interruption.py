@@ -62,7 +62,7 @@ COMPILING = """
 import runpy, subprocess, sys, torch
 from torch import nn
 COMPILE = "import os, signal; os.killpg(os.getpgrp(), signal.{0}); signal.sigwait([signal.{0}])"
-def compile_slowly(network):
+def compile_slowly(network, backend):
     forward = network.forward
     def compile_and_forward(images):
         network.forward = forward

@@ -348,3 +348,23 @@ def test_dictionary_without_weights_is_refused() -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere.pth: no such weights file"):
         utils.read_checkpoint(tmp_path / "nowhere.pth")
+
+
+def test_graph_that_cannot_be_compiled_runs_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compile_small_graphs(graph: torch.fx.GraphModule, *inputs: object, **options: object) -> torch.fx.GraphModule:
+        if len(graph.graph.nodes) > 10:
+            raise RuntimeError("too large\nsecond line")
+        return graph
+
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", compile_small_graphs)
+    network, images = small_network().eval(), torch.randn(2, 3, 32, 32)
+    expected = network(images)
+    names = list(network.state_dict())
+    utils.compile_network(network, CPU)
+    assert capsys.readouterr().out == ""
+    assert torch.equal(network(images), expected)
+    line = "compile_model: torch.compile does not work here (too large); continuing without.\n"
+    assert capsys.readouterr().out == line
+    assert list(network.state_dict()) == names

@@ -51,7 +51,7 @@ def test_copy_has_a_short_side_of_256(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("candidate", ["our_epochs", "plain_epochs"])
 def test_an_epoch_of_other_length_is_no_comparison(tmp_path: Path, candidate: str) -> None:
-    write_images(tmp_path, 43)  # 129 images: 2 batches of 64, where 15 are asked for
+    write_images(tmp_path, 43)  # 129 images: 2 batches of 64, where 32 are asked for
     epoch = getattr(benchmark_data, candidate)(tmp_path, Namespace(workers=0))
     with pytest.raises(RuntimeError, match=r"an epoch of 128 images is other work"):
         epoch()

@@ -730,7 +730,8 @@ class FiniteCheck:
         self._add(1, number, norm)
 
     def _add(self, place: int, number: int, value: Tensor) -> None:
-        found = torch.where(value.detach().isfinite(), NO_BATCH, number)
+        # Not torch.where(): it would copy the two numbers to the device, and wait for it.
+        found = torch.full_like(self.first[place], number).masked_fill_(value.detach().isfinite(), NO_BATCH)
         self.first[place] = torch.minimum(self.first[place], found)
 
     def first_batches(self) -> list[int]:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import runpy
 import shutil
 import struct
 import subprocess
@@ -16,10 +17,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import CLASSES, Project
+from conftest import CLASSES, ROOT, Project
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import train
 
@@ -386,3 +388,41 @@ def test_fine_tuning_starts_from_the_weights(trained_project: Project, project: 
     for name, value in read(weights)["state_dict"].items():
         if name.endswith(".weight") and not name.startswith("classifier"):
             assert torch.allclose(tuned[name], value, atol=1e-6), name
+
+
+class ReadsOfTensors(TorchDispatchMode):
+    """Counts the operations for which Python, on a GPU, would wait until all work before them is done."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+class RepeatedBatch(list):
+    """Stands for the loader."""
+
+    dataset = SimpleNamespace(targets=range(12), classes=[])
+
+    def set_epoch(self, epoch: int, position: int) -> None:
+        """All epochs are alike."""
+
+
+def count_reads(steps: int) -> int:
+    """In an epoch of so many steps."""
+    settings = runpy.run_path(str(ROOT / "config.py")) | {"model_width_mult": 0.35, "train_print_frequency": 100}
+    batches = RepeatedBatch([(torch.randn(4, 3, 32, 32), torch.arange(4))] * steps)
+    state = train.create_train_state(SimpleNamespace(**settings), torch.device("cpu"), batches)
+    state.ema_network = SimpleNamespace(update_parameters=lambda network: None)  # its count is on the CPU everywhere
+    state.epoch = 1
+    with ReadsOfTensors() as reads:
+        train.train_one_epoch(SimpleNamespace(**settings), state, batches, train.SilentWriter(), lambda: None)
+    return reads.count
+
+
+def test_steps_read_nothing_from_the_device() -> None:
+    with ReadsOfTensors() as reads:
+        torch.zeros(1).item()
+    assert reads.count == 1
+    assert count_reads(steps=5) == count_reads(steps=2)  # those of the line at the end of the epoch

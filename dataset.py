@@ -410,6 +410,7 @@ class CPUPrefetcher:
 
     def set_epoch(self, epoch: int, position: int = 0) -> None:
         """Choose the order and the augmentation of the next pass, and the batch it begins with."""
+        self.started = None  # it would be a pass of the order before
         self.loader.batch_sampler.epoch, self.loader.batch_sampler.position = epoch, position
 
     def files(self, number: int) -> list[str]:
@@ -445,24 +446,28 @@ class CPUPrefetcher:
 class CUDAPrefetcher(CPUPrefetcher):
     """The same batches on a GPU: copied and normalised on a side stream while the previous step is running."""
 
+    def __init__(self, loader: DataLoader, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        super().__init__(loader, mean, std, device)
+        # One for all passes: the memory of a batch is reused only on the stream it was made on.
+        self.stream = torch.cuda.Stream(device)
+        self.stream.wait_stream(torch.cuda.current_stream(device))  # mean and std were made there
+
     def __iter__(self) -> Iterator[Batch]:
-        stream = torch.cuda.Stream(self.device)
-        stream.wait_stream(torch.cuda.current_stream(self.device))  # mean and std were made there
         current = None
         for images, targets in self._loaded():
-            with torch.cuda.stream(stream):
+            with torch.cuda.stream(self.stream):
                 images = self._prepare(images.to(self.device, non_blocking=True))
                 targets = targets.to(self.device, non_blocking=True)
             if current is not None:
                 yield current
-            current = self._claim(stream, images, targets)
+            current = self._claim(images, targets)
         if current is not None:  # an empty loader yields nothing
             yield current
 
-    def _claim(self, stream: torch.cuda.Stream, images: Tensor, targets: Tensor) -> Batch:
+    def _claim(self, images: Tensor, targets: Tensor) -> Batch:
         """Let the main stream wait for the side stream and own the tensors it made."""
         main_stream = torch.cuda.current_stream(self.device)
-        main_stream.wait_stream(stream)
+        main_stream.wait_stream(self.stream)
         for tensor in (images, targets):
             tensor.record_stream(main_stream)  # else their memory could be reused while the step reads it
         return images, targets

@@ -227,7 +227,7 @@ def create_train_state(config: ModuleType, device: torch.device, batches: CPUPre
     return TrainState(
         network=network,
         parallel_network=parallelize(network, device),
-        ema_network=create_average(network, config.model_ema_decay),
+        ema_network=MovingAverage(network, config.model_ema_decay),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.LambdaLR(
             optimizer, warmup_cosine(warmup_steps, config.epochs * steps_per_epoch)
@@ -243,19 +243,30 @@ def create_train_state(config: ModuleType, device: torch.device, batches: CPUPre
     )
 
 
-def create_average(network: nn.Module, decay: float) -> AveragedModel:
+class MovingAverage(AveragedModel):
     """The exponential moving average of weights and batch-norm statistics.
 
     Update n keeps min(decay, (1 + n) / (10 + n)) of the average, so that a short run is not judged by its beginning
-    (the warm-up of tf.train.ExponentialMovingAverage).
+    (the warm-up of tf.train.ExponentialMovingAverage); the first one, n = 0, keeps nothing.
     """
 
-    def update(averaged: list[Tensor], current: list[Tensor], _: Tensor) -> None:
-        updates = int(average.n_averaged)  # lives on the CPU: no host sync
-        get_ema_multi_avg_fn(min(decay, (1 + updates) / (10 + updates)))(averaged, current, updates)
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__(network, use_buffers=True)
+        self.decay = decay
 
-    average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
-    return average
+    def update_parameters(self, network: nn.Module) -> None:
+        # AveragedModel's own method copies this count, which lies on the CPU, to the GPU and waits for it.
+        updates = int(self.n_averaged)
+        mix = get_ema_multi_avg_fn(min(self.decay, (1 + updates) / (10 + updates)) if updates else 0.0)
+        averaged, current = (
+            [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
+            for module in (self.module, network)
+        )
+        for is_floating in (True, False):  # the others are batch-norm's counters; each call takes one kind
+            places = [i for i, tensor in enumerate(averaged) if tensor.is_floating_point() == is_floating]
+            if places:
+                mix([averaged[i] for i in places], [current[i] for i in places], updates)
+        self.n_averaged += 1
 
 
 def warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]:

@@ -272,7 +272,7 @@ def keep_freed_memory() -> None:
     with contextlib.suppress(AttributeError, TypeError):  # only glibc has mallopt
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
@@ -348,8 +348,12 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
 def compile_or_run(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
     """The compiler for torch.compile: its own one, but a graph which that cannot compile runs as it is."""
     try:
-        # the backward pass too, now: its failure in the middle of a step could not be made good
-        with torch._functorch.config.patch(force_non_lazy_backward_lowering=True):
+        with (
+            # the backward pass too, now: its failure in the middle of a step could not be made good
+            torch._functorch.config.patch(force_non_lazy_backward_lowering=True),
+            # dropout as without compiling: the same seed gives the same run
+            torch._inductor.config.patch(fallback_random=True),
+        ):
             return torch._dynamo.lookup_backend("inductor")(graph, inputs)
     except Exception as error:
         announce_no_compiling(error)

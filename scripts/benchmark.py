@@ -43,7 +43,8 @@ def main() -> None:
         for comparison in measure_part(part)(options):
             comparisons[part].append(comparison)
             print(f"\n{comparison.table()}", flush=True)
-    write_report({"machine": described, "parts": records(comparisons)})
+            write_report({"machine": described, "parts": records(comparisons)})
+    print(f"\nReport: {REPORT.relative_to(REPOSITORY)}")
     if options.plot:
         plot(comparisons)
 
@@ -99,7 +100,6 @@ def records(comparisons: dict[str, list[Comparison]]) -> dict[str, list[dict[str
 def write_report(report: dict[str, object]) -> None:
     REPORT.parent.mkdir(exist_ok=True)
     write_atomically(REPORT, lambda file: file.write(f"{json.dumps(report, indent=2)}\n".encode()))
-    print(f"\nReport: {REPORT.relative_to(REPOSITORY)}")
 
 
 def plot(comparisons: dict[str, list[Comparison]]) -> None:

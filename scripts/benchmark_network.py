@@ -35,32 +35,33 @@ GPU_BATCHES = (256, 512, 1024, 2048)
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 BASELINE = "torchvision, eager float32 NCHW"
 GPU_BASELINE = "torchvision, eager float16 autocast NCHW"
-CALLS = 20  # forward passes of one image in a run
-STEPS = {"cpu": 2, "cuda": 20}  # training steps in a run
+BATCHES, CALLS = 3, 20  # forward passes in a run, of a batch and of one image
+STEPS = {"cpu": 3, "cuda": 20}  # training steps in a run
 FORWARDS = 20  # forward passes in a run on a GPU
 
 Action = Callable[[], object]
 
 
-def model(options: argparse.Namespace) -> list[Comparison]:
+def model(options: argparse.Namespace) -> Iterator[Comparison]:
     """The forward pass of a trained network."""
-    comparisons = [compare_forward(options, CPU_BATCH, "images/s", calls=1)]
+    yield compare_forward(options, CPU_BATCH, "images/s", BATCHES)
     if torch.cuda.is_available():
-        comparisons += [compare_gpu_forward(options, batch) for batch in GPU_BATCHES]
-    return comparisons
+        for batch in GPU_BATCHES:
+            yield compare_gpu_forward(options, batch)
 
 
-def train(options: argparse.Namespace) -> list[Comparison]:
+def train(options: argparse.Namespace) -> Iterator[Comparison]:
     """Training steps: ours with all that train.py does in a step, torchvision's with all that its script does."""
-    comparisons = [compare_steps(options, CPU, CPU_BATCH)]
+    yield compare_steps(options, CPU, CPU_BATCH)
     if torch.cuda.is_available():
-        comparisons += [compare_steps(options, GPU, batch) for batch in GPU_BATCHES]
-    return comparisons
+        for batch in GPU_BATCHES:
+            yield compare_steps(options, GPU, batch)
 
 
-def latency(options: argparse.Namespace) -> list[Comparison]:
+def latency(options: argparse.Namespace) -> Iterator[Comparison]:
     """One image in a running process, and inference.py as a process."""
-    return [compare_forward(options, 1, "ms", calls=CALLS), compare_start_up(options)]
+    yield compare_forward(options, 1, "ms", CALLS)
+    yield compare_start_up(options)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -70,6 +71,7 @@ def latency(options: argparse.Namespace) -> list[Comparison]:
 
 def compare_forward(options: argparse.Namespace, batch: int, unit: str, calls: int) -> Comparison:
     """Ours, torchvision's, timm's and the runtimes that are installed, on the CPU with the same weights and images."""
+    torch._dynamo.reset()  # of two batch sizes it would compile for both, and not as the scripts do
     network, images = trained_network(), random_images(batch)
     missing: list[str] = []
     ours = dict(our_forwards(network, images, missing))
@@ -204,6 +206,7 @@ def check_same_answers(candidates: dict[str, Action]) -> None:
 
 def compare_gpu_forward(options: argparse.Namespace, batch: int) -> Comparison:
     """Ours against torchvision's with autocast, NCHW and NHWC."""
+    torch._dynamo.reset()
     network, images = trained_network().to(GPU), random_images(batch, GPU)
     missing: list[str] = []
     nhwc = copy.deepcopy(network).to(memory_format=torch.channels_last)
@@ -215,11 +218,24 @@ def compare_gpu_forward(options: argparse.Namespace, batch: int) -> Comparison:
     }
     ours = dict(our_forwards(network, images, missing))
     candidates |= ours
+    notes = peak_memories(candidates, missing)
+    candidates = {name: action for name, action in candidates.items() if name in notes}
     check_same_answers(candidates)
-    notes = {name: peak_memory(action) for name, action in candidates.items()}
     times = alternate({name: repeated(action, FORWARDS) for name, action in candidates.items()}, options.rounds)
     title = f"forward on the GPU, batch {batch}, {IMAGE_SIZE} px"
-    return Comparison(title, list(ours), GPU_BASELINE, times, batch * FORWARDS, "images/s", notes, missing)
+    ours = [name for name in ours if name in notes]
+    return Comparison(title, ours, GPU_BASELINE, times, batch * FORWARDS, "images/s", notes, missing)
+
+
+def peak_memories(candidates: dict[str, Action], missing: list[str]) -> dict[str, str]:
+    """peak_memory() of each; those that need more than there is are named in `missing` instead."""
+    notes = {}
+    for name, action in candidates.items():
+        try:
+            notes[name] = peak_memory(action)
+        except torch.cuda.OutOfMemoryError:
+            missing.append(f"{name}: needs more memory than the GPU has")
+    return notes
 
 
 def peak_memory(action: Action) -> str:
@@ -240,6 +256,7 @@ def peak_memory(action: Action) -> str:
 
 def compare_steps(options: argparse.Namespace, device: torch.device, batch: int) -> Comparison:
     """Ours in the precisions of the device, called directly and compiled, against torchvision's."""
+    torch._dynamo.reset()
     images = random_images(batch, device)
     targets = torch.randint(NUM_CLASSES, (batch,), generator=torch.Generator().manual_seed(0)).to(device)
     steps, missing = STEPS[device.type], []
@@ -259,10 +276,14 @@ def compare_steps(options: argparse.Namespace, device: torch.device, batch: int)
     if device.type == "cpu":
         ours = {name: with_kept_memory(action) for name, action in ours.items()}
     candidates = others | ours
-    notes = {name: peak_memory(action) for name, action in candidates.items()} if device.type == "cuda" else {}
+    notes = {}
+    if device.type == "cuda":
+        notes = peak_memories(candidates, missing)
+        candidates = {name: action for name, action in candidates.items() if name in notes}
     times = alternate(candidates, options.rounds)
     title = f"training step on the {device.type.upper().replace('CUDA', 'GPU')}, batch {batch}, {IMAGE_SIZE} px"
-    return Comparison(title, list(ours), baseline, times, batch * steps, "images/s", notes, missing)
+    ours = [name for name in ours if name in candidates]
+    return Comparison(title, ours, baseline, times, batch * steps, "images/s", notes, missing)
 
 
 def torchvision_steps(images: Tensor, targets: Tensor, steps: int, dtype: torch.dtype) -> Action:

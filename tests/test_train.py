@@ -73,7 +73,7 @@ def test_short_runs_have_a_schedule(warmup: int, total: int) -> None:
 
 def test_average_keeps_the_past_and_warms_up() -> None:
     source = nn.BatchNorm1d(1)
-    average = train.create_average(source, decay=0.9)
+    average = train.MovingAverage(source, decay=0.9)
     for update, value in enumerate((0.0, 1.0, 1.0)):
         nn.init.constant_(source.weight, value)
         source.running_mean.fill_(10 * value)
@@ -87,7 +87,7 @@ def test_average_keeps_the_past_and_warms_up() -> None:
 
 def test_average_reaches_its_decay() -> None:
     source = nn.Linear(1, 1, bias=False)
-    average = train.create_average(source, decay=0.5)
+    average = train.MovingAverage(source, decay=0.5)
     average.n_averaged.fill_(1000)
     nn.init.zeros_(average.module.weight)
     nn.init.ones_(source.weight)
@@ -154,7 +154,7 @@ def test_accumulated_steps_are_those_of_the_mean_gradient() -> None:
     batches = FixedBatches((torch.randn(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])) for _ in range(3))
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     state.network = state.parallel_network = network
-    state.ema_network, state.epoch = train.create_average(network, 0.9), 1
+    state.ema_network, state.epoch = train.MovingAverage(network, 0.9), 1
     state.optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
     state.scheduler = torch.optim.lr_scheduler.LambdaLR(state.optimizer, lambda step: 1 / (step + 1))
     expected = {name: value.detach().clone().requires_grad_() for name, value in network.named_parameters()}

@@ -144,7 +144,7 @@ def small_state() -> utils.TrainState:
     return utils.TrainState(
         network=network,
         parallel_network=network,
-        ema_network=train.create_average(network, 0.9),
+        ema_network=train.MovingAverage(network, 0.9),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0),
         scaler=torch.amp.GradScaler("cpu", init_scale=1024.0),

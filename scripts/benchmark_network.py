@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import model as architecture
 import train as training
-from benchmark_timing import Comparison, alternate, repeated, with_default_memory, with_kept_memory
+from benchmark_timing import Comparison, alternate, in_own_process, repeated
 from command_line import REPOSITORY
 from small_training import PROGRAM, edit_config
 from utils import autocast, compile_network
@@ -36,7 +36,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 BASELINE = "torchvision, eager float32 NCHW"
 GPU_BASELINE = "torchvision, eager float16 autocast NCHW"
 BATCHES, CALLS = 3, 20  # forward passes in a run, of a batch and of one image
-STEPS = {"cpu": 3, "cuda": 20}  # training steps in a run
+STEPS = {"cpu": 5, "cuda": 20}  # training steps in a run
 FORWARDS = 20  # forward passes in a run on a GPU
 
 Action = Callable[[], object]
@@ -75,18 +75,30 @@ def compare_forward(options: argparse.Namespace, batch: int, unit: str, calls: i
     network, images = trained_network(), random_images(batch)
     missing: list[str] = []
     ours = dict(our_forwards(network, images, missing))
-    others = {
-        BASELINE: with_default_memory(forward(network, images)),
-        "the same with our memory setting": with_kept_memory(forward(network, images)),
-        "timm, eager float32 NCHW": with_default_memory(forward(timm_network(network), images)),
+    candidates = {
+        BASELINE: in_own_process(torchvision_forward, batch, calls),
+        "timm, eager float32 NCHW": in_own_process(timm_forward, batch, calls),
     }
+    here = {"torchvision with our memory setting": forward(network, images)} | ours
     with tempfile.TemporaryDirectory() as folder:
-        runtimes = dict(runtime_forwards(network, images, Path(folder, "network.onnx"), missing))
-    candidates = others | {name: with_kept_memory(action) for name, action in (ours | runtimes).items()}
+        here |= dict(runtime_forwards(network, images, Path(folder, "network.onnx"), missing))
+    candidates |= {name: repeated(action, calls) for name, action in here.items()}
     check_same_answers(candidates)
-    times = alternate({name: repeated(action, calls) for name, action in candidates.items()}, options.rounds)
+    times = alternate(candidates, options.rounds)
     title = f"forward on the CPU, batch {batch}, {IMAGE_SIZE} px"
     return Comparison(title, list(ours), BASELINE, times, batch * calls, unit, missing=missing)
+
+
+def torchvision_forward(batch: int, calls: int) -> Action:
+    return repeated(forward(trained_network(), random_images(batch)), calls)
+
+
+def timm_forward(batch: int, calls: int) -> Action:
+    """With the same weights, which come in the same order there."""
+    network = timm.create_model("mobilenetv2_100")
+    weights = trained_network().state_dict().values()
+    network.load_state_dict(dict(zip(network.state_dict(), weights, strict=True)))
+    return repeated(forward(network.eval(), random_images(batch)), calls)
 
 
 def trained_network() -> nn.Module:
@@ -104,13 +116,6 @@ def trained_network() -> nn.Module:
 def random_images(batch: int, device: torch.device = CPU) -> Tensor:
     """float32 [N, 3, H, W] as normalised images are: mean 0, deviation 1."""
     return torch.randn(batch, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(batch)).to(device)
-
-
-def timm_network(network: nn.Module) -> nn.Module:
-    """timm's network with the same weights, which come in the same order there."""
-    other = timm.create_model("mobilenetv2_100")
-    other.load_state_dict(dict(zip(other.state_dict(), network.state_dict().values(), strict=True)))
-    return other.eval()
 
 
 def our_network(network: nn.Module) -> nn.Module:
@@ -257,48 +262,52 @@ def peak_memory(action: Action) -> str:
 def compare_steps(options: argparse.Namespace, device: torch.device, batch: int) -> Comparison:
     """Ours in the precisions of the device, called directly and compiled, against torchvision's."""
     torch._dynamo.reset()
-    images = random_images(batch, device)
-    targets = torch.randint(NUM_CLASSES, (batch,), generator=torch.Generator().manual_seed(0)).to(device)
     steps, missing = STEPS[device.type], []
-    arguments = (images, targets, steps)
     if device.type == "cpu":
-        baseline, base_dtype, wrap = BASELINE, torch.float32, with_default_memory
-        others = {}
+        others = {BASELINE: in_own_process(settled_torchvision_steps, batch, steps)}
     else:
-        baseline, base_dtype, wrap = GPU_BASELINE, torch.float16, lambda action: action
         others = {
+            GPU_BASELINE: torchvision_steps(GPU, batch, steps, torch.float16),
             "torchvision, eager float16 autocast NHWC": torchvision_steps(
-                images.contiguous(memory_format=torch.channels_last), targets, steps, torch.float16
-            )
+                GPU, batch, steps, torch.float16, torch.channels_last
+            ),
         }
-    others = {baseline: wrap(torchvision_steps(*arguments, base_dtype))} | others
-    ours = dict(our_training(*arguments, missing))
-    if device.type == "cpu":
-        ours = {name: with_kept_memory(action) for name, action in ours.items()}
-    candidates = others | ours
-    notes = {}
+    ours = dict(our_training(device, batch, steps, missing))
+    candidates, notes = others | ours, {}
     if device.type == "cuda":
         notes = peak_memories(candidates, missing)
         candidates = {name: action for name, action in candidates.items() if name in notes}
     times = alternate(candidates, options.rounds)
     title = f"training step on the {device.type.upper().replace('CUDA', 'GPU')}, batch {batch}, {IMAGE_SIZE} px"
     ours = [name for name in ours if name in candidates]
-    return Comparison(title, ours, baseline, times, batch * steps, "images/s", notes, missing)
+    return Comparison(title, ours, next(iter(others)), times, batch * steps, "images/s", notes, missing)
 
 
-def torchvision_steps(images: Tensor, targets: Tensor, steps: int, dtype: torch.dtype) -> Action:
+def random_batch(device: torch.device, batch: int) -> tuple[Tensor, Tensor]:
+    """random_images() and their classes, int64 [N]."""
+    targets = torch.randint(NUM_CLASSES, (batch,), generator=torch.Generator().manual_seed(0))
+    return random_images(batch, device), targets.to(device)
+
+
+def torchvision_steps(
+    device: torch.device,
+    batch: int,
+    steps: int,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Action:
     """Steps as torchvision's reference script (references/classification/train.py) does them."""
-    network = torchvision.models.mobilenet_v2().to(images.device)
-    if images.is_contiguous(memory_format=torch.channels_last):
-        network = network.to(memory_format=torch.channels_last)
+    images, targets = random_batch(device, batch)
+    images = images.contiguous(memory_format=memory_format)
+    network = torchvision.models.mobilenet_v2().to(device, memory_format=memory_format)
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.045, momentum=0.9, weight_decay=4e-5)
-    scaler = torch.amp.GradScaler(images.device.type, enabled=dtype == torch.float16)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
     def run() -> None:
         network.train()
         for _ in range(steps):
-            with autocast(images.device, dtype):
+            with autocast(device, dtype):
                 logits = network(images)
                 loss = criterion(logits, targets)
             optimizer.zero_grad()
@@ -311,15 +320,21 @@ def torchvision_steps(images: Tensor, targets: Tensor, steps: int, dtype: torch.
     return run
 
 
-def our_training(images: Tensor, targets: Tensor, steps: int, missing: list[str]) -> Iterator[tuple[str, Action]]:
+def settled_torchvision_steps(batch: int, steps: int) -> Action:
+    """On the CPU; after so many steps that they are as fast as in a long run: at first malloc pages in every block."""
+    torchvision_steps(CPU, batch, 40, torch.float32)()
+    return torchvision_steps(CPU, batch, steps, torch.float32)
+
+
+def our_training(device: torch.device, batch: int, steps: int, missing: list[str]) -> Iterator[tuple[str, Action]]:
     """Steps of train.py with all that it does in them: schedule, average, checks and sums."""
+    batches = RandomBatches(*random_batch(device, batch), steps)
     for precision in ("float32", "bfloat16"):
         for suffix in ("", " + compile"):
             name = f"{precision}{suffix}"
-            config = training_config(precision, images.device, len(images))
-            batches = RandomBatches(images, targets, steps)
-            state = training.create_train_state(config, images.device, batches)
-            if not suffix or compiles(state.network, images.device, name, missing):
+            config = training_config(precision, device, batch)
+            state = training.create_train_state(config, device, batches)
+            if not suffix or compiles(state.network, device, name, missing):
                 yield name, partial(our_steps, config, state, batches)
 
 

@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Timing of candidates that do the same work: alternating runs in one process, and their table."""
+"""Timing of candidates that do the same work: alternating runs, and their table."""
 
 import contextlib
-import ctypes
+import multiprocessing
 import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
-
-from utils import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_freed_memory
 
 ROUNDS = 5
 LIBRARIES = ("torch", "torchvision", "timm", "onnxruntime", "openvino", "opencv-python-headless", "pillow", "numpy")
@@ -39,43 +38,40 @@ def alternate(candidates: dict[str, Callable[[], object]], rounds: int = ROUNDS)
     return times
 
 
-def with_kept_memory(action: Callable[[], object]) -> Callable[[], object]:
-    """The action with the memory setting of this program, whatever ran before it."""
+def in_own_process(build: Callable[..., Callable[[], Any]], *arguments: object) -> Callable[[], Any]:
+    """build(*arguments) as an action that runs in a new process, and there with malloc as torch leaves it.
 
-    def run() -> object:
-        keep_freed_memory()
-        return action()
-
-    return run
-
-
-def with_default_memory(action: Callable[[], object]) -> Callable[[], object]:
-    """The action with malloc as other programs leave it: large blocks go back to the system when they are freed.
-
-    The thresholds are those that glibc reaches by itself once a process has freed blocks of 32 MB.
+    Within one process the candidates would change each other's speed: whether a large block comes from memory that is
+    there already, or is paged in anew, depends on what has been freed before it.
     """
+    context = multiprocessing.get_context("spawn")
+    connection, other_end = context.Pipe()
+    context.Process(target=serve, args=(other_end, build, arguments), daemon=True).start()
+    other_end.close()
 
     def run() -> object:
-        with contextlib.suppress(AttributeError, TypeError):  # only glibc has mallopt
-            libc = ctypes.CDLL(None)
-            libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
-            libc.mallopt(M_TRIM_THRESHOLD, 64 * 2**20)
-            libc.mallopt(M_MMAP_MAX, 65536)
-            libc.malloc_trim(0)
-        return action()
+        connection.send(None)
+        return connection.recv()  # EOFError: the process has died, and has said why
 
     return run
 
 
-M_MMAP_THRESHOLD = -3  # malloc.h
+def serve(connection: Connection, build: Callable[..., Callable[[], object]], arguments: tuple[object, ...]) -> None:
+    """Run the action each time that something arrives, until the other side goes away."""
+    action = build(*arguments)
+    with contextlib.suppress(EOFError):
+        while True:
+            connection.recv()
+            connection.send(action())
 
 
-def repeated(action: Callable[[], object], times: int) -> Callable[[], object]:
+def repeated(action: Callable[[], Any], times: int) -> Callable[[], Any]:
     """The action so many times in one run: a short one alone would drown in what else the machine does."""
 
-    def run() -> None:
-        for _ in range(times):
+    def run() -> object:
+        for _ in range(times - 1):
             action()
+        return action()
 
     return run
 

@@ -44,7 +44,7 @@ if mode == "train":
     # About one per core; 0 loads in the main process. Changes the speed, never the batches.
     num_workers = 2
     bad_images = "stop"  # at an unreadable training image; "skip" leaves it out and counts it
-    cache_images = False  # True keeps decoded images in memory: height x width x 3 bytes each
+    cache_images = False  # True keeps decoded images in memory: height x width x 3 bytes each, in each process
 
     # Start from these weights, "" or a .pth / .pth.tar file; a classifier of another size starts fresh.
     pretrained_model_weights_path = ""

@@ -16,10 +16,11 @@ so; `make bench` installs it all.
 import argparse
 import importlib.util
 import json
-import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from command_line import REPOSITORY, OneLineParser
 
@@ -30,24 +31,44 @@ from utils import setup_runtime, user_errors, write_atomically
 
 REPORT = REPOSITORY / "results/benchmark.json"
 PLOT = REPOSITORY / "results/benchmark.png"
-# The loader first: it forks, which a process with the threads of ONNX Runtime or OpenVINO in it does not survive.
-PARTS = ("loader", "model", "train", "end-to-end", "latency")
+PARTS = ("model", "train", "loader", "end-to-end", "latency")
 
 
 def main() -> None:
     options = parse_arguments()
-    setup_runtime(0, "cpu")
-    print_machine(described := machine())
-    comparisons: dict[str, list[Comparison]] = {}
-    for part in PARTS if options.part == "all" else (options.part,):
-        comparisons[part] = []
-        for comparison in measure_part(part)(options):
-            comparisons[part].append(comparison)
-            print(f"\n{comparison.table()}", flush=True)
-            write_report({"machine": described, "parts": records(comparisons)})
+    if options.part == "all":
+        REPORT.unlink(missing_ok=True)
+        for part in PARTS:
+            measure_in_own_process(part)
+    else:
+        measure(options)
     print(f"\nReport: {REPORT.relative_to(REPOSITORY)}")
     if options.plot:
-        plot(comparisons)
+        plot(read_report()["parts"])
+
+
+def measure_in_own_process(part: str) -> None:
+    """Measure one part. After a fork, a process with the threads of ONNX Runtime or OpenVINO in it crashes.
+
+    Raises: SystemExit with its status if it fails.
+    """
+    arguments = [part if argument == "all" else argument for argument in sys.argv[1:] if argument != "--plot"]
+    status = subprocess.run([sys.executable, __file__, *arguments]).returncode
+    if status:
+        sys.exit(status)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure one part; its comparisons take the place of those in the report as they come."""
+    setup_runtime(0, "cpu")
+    print_machine(described := machine())
+    found: list[dict[str, object]] = []
+    for comparison in measure_part(options.part)(options):
+        print(f"\n{comparison.table()}", flush=True)
+        found.append(comparison.record())
+        report = read_report()
+        others = report["parts"] if report.get("machine") == described else {}  # of another machine they say nothing
+        write_report({"machine": described, "parts": others | {options.part: found}})
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -94,8 +115,9 @@ def print_machine(described: dict[str, object]) -> None:
         print(f"{name}: {value}")
 
 
-def records(comparisons: dict[str, list[Comparison]]) -> dict[str, list[dict[str, object]]]:
-    return {part: [comparison.record() for comparison in found] for part, found in comparisons.items()}
+def read_report() -> dict[str, Any]:
+    """The report so far; empty if there is none."""
+    return json.loads(REPORT.read_text()) if REPORT.exists() else {}
 
 
 def write_report(report: dict[str, object]) -> None:
@@ -103,21 +125,21 @@ def write_report(report: dict[str, object]) -> None:
     write_atomically(REPORT, lambda file: file.write(f"{json.dumps(report, indent=2)}\n".encode()))
 
 
-def plot(comparisons: dict[str, list[Comparison]]) -> None:
+def plot(parts: dict[str, list[dict[str, Any]]]) -> None:
     """One bar a candidate, as long as its ratio to the baseline. Raises: ValueError without matplotlib."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot: matplotlib is not installed; make bench installs it")
     from matplotlib.figure import Figure
 
-    found = [comparison for several in comparisons.values() for comparison in several]
-    figure = Figure(figsize=(9, 1 + 0.3 * sum(len(one.times) + 2 for one in found)), layout="constrained")
-    heights = [len(one.times) + 1 for one in found]
+    found = [record for several in parts.values() for record in several]
+    figure = Figure(figsize=(9, 1 + 0.3 * sum(len(one["ratio"]) + 2 for one in found)), layout="constrained")
+    heights = [len(one["ratio"]) + 1 for one in found]
     for axes, one in zip(figure.subplots(len(found), squeeze=False, height_ratios=heights)[:, 0], found, strict=True):
-        names = list(one.times)[::-1]
-        ratios = [statistics.median(one.ratios(name)) for name in names]
-        colours = ["tab:orange" if name in one.ours else "tab:grey" for name in names]
-        axes.bar_label(axes.barh(names, ratios, color=colours), fmt="%.2f x", padding=2)
-        axes.set_title(f"{one.title}: times as fast as {one.baseline}", loc="left", fontsize="medium")
+        names = list(one["ratio"])[::-1]
+        colours = ["tab:orange" if name in one["ours"] else "tab:grey" for name in names]
+        bars = axes.barh(names, [one["ratio"][name] for name in names], color=colours)
+        axes.bar_label(bars, fmt="%.2f x", padding=2)
+        axes.set_title(f"{one['title']}: times as fast as {one['baseline']}", loc="left", fontsize="medium")
         axes.margins(x=0.12)
     write_atomically(PLOT, lambda file: figure.savefig(file, format="png", dpi=120))
     print(f"Chart: {PLOT.relative_to(REPOSITORY)}")

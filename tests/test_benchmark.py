@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/benchmark_timing.py: the order of the runs, and the figures worked out by hand."""
 
+import os
 import sys
+from functools import partial
 
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from benchmark_timing import Comparison, alternate
+from benchmark_timing import Comparison, alternate, in_own_process
 
 
 def test_candidates_alternate_and_each_begins_a_round() -> None:
@@ -28,3 +30,9 @@ def test_figures_and_ratios() -> None:
     lines = comparison.table().splitlines()
     assert "2.00 x (2.00 to 4.00)" in lines[2] and lines[2].startswith(" * ours")
     assert lines[3].strip() == "x is not installed"
+
+
+def test_action_in_a_process_of_its_own() -> None:
+    action = in_own_process(partial, os.getpid)
+    first, second = action(), action()
+    assert first == second != os.getpid()

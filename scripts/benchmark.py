@@ -126,20 +126,20 @@ def write_report(report: dict[str, object]) -> None:
 
 
 def plot(parts: dict[str, list[dict[str, Any]]]) -> None:
-    """One bar a candidate, as long as its ratio to the baseline. Raises: ValueError without matplotlib."""
+    """One bar a candidate, as long as its ratio to the baseline, 1.00 x. Raises: ValueError without matplotlib."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot: matplotlib is not installed; make bench installs it")
     from matplotlib.figure import Figure
 
     found = [record for several in parts.values() for record in several]
-    figure = Figure(figsize=(9, 1 + 0.3 * sum(len(one["ratio"]) + 2 for one in found)), layout="constrained")
+    figure = Figure(figsize=(11, 1 + 0.3 * sum(len(one["ratio"]) + 2 for one in found)), layout="constrained")
     heights = [len(one["ratio"]) + 1 for one in found]
     for axes, one in zip(figure.subplots(len(found), squeeze=False, height_ratios=heights)[:, 0], found, strict=True):
         names = list(one["ratio"])[::-1]
         colours = ["tab:orange" if name in one["ours"] else "tab:grey" for name in names]
         bars = axes.barh(names, [one["ratio"][name] for name in names], color=colours)
         axes.bar_label(bars, fmt="%.2f x", padding=2)
-        axes.set_title(f"{one['title']}: times as fast as {one['baseline']}", loc="left", fontsize="medium")
+        axes.set_title(one["title"], loc="left", fontsize="medium")
         axes.margins(x=0.12)
     write_atomically(PLOT, lambda file: figure.savefig(file, format="png", dpi=120))
     print(f"Chart: {PLOT.relative_to(REPOSITORY)}")

@@ -28,7 +28,7 @@ from torchvision.datasets import ImageFolder
 import plain_training
 from benchmark_timing import Comparison, alternate
 from command_line import REPOSITORY
-from dataset import ImageDataset, create_batches
+from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import IMAGE_SUFFIXES, train_transform
 from small_training import PROGRAM, edit_config
 from work_folder import reencode
@@ -82,6 +82,18 @@ def loader(options: argparse.Namespace) -> list[Comparison]:
 
 def our_epochs(root: Path, options: argparse.Namespace) -> Callable[[], None]:
     """Each call runs one epoch of this program's loader."""
+    batches = our_batches(root, options.workers, LOADER_BATCH, torch.device("cpu"))
+    epochs = itertools.count()
+
+    def run() -> None:
+        batches.set_epoch(next(epochs))
+        exhaust(batches)
+
+    return run
+
+
+def our_batches(root: Path, workers: int, batch_size: int, device: torch.device) -> CPUPrefetcher:
+    """This program's loader with the random crop and flip that every candidate has."""
     transform = partial(
         train_transform,
         image_size=IMAGE_SIZE,
@@ -92,21 +104,14 @@ def our_epochs(root: Path, options: argparse.Namespace) -> Callable[[], None]:
         erasing_value=(0, 0, 0),
     )
     dataset = ImageDataset(root, transform, num_classes=len(os.listdir(root)), seed=0)
-    batches = create_batches(
+    return create_batches(
         dataset,
-        batch_size=LOADER_BATCH,
-        num_workers=options.workers,
+        batch_size=batch_size,
+        num_workers=workers,
         mean=plain_training.MEAN,
         std=plain_training.STD,
-        device=torch.device("cpu"),
+        device=device,
     )
-    epochs = itertools.count()
-
-    def run() -> None:
-        batches.set_epoch(next(epochs))
-        exhaust(batches)
-
-    return run
 
 
 def plain_epochs(root: Path, options: argparse.Namespace) -> Callable[[], None]:

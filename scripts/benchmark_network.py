@@ -22,10 +22,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+import benchmark_data
 import model as architecture
 import train as training
 from benchmark_timing import Comparison, alternate, in_own_process, repeated
 from command_line import REPOSITORY
+from dataset import CPUPrefetcher
 from small_training import PROGRAM, edit_config
 from utils import autocast, compile_network
 
@@ -36,7 +38,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 BASELINE = "torchvision, eager float32 NCHW"
 GPU_BASELINE = "torchvision, eager float16 autocast NCHW"
 BATCHES, CALLS = 3, 20  # forward passes in a run, of a batch and of one image
-STEPS = {"cpu": 5, "cuda": 20}  # training steps in a run
+STEPS, FED_STEPS = {"cpu": 5, "cuda": 20}, {"cpu": 10, "cuda": 40}  # training steps in a run
 FORWARDS = 20  # forward passes in a run on a GPU
 
 Action = Callable[[], object]
@@ -52,10 +54,9 @@ def model(options: argparse.Namespace) -> Iterator[Comparison]:
 
 def train(options: argparse.Namespace) -> Iterator[Comparison]:
     """Training steps: ours with all that train.py does in a step, torchvision's with all that its script does."""
-    yield compare_steps(options, CPU, CPU_BATCH)
-    if torch.cuda.is_available():
-        for batch in GPU_BATCHES:
-            yield compare_steps(options, GPU, batch)
+    for device, batch in [(CPU, CPU_BATCH), *((GPU, batch) for batch in GPU_BATCHES if torch.cuda.is_available())]:
+        yield compare_steps(options, device, batch)
+        yield compare_fed_steps(options, device, batch)
 
 
 def latency(options: argparse.Namespace) -> Iterator[Comparison]:
@@ -278,7 +279,7 @@ def compare_steps(options: argparse.Namespace, device: torch.device, batch: int)
         notes = peak_memories(candidates, missing)
         candidates = {name: action for name, action in candidates.items() if name in notes}
     times = alternate(candidates, options.rounds)
-    title = f"training step on the {device.type.upper().replace('CUDA', 'GPU')}, batch {batch}, {IMAGE_SIZE} px"
+    title = f"training step on the {kind(device)}, batch {batch}, {IMAGE_SIZE} px"
     ours = [name for name in ours if name in candidates]
     return Comparison(title, ours, next(iter(others)), times, batch * steps, "images/s", notes, missing)
 
@@ -338,7 +339,36 @@ def our_training(device: torch.device, batch: int, steps: int, missing: list[str
                 yield name, partial(our_steps, config, state, batches)
 
 
-def our_steps(config: SimpleNamespace, state: training.TrainState, batches: "RandomBatches") -> None:
+def compare_fed_steps(options: argparse.Namespace, device: torch.device, batch: int) -> Comparison:
+    """Steps of train.py from files, beside steps on random data: the ratio is the share that the loader sustains."""
+    steps = FED_STEPS[device.type]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = benchmark_data.photos(options, 0, folder)
+        originals = benchmark_data.link_images(source, folder / "originals", steps * batch)
+        small = benchmark_data.store_small(source, folder / "short_side_256")
+        copy_of_them = benchmark_data.link_images(small, folder / "copy", steps * batch)
+        loading = options.workers, batch, device
+        fed = {
+            "random data": RandomBatches(*random_batch(device, batch), steps),
+            "fed from the originals": benchmark_data.our_batches(originals, *loading),
+            "fed from a copy made with --short-side 256": benchmark_data.our_batches(copy_of_them, *loading),
+        }
+        config = training_config("auto", device, batch)
+        candidates = {
+            name: partial(our_steps, config, training.create_train_state(config, device, batches), batches)
+            for name, batches in fed.items()
+        }
+        times = alternate(candidates, options.rounds)
+    title = f"training step on the {kind(device)} with {options.workers} loader workers, batch {batch}, {IMAGE_SIZE} px"
+    return Comparison(title, list(fed), "random data", times, steps * batch)
+
+
+def kind(device: torch.device) -> str:
+    return {"cpu": "CPU", "cuda": "GPU"}[device.type]
+
+
+def our_steps(config: SimpleNamespace, state: training.TrainState, batches: "RandomBatches | CPUPrefetcher") -> None:
     """One epoch of train.py over the batches."""
     state.start_epoch(1)
     with contextlib.redirect_stdout(io.StringIO()):

@@ -20,7 +20,7 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 # "auto": what trains fastest natively; float32 on the CPU. The 16-bit ones move about 3 answers
 # in 100, in both directions: to publish an accuracy, measure it in "float32".
 precision = "auto"
-# True: torch.compile the network. Needs a C++ compiler and minutes at the start.
+# True: torch.compile the network. Needs a C++ compiler and minutes at the start; rounds differently.
 compile_model = False
 # Side of the square the network sees, in pixels (>= 32); multiples of 32 use it best.
 image_size = 32

@@ -17,8 +17,8 @@ from typing import NamedTuple, NoReturn
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch import Tensor, UntypedStorage
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from imgproc import IMAGE_SUFFIXES, Image, load_image, normalize, read_size
 
@@ -37,6 +37,7 @@ __all__ = [
 
 Batch = tuple[Tensor, Tensor]
 Key = tuple[int, int]
+BATCHES_OF_WORKER = 3  # two that it prepares ahead, and one in use
 
 
 def create_generator(seed: int, *key: int) -> np.random.Generator:
@@ -395,6 +396,7 @@ class CPUPrefetcher:
         self.loader, self.device = loader, device
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.started: Iterator[Batch] | None = None
+        self.mapped: dict[int, UntypedStorage] = {}  # the memory of Stack; let go, it would be mapped for each batch
 
     def start(self) -> None:
         """Start the workers, which load the first batches of the next pass and wait.
@@ -430,7 +432,10 @@ class CPUPrefetcher:
         batches = iter(self.loader) if self.started is None else self.started
         self.started = None
         try:
-            yield from batches
+            for images, targets in batches:
+                if images.is_shared():
+                    self.mapped[images.data_ptr()] = images.untyped_storage()
+                yield images, targets
         except Exception as error:
             if self.loader.num_workers == 0:
                 raise
@@ -500,7 +505,8 @@ def create_batches(
         dataset,
         batch_sampler=sampler,
         num_workers=num_workers,
-        collate_fn=collate,
+        collate_fn=Stack(batch_size),
+        prefetch_factor=BATCHES_OF_WORKER - 1 if num_workers > 0 else None,
         pin_memory=device.type == "cuda",
         persistent_workers=num_workers > 0,
         worker_init_fn=partial(start_worker, on_start=on_worker_start),
@@ -510,18 +516,39 @@ def create_batches(
     return (CUDAPrefetcher if device.type == "cuda" else CPUPrefetcher)(loader, mean, std, device)
 
 
-def collate(samples: list[tuple[Image, int] | None]) -> Batch:
-    """Stack the samples: uint8 [N, S, S, 3] and int64 [N], with N smaller if some could not be read.
+class Stack:
+    """Makes batches of samples: uint8 [N, S, S, 3] and int64 [N], with N smaller if some could not be read.
 
-    Raises: ValueError if those leave fewer than 2, of which batch-norm cannot learn.
+    A worker uses the same places of shared memory again and again: paging in new ones takes ten times as long as the
+    copying. So the images of a batch may be overwritten once the next one has been taken from the loader.
+    Raises: ValueError if the samples leave fewer than 2, of which batch-norm cannot learn.
     """
-    readable = [sample for sample in samples if sample is not None]
-    if len(readable) < min(2, len(samples)):
-        raise ValueError(
-            f"fewer than 2 of {len(samples)} images of a batch can be read, and batch-norm needs 2; raise batch_size, "
-            "or remove those that scripts/check_dataset.py names"
-        )
-    return default_collate(readable)
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.places: list[Tensor] = []  # of one worker
+        self.batches = 0
+
+    def __call__(self, samples: list[tuple[Image, int] | None]) -> Batch:
+        readable = [sample for sample in samples if sample is not None]
+        if len(readable) < min(2, len(samples)):
+            raise ValueError(
+                f"fewer than 2 of {len(samples)} images of a batch can be read, and batch-norm needs 2; raise "
+                "batch_size, or remove those that scripts/check_dataset.py names"
+            )
+        images, targets = zip(*readable, strict=True)
+        if get_worker_info() is None:
+            return torch.from_numpy(np.stack(images)), torch.tensor(targets)
+        place = self._next_place(images[0].shape)[: len(images)]
+        np.stack(images, out=place.numpy())
+        return place, torch.tensor(targets)
+
+    def _next_place(self, shape: tuple[int, ...]) -> Tensor:
+        """The one used longest ago, for a whole batch."""
+        if len(self.places) < BATCHES_OF_WORKER:
+            self.places.append(torch.empty((self.batch_size, *shape), dtype=torch.uint8).share_memory_())
+        self.batches += 1
+        return self.places[(self.batches - 1) % BATCHES_OF_WORKER]
 
 
 def start_worker(worker_id: int, on_start: Callable[[], None] | None) -> None:

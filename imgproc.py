@@ -5,6 +5,7 @@ import enum
 import math
 import os
 import re
+import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -54,9 +55,15 @@ def read_size(path: str | Path) -> tuple[int, int]:
 
 def read_bytes(path: str | Path) -> np.ndarray:
     """The bytes of a file, uint8 [N]. Raises: FileNotFoundError; ValueError for a pipe or device."""
-    if not os.path.isfile(path) and os.path.exists(path):
-        raise ValueError(f"{path}: not a regular file; remove it")  # reading a pipe would wait for ever
-    return np.fromfile(path, dtype=np.uint8)
+    with open(path, "rb", buffering=0, opener=open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(f"{path}: not a regular file; remove it")  # reading a pipe would wait for ever
+        return np.frombuffer(file.read(), np.uint8)
+
+
+def open_at_once(path: str, flags: int) -> int:
+    """os.open, which would wait for a writer of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def decode_image(data: np.ndarray, name: str | Path, apply_orientation: bool = False) -> Image:
@@ -537,13 +544,14 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     levels = images.permute(0, 2, 3, 1)
     if images.is_cuda or not levels.is_contiguous():
         return images.float().mul_(scale[:, None, None]).sub_(shift[:, None, None])
-    # Rows of 3 W values: a loop over 3 channels takes three times as long. In numpy, and image by image: the threads of
-    # torch would wait for their next task by running, on the cores of the loader workers.
-    width = images.shape[3]
-    row_scale, row_shift = (each.repeat(width).numpy() for each in (scale, shift))
+    # In numpy, and image by image: the threads of torch would wait for their next task by running, on the cores of the
+    # loader workers. Several rows of pixels at once: a loop over 3 channels takes four times as long.
+    count, height, width, channels = levels.shape
+    joined = math.gcd(height, 8) * width
+    rows = count, height * width // joined, joined * channels
+    row_scale, row_shift = (each.repeat(joined).numpy() for each in (scale, shift))
     # Not torch.empty(): glibc does not reuse a freed block for an aligned one of the same size, and the process grows.
     normalized = np.empty(levels.shape, np.float32)
-    rows = len(normalized), images.shape[2], 3 * width
     for source, target in zip(levels.numpy().reshape(rows), normalized.reshape(rows), strict=True):
         target[...] = source
         target *= row_scale

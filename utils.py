@@ -291,8 +291,8 @@ def check_workers(num_workers: int, batch_size: int, image_size: int, num_loader
     folder = Path("/dev/shm")
     if not folder.is_dir():
         return
-    # each worker prepares two batches (DataLoader's prefetch_factor), and one is in use
-    batches = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * num_loaders * (2 * num_workers + 1)
+    # three of each worker: dataset.BATCHES_OF_WORKER
+    batches = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * num_loaders * 3 * num_workers
     needed = batches * batch_size * (3 * image_size**2 + 8)
     free = shutil.disk_usage(folder).free
     if needed > free:

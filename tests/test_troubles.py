@@ -82,13 +82,13 @@ def test_newest_checkpoint_is_that_of_the_last_epoch_whatever_the_clock_says(tra
 
 
 def test_small_shared_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """2 loaders x 2 workers x 2 batches and one in use each: 10 batches of 8 x (3 x 1,024 + 8) bytes: 246,400."""
-    free = 246_399
+    """2 loaders x 2 workers x 3 batches of 8 x (3 x 1,024 + 8) bytes: 295,680."""
+    free = 295_679
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    with pytest.raises(ValueError, match=r"^/dev/shm: 0.2 MiB free, 2 workers need 0.2 MiB; lower num_workers"):
+    with pytest.raises(ValueError, match=r"^/dev/shm: 0.3 MiB free, 2 workers need 0.3 MiB; lower num_workers"):
         utils.check_workers(2, 8, 32, num_loaders=2)
     utils.check_workers(0, 8, 32, num_loaders=2)
-    free = 246_400
+    free = 295_680
     utils.check_workers(2, 8, 32, num_loaders=2)
 
 

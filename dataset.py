@@ -396,7 +396,7 @@ class CPUPrefetcher:
         self.loader, self.device = loader, device
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.started: Iterator[Batch] | None = None
-        self.mapped: dict[int, UntypedStorage] = {}  # the memory of Stack; let go, it would be mapped for each batch
+        self.mapped: dict[int, UntypedStorage] = {}  # what Stack uses again: let go, it would be mapped anew each time
 
     def start(self) -> None:
         """Start the workers, which load the first batches of the next pass and wait.
@@ -425,16 +425,17 @@ class CPUPrefetcher:
 
     def __iter__(self) -> Iterator[Batch]:
         for images, targets in self._loaded():
-            yield self._prepare(images), targets
+            yield self._prepare(images), targets.clone()
 
     def _loaded(self) -> Iterator[Batch]:
-        """What the workers hand over: uint8 [N, S, S, 3] and int64 [N]."""
+        """What the workers hand over, to be used before the next: uint8 [N, S, S, 3] and int64 [N]."""
         batches = iter(self.loader) if self.started is None else self.started
         self.started = None
         try:
             for images, targets in batches:
-                if images.is_shared():
-                    self.mapped[images.data_ptr()] = images.untyped_storage()
+                for tensor in (images, targets):
+                    if tensor.is_shared():
+                        self.mapped[tensor.data_ptr()] = tensor.untyped_storage()
                 yield images, targets
         except Exception as error:
             if self.loader.num_workers == 0:
@@ -520,13 +521,13 @@ class Stack:
     """Makes batches of samples: uint8 [N, S, S, 3] and int64 [N], with N smaller if some could not be read.
 
     A worker uses the same places of shared memory again and again: paging in new ones takes ten times as long as the
-    copying. So the images of a batch may be overwritten once the next one has been taken from the loader.
+    copying. So a batch may be overwritten as soon as the next one has been taken from the loader.
     Raises: ValueError if the samples leave fewer than 2, of which batch-norm cannot learn.
     """
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
-        self.places: list[Tensor] = []  # of one worker
+        self.places: list[Batch] = []  # of one worker
         self.batches = 0
 
     def __call__(self, samples: list[tuple[Image, int] | None]) -> Batch:
@@ -539,14 +540,18 @@ class Stack:
         images, targets = zip(*readable, strict=True)
         if get_worker_info() is None:
             return torch.from_numpy(np.stack(images)), torch.tensor(targets)
-        place = self._next_place(images[0].shape)[: len(images)]
-        np.stack(images, out=place.numpy())
-        return place, torch.tensor(targets)
+        batch = tuple(each[: len(readable)] for each in self._next_place(images[0].shape))
+        for values, place in zip((images, targets), batch, strict=True):
+            np.stack(values, out=place.numpy())
+        return batch
 
-    def _next_place(self, shape: tuple[int, ...]) -> Tensor:
+    def _next_place(self, shape: tuple[int, ...]) -> Batch:
         """The one used longest ago, for a whole batch."""
         if len(self.places) < BATCHES_OF_WORKER:
-            self.places.append(torch.empty((self.batch_size, *shape), dtype=torch.uint8).share_memory_())
+            images = torch.empty((self.batch_size, *shape), dtype=torch.uint8)
+            self.places.append(
+                (images.share_memory_(), torch.empty(self.batch_size, dtype=torch.int64).share_memory_())
+            )
         self.batches += 1
         return self.places[(self.batches - 1) % BATCHES_OF_WORKER]
 

@@ -68,10 +68,14 @@ def batches_of(dataset: ImageDataset, num_workers: int = 0) -> CPUPrefetcher:
     )
 
 
+def each_batch(batches: CPUPrefetcher, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    batches.set_epoch(epoch)
+    return list(batches)
+
+
 def epoch_of(batches: CPUPrefetcher, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
     """All images and targets of one epoch."""
-    batches.set_epoch(epoch)
-    images, targets = zip(*batches, strict=True)
+    images, targets = zip(*each_batch(batches, epoch), strict=True)
     return torch.cat(images), torch.cat(targets)
 
 
@@ -192,6 +196,34 @@ def test_workers_hand_over_uint8(folder: Path) -> None:
     images, _ = next(iter(train_batches(folder).loader))
     assert images.dtype == torch.uint8
     assert images.shape == (4, 32, 32, 3)
+
+
+def test_workers_use_no_memory_again_that_may_still_be_read(folder: Path) -> None:
+    """While a batch is in use, its worker prepares as many as the loader has asked it for."""
+    batches = train_batches(folder, num_workers=1)
+    count = batches.loader.prefetch_factor + 1
+    held = [batch for epoch in range(3) for batch in set_and_load(batches, epoch)]
+    for place in range(2):  # of the images, of the targets
+        memory = [batch[place].data_ptr() for batch in held]
+        assert len(set(memory)) == count
+        assert all(len(set(memory[n : n + count])) == count for n in range(len(memory) - count + 1))
+
+
+def set_and_load(batches: CPUPrefetcher, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The batches as the workers hand them over."""
+    batches.set_epoch(epoch)
+    return list(batches._loaded())
+
+
+def test_batches_stay_as_they_were_yielded(folder: Path) -> None:
+    """Whatever the workers overwrite meanwhile: three batches of each, in turns."""
+    expected = [batch for epoch in range(3) for batch in each_batch(train_batches(folder), epoch)]
+    shared = train_batches(folder, num_workers=1)
+    found = [batch for epoch in range(3) for batch in each_batch(shared, epoch)]
+    assert len(found) == 15
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
 
 
 def test_dataset_can_be_sent_to_a_spawned_worker(folder: Path) -> None:

@@ -3,13 +3,15 @@
 
 import copy
 import itertools
+import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["InvertedResidual", "MobileNetV2", "folded", "mobilenet_v2"]
+__all__ = ["InvertedResidual", "MobileNetV2", "as_one_graph", "folded", "mobilenet_v2"]
 
 
 class Stage(NamedTuple):
@@ -145,9 +147,35 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """
     copied = copy.deepcopy(network).eval().requires_grad_(False)
     fuses = has_fused_convolution(next(copied.parameters()).device, dtype)
-    for sequence in [module for module in copied.modules() if isinstance(module, nn.Sequential)]:
-        fold_sequence(sequence, dtype if fuses else None)
+    fold_sequences(copied, dtype if fuses else None)
     return copied
+
+
+def as_one_graph(network: nn.Module, image_size: int, dtype: torch.dtype = torch.float32) -> Callable[[Tensor], Tensor]:
+    """The same for single images on the CPU, [1, 3, S, S] -> logits in `dtype`, in half the time of folded().
+
+    oneDNN gets the network as one graph; called for each layer, it takes as long to find its routine as to run it.
+    Building the graph takes as long as a hundred images.
+    Raises: RuntimeError where oneDNN cannot build it, as for 32 pixels, where the last maps have a single one.
+    """
+    copied = copy.deepcopy(network).eval().requires_grad_(False)
+    fold_sequences(copied, None)
+    copied.to(dtype)
+    images = torch.zeros(1, 3, image_size, image_size, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    torch.jit.enable_onednn_fusion(True)
+    with warnings.catch_warnings(), torch.no_grad():
+        # TorchScript is deprecated, but what is to replace it calls oneDNN for each layer.
+        warnings.filterwarnings("ignore", "`torch.jit")
+        graph = torch.jit.freeze(torch.jit.trace(copied, images, check_trace=False))
+        for _ in range(2):  # the calls that see the shape, and build
+            graph(images)
+    return lambda images: graph(images.to(dtype))
+
+
+def fold_sequences(network: nn.Module, fused_dtype: torch.dtype | None) -> None:
+    """fold_sequence() for each nn.Sequential of the network."""
+    for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        fold_sequence(sequence, fused_dtype)
 
 
 def fold_sequence(layers: nn.Sequential, fused_dtype: torch.dtype | None) -> None:

@@ -126,7 +126,7 @@ def our_network(network: nn.Module) -> nn.Module:
     return ours.to(next(network.parameters()).device, memory_format=torch.channels_last)
 
 
-def forward(network: nn.Module, images: Tensor, dtype: torch.dtype = torch.float32) -> Action:
+def forward(network: Callable[[Tensor], Tensor], images: Tensor, dtype: torch.dtype = torch.float32) -> Action:
     """What scores a batch: images [N, 3, H, W] -> logits [N, C]."""
 
     @torch.inference_mode()
@@ -147,6 +147,8 @@ def our_forwards(network: nn.Module, images: Tensor, missing: list[str]) -> Iter
         compiled = architecture.folded(ours, dtype)
         if compiles(compiled, images.device, f"{name} + compile", missing):
             yield f"{name} + compile", forward(compiled, images, dtype)
+        if len(images) == 1:  # as inference.py runs it for many
+            yield f"{name}, one graph", forward(architecture.as_one_graph(ours, IMAGE_SIZE, dtype), images, dtype)
 
 
 def compiles(network: nn.Module, device: torch.device, name: str, missing: list[str]) -> bool:

@@ -48,6 +48,30 @@ def test_answers_are_those_of_test_py(pictures: Project) -> None:
     assert answers == tested
 
 
+@pytest.mark.parametrize("image_size", [32, 64])
+def test_many_pictures_get_the_answers_of_few(pictures: Project, image_size: int) -> None:
+    """From 200 on, another form of the network classifies them; of 32 pixels oneDNN cannot make it."""
+    pictures.set(image_size=image_size)
+    few = answers_of(pictures.run_well("inference.py", "data/Colours/valid"))
+    names = sorted(few)
+    (pictures.root / "many").mkdir()
+    for number in range(200):
+        shutil.copy(pictures.root / names[number % 15], pictures.root / f"many/{number:03}.png")
+    printed = pictures.run_well("inference.py", "many")
+    assert "warn" not in printed.lower()
+    many = answers_of(printed)
+    for number in range(200):
+        for label, share in many[f"many/{number:03}.png"].items():
+            assert share == pytest.approx(few[names[number % 15]][label], abs=0.011)  # printed in steps of 0.01
+
+
+def answers_of(printed: str) -> dict[str, dict[str, float]]:
+    """The shares of the classes of each picture."""
+    blocks = re.split(r"(?m)^(\S+\.png):\n", printed)[1:]
+    texts = zip(blocks[::2], blocks[1::2], strict=True)
+    return {name: {label.rstrip(): float(share) for label, share in ANSWER.findall(text)} for name, text in texts}
+
+
 def test_pictures_on_the_command_line_replace_the_one_in_config(pictures: Project) -> None:
     printed = pictures.run_well("inference.py", "data/Colours/valid/red/001.png", "data/Colours/valid/blue")
     names = re.findall(r"(?m)^(\S+):$", printed)

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """model.py against torchvision's MobileNetV2 and the published table of the paper's authors."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model import InvertedResidual, MobileNetV2, folded, mobilenet_v2, round_channels
+from model import InvertedResidual, MobileNetV2, as_one_graph, folded, mobilenet_v2, round_channels
 
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 
@@ -244,10 +246,33 @@ def test_folded_network_in_bfloat16_stays_near() -> None:
     assert (logits - expected).norm() < 0.1 * expected.norm()
 
 
-def test_folding_leaves_the_network_as_it_is() -> None:
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [64, 224])
+def test_one_graph_gives_the_logits_of_torchvision(size: int) -> None:
+    network = network_with_statistics()
+    theirs = torchvision.models.mobilenet_v2()
+    theirs.load_state_dict(network.state_dict())
+    graph = as_one_graph(network, size)
+    for seed in range(3):
+        images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(graph(images), theirs.eval()(images), rtol=0, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_one_graph_in_bfloat16_stays_near() -> None:
+    network, images = network_with_statistics(), random_images(64, 64)[:1]
+    graph = as_one_graph(network, 64, torch.bfloat16)
+    expected = network.eval()(images)
+    for enabled in (False, True):  # inference.py calls it under autocast
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            assert (graph(images) - expected).norm() < 0.1 * expected.norm()
+
+
+@pytest.mark.parametrize("copy_of", [folded, lambda network: as_one_graph(network, 64)])
+def test_folding_leaves_the_network_as_it_is(copy_of: Callable[[MobileNetV2], object]) -> None:
     network = network_with_statistics().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    folded(network)
+    copy_of(network)
     assert network.training
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert_equal_tensors(network.state_dict(), before)

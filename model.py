@@ -5,7 +5,7 @@ import copy
 import itertools
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,41 @@ def round_channels(channels: float, divisor: int = 8) -> int:
     return rounded if rounded >= 0.9 * channels else rounded + divisor
 
 
+def mean_of_map(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, C], with a gradient in the memory format of x: in another one the layer before is slow."""
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1).mean((1, 2))
+    return x.mean((2, 3))
+
+
+class ClampInPlace(torch.autograd.Function):
+    """The forward and the gradient of ReLU6, in the memory of its input."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        x.clamp_(0.0, 6.0)
+        context.mark_dirty(x)
+        context.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        (clamped,) = context.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradient, clamped, 0.0, 6.0)
+
+
+class ReLU6(nn.ReLU6):
+    """min(max(x, 0), 6) in place, as nn.ReLU6(inplace=True), which in fact clamps a copy and copies it back."""
+
+    def __init__(self) -> None:
+        super().__init__(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # it fuses the operations that it knows
+            return super().forward(x)
+        return ClampInPlace.apply(x) if x.requires_grad and torch.is_grad_enabled() else x.clamp_(0.0, 6.0)
+
+
 class StridedDepthwise(nn.Conv2d):
     """A depthwise convolution with a stride, on the CPU always in the precision of its weights.
 
@@ -64,7 +99,7 @@ def conv_bn_relu6(in_channels: int, out_channels: int, kernel_size: int, stride:
     return nn.Sequential(
         layer(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out_channels),
-        nn.ReLU6(inplace=True),
+        ReLU6(),
     )
 
 
@@ -130,8 +165,7 @@ class MobileNetV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(x)  # [N, head_channels, H/32, W/32]
-        x = nn.functional.adaptive_avg_pool2d(x, 1).flatten(1)  # [N, head_channels]
-        return self.classifier(x)  # [N, num_classes]
+        return self.classifier(mean_of_map(x))  # [N, num_classes]
 
 
 def mobilenet_v2(num_classes: int = 1000, width_mult: float = 1.0, dropout: float = 0.2) -> MobileNetV2:

@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model import InvertedResidual, MobileNetV2, as_one_graph, folded, mobilenet_v2, round_channels
+from model import InvertedResidual, MobileNetV2, ReLU6, as_one_graph, folded, mobilenet_v2, round_channels
 
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 
@@ -276,6 +276,36 @@ def test_folding_leaves_the_network_as_it_is(copy_of: Callable[[MobileNetV2], ob
     assert network.training
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert_equal_tensors(network.state_dict(), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_relu6_clamps_in_place_and_passes_gradients_back_between_its_bounds(dtype: torch.dtype) -> None:
+    start = torch.tensor([-1.0, 0.0, 0.5, 6.0, 7.0, 5.5], dtype=dtype, requires_grad=True)
+    before = start * 1  # autograd forbids changing a leaf
+    after = ReLU6()(before)
+    assert after.data_ptr() == before.data_ptr()
+    assert after.tolist() == [0.0, 0.0, 0.5, 6.0, 6.0, 5.5]
+    after.backward(torch.arange(1, 7, dtype=dtype))
+    assert start.grad.tolist() == [0, 0, 3, 0, 0, 6]
+    with torch.no_grad():
+        assert ReLU6()(start * 1).tolist() == after.tolist()
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_gradients_have_the_memory_format_of_the_network(memory_format: torch.memory_format) -> None:
+    """In another one a layer takes several times as long."""
+    network = mobilenet_v2(num_classes=3).to(memory_format=memory_format)
+    gradients: list[Tensor] = []
+
+    def watch(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        output.register_hook(lambda gradient: gradients.append(gradient))  # returns None: keeps it
+
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.register_forward_hook(watch)
+    network(random_images(96, 96).contiguous(memory_format=memory_format)).sum().backward()
+    assert len(gradients) == 52  # the convolutions of Table 2: 1 + 2 + 16 x 3 + 1
+    assert all(gradient.is_contiguous(memory_format=memory_format) for gradient in gradients)
 
 
 def test_strided_depthwise_layers_ignore_autocast_on_the_cpu() -> None:

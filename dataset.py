@@ -433,9 +433,9 @@ class CPUPrefetcher:
         self.started = None
         try:
             for images, targets in batches:
-                for tensor in (images, targets):
-                    if tensor.is_shared():
-                        self.mapped[tensor.data_ptr()] = tensor.untyped_storage()
+                if images.is_shared():
+                    memory = images.untyped_storage()
+                    self.mapped[memory.data_ptr()] = memory
                 yield images, targets
         except Exception as error:
             if self.loader.num_workers == 0:
@@ -548,10 +548,9 @@ class Stack:
     def _next_place(self, shape: tuple[int, ...]) -> Batch:
         """The one used longest ago, for a whole batch."""
         if len(self.places) < BATCHES_OF_WORKER:
-            images = torch.empty((self.batch_size, *shape), dtype=torch.uint8)
-            self.places.append(
-                (images.share_memory_(), torch.empty(self.batch_size, dtype=torch.int64).share_memory_())
-            )
+            end = 8 * self.batch_size  # of the targets: both in one segment, of which each is an open file
+            memory = torch.empty(end + self.batch_size * math.prod(shape), dtype=torch.uint8).share_memory_()
+            self.places.append((memory[end:].view(-1, *shape), memory[:end].view(torch.int64)))
         self.batches += 1
         return self.places[(self.batches - 1) % BATCHES_OF_WORKER]
 

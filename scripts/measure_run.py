@@ -68,19 +68,22 @@ def main() -> int:
 
 def measure_growth(root: Path, epochs: int) -> tuple[list[list[Sample]], Ending]:
     """Samples of the main process and of each worker after each epoch. Raises: ValueError if the run fails."""
-    create_project(root, IMAGES_PER_CLASS, epochs=epochs + 1)  # after the last one the processes are ending
+    create_project(root, IMAGES_PER_CLASS, epochs=epochs + SPARE_EPOCHS)
     training = SmallTraining(root)
     samples = []
     for epoch in range(1, epochs + 1):
         if not training.wait_for(f" * Epoch {epoch}/"):
             training.kill()
             raise ValueError(f"the run did not reach epoch {epoch}: {last_line(training)}")
+        os.killpg(training.process.pid, signal.SIGSTOP)  # or the run gets ahead, and ends while it is looked at
         samples.append([take_sample(pid) for pid in training.processes()])
-    training.wait_for(f" * Epoch {epochs + 1}/")
+        os.killpg(training.process.pid, signal.SIGCONT)
+    training.wait_for(f" * Epoch {epochs + SPARE_EPOCHS}/")
     return samples, look_at_ending(training)
 
 
 IMAGES_PER_CLASS = 64
+SPARE_EPOCHS = 3  # it may do so many more before it is seen to have done one
 
 
 def take_sample(pid: int) -> Sample:

@@ -396,7 +396,7 @@ class CPUPrefetcher:
         self.loader, self.device = loader, device
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.started: Iterator[Batch] | None = None
-        self.mapped: dict[int, UntypedStorage] = {}  # what Stack uses again: let go, it would be mapped anew each time
+        self.mapped: dict[int, UntypedStorage] = {}  # what Stack uses again: let go, it would be mapped for each batch
 
     def start(self) -> None:
         """Start the workers, which load the first batches of the next pass and wait.
@@ -540,19 +540,22 @@ class Stack:
         images, targets = zip(*readable, strict=True)
         if get_worker_info() is None:
             return torch.from_numpy(np.stack(images)), torch.tensor(targets)
-        batch = tuple(each[: len(readable)] for each in self._next_place(images[0].shape))
+        if not self.places:
+            self.places = self._create_places(images[0].shape)
+        batch = tuple(place[: len(readable)] for place in self.places[self.batches % len(self.places)])
+        self.batches += 1
         for values, place in zip((images, targets), batch, strict=True):
             np.stack(values, out=place.numpy())
         return batch
 
-    def _next_place(self, shape: tuple[int, ...]) -> Batch:
-        """The one used longest ago, for a whole batch."""
-        if len(self.places) < BATCHES_OF_WORKER:
-            end = 8 * self.batch_size  # of the targets: both in one segment, of which each is an open file
-            memory = torch.empty(end + self.batch_size * math.prod(shape), dtype=torch.uint8).share_memory_()
-            self.places.append((memory[end:].view(-1, *shape), memory[:end].view(torch.int64)))
-        self.batches += 1
-        return self.places[(self.batches - 1) % BATCHES_OF_WORKER]
+    def _create_places(self, shape: tuple[int, ...]) -> list[Batch]:
+        """For whole batches, all in one segment of shared memory: each segment is an open file."""
+        end = 8 * BATCHES_OF_WORKER * self.batch_size  # of the targets, first so that they are aligned
+        size = BATCHES_OF_WORKER * self.batch_size * math.prod(shape)
+        memory = torch.empty(end + size, dtype=torch.uint8).share_memory_()
+        images = memory[end:].view(BATCHES_OF_WORKER, self.batch_size, *shape)
+        targets = memory[:end].view(torch.int64).view(BATCHES_OF_WORKER, self.batch_size)
+        return list(zip(images, targets, strict=True))
 
 
 def start_worker(worker_id: int, on_start: Callable[[], None] | None) -> None:

@@ -5,7 +5,6 @@ import enum
 import math
 import os
 import re
-import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -55,15 +54,9 @@ def read_size(path: str | Path) -> tuple[int, int]:
 
 def read_bytes(path: str | Path) -> np.ndarray:
     """The bytes of a file, uint8 [N]. Raises: FileNotFoundError; ValueError for a pipe or device."""
-    with open(path, "rb", buffering=0, opener=open_at_once) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(f"{path}: not a regular file; remove it")  # reading a pipe would wait for ever
-        return np.frombuffer(file.read(), np.uint8)
-
-
-def open_at_once(path: str, flags: int) -> int:
-    """os.open, which would wait for a writer of a pipe."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not os.path.isfile(path) and os.path.exists(path):
+        raise ValueError(f"{path}: not a regular file; remove it")  # reading a pipe would wait for ever
+    return np.fromfile(path, dtype=np.uint8)
 
 
 def decode_image(data: np.ndarray, name: str | Path, apply_orientation: bool = False) -> Image:

@@ -47,7 +47,7 @@ def round_channels(channels: float, divisor: int = 8) -> int:
 
 def mean_of_map(x: Tensor) -> Tensor:
     """[N, C, H, W] -> [N, C], with a gradient in the memory format of x: in another one the layer before is slow."""
-    if x.is_contiguous(memory_format=torch.channels_last):
+    if x.stride(1) == 1:  # channels_last
         return x.permute(0, 2, 3, 1).mean((1, 2))
     return x.mean((2, 3))
 
@@ -55,17 +55,20 @@ def mean_of_map(x: Tensor) -> Tensor:
 class ClampInPlace(torch.autograd.Function):
     """The forward and the gradient of ReLU6, in the memory of its input."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(context: Any, x: Tensor) -> Tensor:
-        x.clamp_(0.0, 6.0)
-        context.mark_dirty(x)
-        context.save_for_backward(x)
-        return x
+    def forward(x: Tensor) -> Tensor:
+        return x.clamp_(0.0, 6.0)
+
+    @staticmethod
+    def setup_context(context: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        context.mark_dirty(inputs[0])
+        context.save_for_backward(output)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:
-        (clamped,) = context.saved_tensors
-        return torch.ops.aten.hardtanh_backward(gradient, clamped, 0.0, 6.0)
+        return torch.ops.aten.hardtanh_backward(gradient, *context.saved_tensors, 0.0, 6.0)
 
 
 class ReLU6(nn.ReLU6):
@@ -75,7 +78,7 @@ class ReLU6(nn.ReLU6):
         super().__init__(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():  # it fuses the operations that it knows
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # they know the operation, not the class above
             return super().forward(x)
         return ClampInPlace.apply(x) if x.requires_grad and torch.is_grad_enabled() else x.clamp_(0.0, 6.0)
 
@@ -190,19 +193,22 @@ def as_one_graph(network: nn.Module, image_size: int, dtype: torch.dtype = torch
 
     oneDNN gets the network as one graph; called for each layer, it takes as long to find its routine as to run it.
     Building the graph takes as long as a hundred images.
-    Raises: RuntimeError where oneDNN cannot build it, as for 32 pixels, where the last maps have a single one.
+    Raises: RuntimeError where oneDNN cannot build it.
     """
     copied = copy.deepcopy(network).eval().requires_grad_(False)
     fold_sequences(copied, None)
     copied.to(dtype)
     images = torch.zeros(1, 3, image_size, image_size, dtype=dtype).contiguous(memory_format=torch.channels_last)
     torch.jit.enable_onednn_fusion(True)
-    with warnings.catch_warnings(), torch.no_grad():
-        # TorchScript is deprecated, but what is to replace it calls oneDNN for each layer.
-        warnings.filterwarnings("ignore", "`torch.jit")
-        graph = torch.jit.freeze(torch.jit.trace(copied, images, check_trace=False))
-        for _ in range(2):  # the calls that see the shape, and build
-            graph(images)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            # TorchScript is deprecated, but what is to replace it calls oneDNN for each layer.
+            warnings.filterwarnings("ignore", "`torch.jit")
+            graph = torch.jit.freeze(torch.jit.trace(copied, images, check_trace=False))
+            for _ in range(2):  # the calls that see the shape, and build
+                graph(images)
+    finally:
+        torch.jit.enable_onednn_fusion(False)
     return lambda images: graph(images.to(dtype))
 
 

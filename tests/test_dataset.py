@@ -215,6 +215,15 @@ def set_and_load(batches: CPUPrefetcher, epoch: int) -> list[tuple[torch.Tensor,
     return list(batches._loaded())
 
 
+def test_memory_of_the_workers_stays_mapped(folder: Path) -> None:
+    """A segment of each worker, in which all its batches lie."""
+    batches = train_batches(folder, num_workers=2)
+    for epoch in range(3):
+        for images, _ in set_and_load(batches, epoch):
+            assert images.untyped_storage().data_ptr() in batches.mapped
+        assert len(batches.mapped) == 2
+
+
 def test_batches_stay_as_they_were_yielded(folder: Path) -> None:
     """Whatever the workers overwrite meanwhile: three batches of each, in turns."""
     expected = [batch for epoch in range(3) for batch in each_batch(train_batches(folder), epoch)]

@@ -7,11 +7,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import CLASSES, ROOT, Project
 from PIL import Image
+
+import inference
+import model
 
 ANSWER = re.compile(r"(.{75,}) \(\s*(\d+\.\d\d)%\)")
 
@@ -50,7 +54,7 @@ def test_answers_are_those_of_test_py(pictures: Project) -> None:
 
 @pytest.mark.parametrize("image_size", [32, 64])
 def test_many_pictures_get_the_answers_of_few(pictures: Project, image_size: int) -> None:
-    """From 200 on, another form of the network classifies them; of 32 pixels oneDNN cannot make it."""
+    """From 200 on, another form of the network classifies them."""
     pictures.set(image_size=image_size)
     few = answers_of(pictures.run_well("inference.py", "data/Colours/valid"))
     names = sorted(few)
@@ -63,6 +67,18 @@ def test_many_pictures_get_the_answers_of_few(pictures: Project, image_size: int
     for number in range(200):
         for label, share in many[f"many/{number:03}.png"].items():
             assert share == pytest.approx(few[names[number % 15]][label], abs=0.011)  # printed in steps of 0.01
+
+
+def test_a_graph_that_cannot_be_built_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr(model, "as_one_graph", fail)
+    config = SimpleNamespace(precision="float32", compile_model=False, image_size=32)
+    network = model.mobilenet_v2(num_classes=3)
+    images = torch.randn(1, 3, 32, 32)
+    classify = inference.speed_up(network, config, torch.device("cpu"), num_images=200)
+    torch.testing.assert_close(classify(images), network.eval()(images).detach())
 
 
 def answers_of(printed: str) -> dict[str, dict[str, float]]:

@@ -291,6 +291,23 @@ def test_relu6_clamps_in_place_and_passes_gradients_back_between_its_bounds(dtyp
         assert ReLU6()(start * 1).tolist() == after.tolist()
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch maps clamp_ image by image
+def test_network_can_be_traced_differentiated_and_mapped() -> None:
+    """Forms of use for which torch asks more of an autograd function than training does."""
+    network = mobilenet_v2(num_classes=3).eval()
+    images = random_images(32, 32).to(memory_format=torch.channels_last)
+    expected = network(images)
+    with pytest.warns(match="deprecated"):
+        traced = torch.jit.trace(network, images)
+    assert torch.equal(traced(images), expected)
+    expected[0, 0].backward()
+    weights = dict(network.named_parameters())
+    gradients = torch.func.grad(lambda each: torch.func.functional_call(network, each, images)[0, 0])(weights)
+    assert_equal_tensors(gradients, {name: weight.grad for name, weight in weights.items()})
+    mapped = torch.func.vmap(lambda image: torch.func.functional_call(network, weights, image[None])[0])(images)
+    torch.testing.assert_close(mapped, expected)
+
+
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 def test_gradients_have_the_memory_format_of_the_network(memory_format: torch.memory_format) -> None:
     """In another one a layer takes several times as long."""

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, Project
 
+import dataset
 import train
 import utils
 from model import MobileNetV2
@@ -83,6 +84,7 @@ def test_newest_checkpoint_is_that_of_the_last_epoch_whatever_the_clock_says(tra
 
 def test_small_shared_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """2 loaders x 2 workers x 3 batches of 8 x (3 x 1,024 + 8) bytes: 295,680."""
+    assert 2 * 2 * dataset.BATCHES_OF_WORKER * 8 * (3 * 1_024 + 8) == 295_680
     free = 295_679
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     with pytest.raises(ValueError, match=r"^/dev/shm: 0.3 MiB free, 2 workers need 0.3 MiB; lower num_workers"):

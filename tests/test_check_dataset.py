@@ -341,6 +341,7 @@ def test_stopped_script_leaves_no_process(stop: signal.Signals, status: int, mes
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
     )
     os.close(writing)
     assert os.read(reading, 100) == b"here"

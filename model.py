@@ -209,7 +209,12 @@ def as_one_graph(network: nn.Module, image_size: int, dtype: torch.dtype = torch
                 graph(images)
     finally:
         torch.jit.enable_onednn_fusion(False)
-    return lambda images: graph(images.to(dtype))
+
+    def classify(images: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):  # under which the graph would be built again, by layers
+            return graph(images.to(dtype))
+
+    return classify
 
 
 def fold_sequences(network: nn.Module, fused_dtype: torch.dtype | None) -> None:

@@ -17,8 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
-from torchvision.transforms import v2
-from torchvision.utils import make_grid
 from tqdm import tqdm
 
 import model
@@ -283,13 +281,17 @@ def warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]
 
 def create_mixing(config: ModuleType) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
     """Mixup (arXiv:1710.09412), cutmix (arXiv:1905.04899), one of the two for each batch, or None."""
+    if config.mixup_alpha == config.cutmix_alpha == 0:
+        return None
+    from torchvision.transforms import v2  # takes a quarter of a second, so only for those who mix
+
     options = {"num_classes": config.model_num_classes}
     mixing = []
     if config.mixup_alpha > 0:
         mixing.append(v2.MixUp(alpha=config.mixup_alpha, **options))
     if config.cutmix_alpha > 0:
         mixing.append(v2.CutMix(alpha=config.cutmix_alpha, **options))
-    return v2.RandomChoice(mixing) if mixing else None
+    return v2.RandomChoice(mixing)
 
 
 def train_one_epoch(
@@ -311,7 +313,7 @@ def train_one_epoch(
     pause()
     for index, (images, targets) in enumerate(progress.watch(batches), start=state.position):  # [N, 3, S, S] and [N]
         if state.epoch == index == 0:
-            writer.add_image("Train/Augmented images", grid_of(images, batches), 0)
+            writer.add_images("Train/Augmented images", denormalize(images[:16], batches.mean, batches.std), 0)
         group = index // config.gradient_accumulation_steps * config.gradient_accumulation_steps
         group_size = min(config.gradient_accumulation_steps, len(batches) - group)
         is_last = index + 1 == group + group_size
@@ -374,11 +376,6 @@ def stop_if_not_finite(config: ModuleType, state: TrainState, batches: CPUPrefet
         f"{what} became infinite or NaN in batch {number + 1} of epoch {state.epoch + 1} ({shown}); "
         f"lower model_lr (config.py line {config_lines(config).get('model_lr', '?')}); the checkpoints before it stay"
     )
-
-
-def grid_of(images: Tensor, batches: CPUPrefetcher) -> Tensor:
-    """The first 64 images of a normalised batch as one picture, uint8 [3, H, W]."""
-    return make_grid(denormalize(images[:64], batches.mean, batches.std), nrow=8)
 
 
 class Progress:

@@ -39,13 +39,13 @@ def create_project(root: Path, images_per_class: int, **values: object) -> None:
     root.mkdir(parents=True)
     for name in PROGRAM:
         shutil.copy(REPOSITORY / name, root / name)
-    write_images(root / "data/Colours/train", images_per_class, seed=0)
+    write_images(root / "data/Colours/train", images_per_class)
     write_images(root / "data/Colours/valid", max(1, images_per_class // 3), seed=1)
     edit_config(root / "config.py", SETTINGS | values)
 
 
-def write_images(folder: Path, images_per_class: int, seed: int) -> None:
-    """Noisy 36 x 30 PNGs of three colours in class folders."""
+def write_images(folder: Path, images_per_class: int, seed: int = 0) -> None:
+    """Noisy 36 x 30 PNGs of three colours in class folders: easy to tell apart, no two the same."""
     generator = np.random.default_rng(seed)
     for channel, name in enumerate(CLASSES):  # OpenCV writes blue, green, red
         (folder / name).mkdir(parents=True)

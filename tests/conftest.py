@@ -2,7 +2,6 @@
 """A copy of the program in a temporary folder, with a small dataset, used as a user would: edit config.py, run."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -10,33 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
+from small_training import PROGRAM, edit_config, write_images
+
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = [f"{name}.py" for name in ("config", "model", "imgproc", "dataset", "utils", "train", "test", "inference")]
-CLASSES = ("blue", "green", "red")
-
-
-def write_images(folder: Path, images_per_class: int, seed: int = 0) -> None:
-    """Noisy 36 x 30 PNGs of three colours in class folders: easy to tell apart, no two the same."""
-    generator = np.random.default_rng(seed)
-    for channel, name in enumerate(CLASSES):  # OpenCV writes blue, green, red
-        (folder / name).mkdir(parents=True)
-        for index in range(images_per_class):
-            image = generator.integers(0, 160, (30, 36, 3), dtype=np.uint8)
-            image[..., channel] += 90
-            cv2.imwrite(str(folder / name / f"{index:03}.png"), image)
-
-
-def edit(config: Path, **values: object) -> None:
-    """Give names of config.py other values, each on its line, as a user would."""
-    text = config.read_text()
-    for name, value in values.items():
-        text, count = re.subn(rf"(?m)^( *){name} = .*$", lambda m, n=name, v=value: f"{m[1]}{n} = {v!r}", text)
-        assert count > 0, f"config.py has no line {name} = ..."
-    config.write_text(text)
 
 
 class Project:
@@ -58,7 +35,7 @@ class Project:
         return copy
 
     def set(self, **values: object) -> None:
-        edit(self.root / "config.py", **values)
+        edit_config(self.root / "config.py", values)
 
     def run(self, script: str, *arguments: str, mode: str = "train") -> subprocess.CompletedProcess:
         environment = os.environ | {"MODE": mode, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}

@@ -4,7 +4,6 @@
 import gzip
 import io
 import struct
-import sys
 import tarfile
 import tracemalloc
 import zipfile
@@ -13,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import archives
 

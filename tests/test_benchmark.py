@@ -2,12 +2,7 @@
 """scripts/benchmark_timing.py: the order of the runs, and the figures worked out by hand."""
 
 import os
-import sys
 from functools import partial
-
-from conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "scripts"))
 
 from benchmark_timing import Comparison, alternate, in_own_process
 

@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from conftest import ROOT, write_images
 from PIL import Image
-
-sys.path.insert(0, str(ROOT / "scripts"))
 
 import benchmark_data
 import plain_training
 from benchmark_data import link_images, store_small, write_noise
+from small_training import write_images
 
 
 def test_links_take_the_classes_in_turn_and_begin_again(tmp_path: Path) -> None:

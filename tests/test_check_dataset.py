@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, write_images
+from conftest import ROOT
 from PIL import Image
+
+from small_training import write_images
 
 SCRIPT = [sys.executable, "-W", "error", str(ROOT / "scripts/check_dataset.py")]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

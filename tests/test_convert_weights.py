@@ -21,8 +21,6 @@ from conftest import ROOT, Project
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-sys.path.insert(0, str(ROOT / "scripts"))
-
 import convert_weights
 import utils
 from model import MobileNetV2

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, ROOT, write_images
+from conftest import ROOT
 from torchvision.datasets import ImageFolder
 
 import dataset
@@ -35,6 +35,7 @@ from dataset import (
     write_index,
 )
 from imgproc import eval_transform, load_image, train_transform
+from small_training import CLASSES, write_images
 
 EVAL = partial(eval_transform, image_size=32)
 TRAIN = partial(

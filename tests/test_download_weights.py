@@ -26,8 +26,6 @@ import torchvision
 from conftest import ROOT, Project
 from torchvision.models import MobileNet_V2_Weights
 
-sys.path.insert(0, str(ROOT / "scripts"))
-
 import download_weights
 import utils
 from model import MobileNetV2

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import CLASSES, ROOT, Project
+from conftest import ROOT, Project
 from PIL import Image
 
 import inference
 import model
+from small_training import CLASSES
 
 ANSWER = re.compile(r"(.{75,}) \(\s*(\d+\.\d\d)%\)")
 

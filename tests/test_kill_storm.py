@@ -17,14 +17,11 @@ import pytest
 import torch
 from conftest import ROOT
 
-import utils
-
-sys.path.insert(0, str(ROOT / "scripts"))
-
 import processes
 import small_training
 import storm_record
 import system_calls
+import utils
 from run_storm import RunStorm, can_lock
 from small_training import SAMPLES, SmallTraining, create_project, edit_config
 from storm_record import RECORD, TITLES, read_record, totals_table

@@ -6,9 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "scripts"))
 
 import measure_run
 

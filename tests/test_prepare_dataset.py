@@ -33,8 +33,6 @@ import pytest
 import scipy.io
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-
 import downloads
 import imagenet_sources
 import prepare_dataset

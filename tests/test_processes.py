@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Project, write_images
+from conftest import Project
+
+from small_training import write_images
 
 SAMPLES = "samples/MobileNetV2-Colours"
 RESULTS = "results/MobileNetV2-Colours"

@@ -12,9 +12,11 @@ import numpy
 import pytest
 import torch
 import torchvision
-from conftest import CLASSES, Project
+from conftest import Project
 from PIL import Image
 from torchvision import transforms
+
+from small_training import CLASSES
 
 WEIGHTS = "results/MobileNetV2-Colours/best.pth.tar"
 LAST_LINE = r" \* Acc@1 (\d+\.\d{3}) Acc@5 (\d+\.\d{3}) Err@1 (\d+\.\d{3}) Err@5 (\d+\.\d{3}) \((\d+) images\)"

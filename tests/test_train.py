@@ -17,13 +17,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import CLASSES, ROOT, Project
+from conftest import ROOT, Project
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import train
+from small_training import CLASSES
 
 CHECKPOINT_KEYS = {
     *("epoch", "position", "epoch_sums", "best_acc1", "state_dict", "ema_state_dict", "ema_updates"),

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, write_images
+from conftest import ROOT
 from torch import nn
 
 from imgproc import eval_transform, load_image, normalize
 from model import MobileNetV2
+from small_training import write_images
 
 
 def fold(network: nn.Module) -> None:

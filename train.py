@@ -69,7 +69,7 @@ def main(config: ModuleType) -> None:
         from_main(lambda: held.enter_context(only_run(Path("samples", config.exp_name))))
         start = resume_training(state, config)
         if start is None and config.pretrained_model_weights_path:
-            print(load_pretrained_weights(state.network, config.pretrained_model_weights_path))
+            print(load_pretrained_weights(state.network, config))
             state.ema_network.module.load_state_dict(state.network.state_dict())
         if config.compile_model:
             compile_network(state.network, device)
@@ -312,13 +312,14 @@ def train_one_epoch(
     batches.set_epoch(state.epoch, state.position)
     pause()
     for index, (images, targets) in enumerate(progress.watch(batches), start=state.position):  # [N, 3, S, S] and [N]
-        if state.epoch == index == 0:
-            writer.add_images("Train/Augmented images", denormalize(images[:16], batches.mean, batches.std), 0)
         group = index // config.gradient_accumulation_steps * config.gradient_accumulation_steps
         group_size = min(config.gradient_accumulation_steps, len(batches) - group)
         is_last = index + 1 == group + group_size
         seed_step(config.seed, state.epoch, index)
         mixed_images, mixed_targets = mix(images, targets) if mix else (images, targets)
+        if state.epoch == index == 0:
+            shown = denormalize(mixed_images[:16], batches.mean, batches.std)
+            writer.add_images("Train/Augmented images", shown, 0)
         with contextlib.nullcontext() if is_last else without_averaging(state.parallel_network):
             with autocast(state.device, state.dtype):
                 logits = state.parallel_network(mixed_images)  # [N, num_classes]

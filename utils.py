@@ -943,7 +943,7 @@ def open_weights_file(path: str | Path) -> BinaryIO:
         if stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for its writer
             return open(path, "rb")
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: no such weights file; see README.md for where to get one") from error
+        raise FileNotFoundError(f"{path}: no such file; train first, or see README.md for other weights") from error
     except OSError as error:
         raise type(error)(f"{path}: {error.strerror}; name a weights file that you may read") from error
     raise ValueError(f"{path}: a folder or device, not a weights file; name a file of torch.save()")
@@ -1087,12 +1087,15 @@ FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INT_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def load_pretrained_weights(network: nn.Module, path: str | Path) -> str:
-    """Start a network from a weights file; a classifier for another number of classes is left as it is.
+def load_pretrained_weights(network: nn.Module, config: ModuleType) -> str:
+    """Start from config.pretrained_model_weights_path; a classifier for another number of classes is left as it is.
 
-    Returns the line that tells what was done. Raises: ValueError if anything else does not fit.
+    Returns the lines that tell what was done, and with which other normalisation the weights were trained: they can
+    learn a new one, but seldom should. Raises: ValueError if anything else does not fit.
     """
-    weights = extract_weights(read_checkpoint(path), path)
+    path = config.pretrained_model_weights_path
+    checkpoint = read_checkpoint(path)
+    weights = extract_weights(checkpoint, path)
     own = network.state_dict()
     wanted, features = own[CLASSIFIER[0]].shape
     shapes = [list(weights[name].shape) for name in CLASSIFIER if name in weights]
@@ -1101,9 +1104,32 @@ def load_pretrained_weights(network: nn.Module, path: str | Path) -> str:
     if is_new_task:
         weights |= {name: own[name] for name in CLASSIFIER}
     load_weights(network, weights, path)
-    if is_new_task:
-        return f"Load pretrained weights `{path}`; the classifier starts fresh: {wanted} classes, not {found}."
-    return f"Load pretrained weights `{path}`, classifier included."
+    fate = f"; the classifier starts fresh: {wanted} classes, not {found}" if is_new_task else ", classifier included"
+    lines = [f"Load pretrained weights `{path}`{fate}."]
+    for name, trained, line in other_values(checkpoint, config, NORMALISATION, path):
+        lines.append(f"They were trained with {name} = {trained}; config.py line {line} has {getattr(config, name)}.")
+    return "\n".join(lines)
+
+
+def other_values(
+    checkpoint: dict[str, Any], config: ModuleType, names: Iterable[str], path: str | Path
+) -> Iterator[tuple[str, Any, int | str]]:
+    """What a file says it was trained with and config.py has otherwise: name, value of the file, line of config.py.
+
+    Raises: ValueError if the value of the file cannot be.
+    """
+    record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
+    for name in names:
+        wanted = to_plain(getattr(config, name))
+        trained = record.get(name, wanted) if isinstance(record, dict) else wanted
+        is_valid, expected = SHARED_RULES[name]
+        if not is_valid(trained):
+            raise ValueError(f"{path}: its {name} cannot be: expected {expected}; get or save the file again")
+        if to_plain(trained) != wanted:
+            yield name, trained, config_lines(config).get(name, "?")
+
+
+NORMALISATION = ("model_mean_parameters", "model_std_parameters")
 
 
 def load_trained_network(network: nn.Module, config: ModuleType) -> list[str] | None:
@@ -1113,16 +1139,8 @@ def load_trained_network(network: nn.Module, config: ModuleType) -> list[str] | 
     """
     path = config.model_weights_path
     checkpoint = read_checkpoint(path)
-    record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
-    for name in ("model_width_mult", "model_mean_parameters", "model_std_parameters"):
-        wanted = to_plain(getattr(config, name))
-        trained = record.get(name, wanted) if isinstance(record, dict) else wanted
-        is_valid, expected = SHARED_RULES[name]
-        if not is_valid(trained):
-            raise ValueError(f"{path}: its {name} cannot be: expected {expected}; get or save the file again")
-        if to_plain(trained) != wanted:
-            line = config_lines(config).get(name, "?")
-            raise ValueError(f"{path}: trained with {name} = {trained}; set config.py line {line} to it")
+    for name, trained, line in other_values(checkpoint, config, ("model_width_mult", *NORMALISATION), path):
+        raise ValueError(f"{path}: trained with {name} = {trained}; set config.py line {line} to it")
     load_weights(network, extract_weights(checkpoint, path), path)
     class_names = checkpoint.get("class_names")
     is_complete = isinstance(class_names, list) and len(class_names) == config.model_num_classes

@@ -2,12 +2,14 @@
 """A copy of the program in a temporary folder, with a small dataset, used as a user would: edit config.py, run."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -78,6 +80,13 @@ def short_path() -> Iterator[Path]:
     """A temporary folder whose name is short enough for the sockets that loader workers make in it."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder).resolve()
+
+
+def config_with(**values: object) -> ModuleType:
+    """config.py as shipped, for training, but for some values."""
+    config = ModuleType("config")
+    vars(config).update(runpy.run_path(str(ROOT / "config.py")) | values)
+    return config
 
 
 @pytest.fixture

@@ -62,10 +62,10 @@ def resume_from_weights(project: Project) -> None:
         (rename_class, r"./data/Colours/valid: its class folders are not those .*missing \['red'\], unknown \['rot'\]"),
         (lambda p: p.set(model_num_classes=4), r"./data/Colours/train: 3 class folders, but model_num_classes = 4"),
         (lambda p: p.set(batch_size=64), r"./data/Colours/train: 48 images, fewer than batch_size = 64"),
-        (lambda p: p.set(pretrained_model_weights_path="no.pth"), r"no.pth: no such weights file"),
+        (lambda p: p.set(pretrained_model_weights_path="no.pth"), r"no.pth: no such file; train first"),
         (save_foreign_weights, r"foreign.pth: its weights are not those of this network"),
         (save_damaged_weights, r"cut.pth: damaged or not a PyTorch checkpoint"),
-        (lambda p: p.set(resume="no.pth.tar"), r"no.pth.tar: no such weights file"),
+        (lambda p: p.set(resume="no.pth.tar"), r"no.pth.tar: no such file; train first"),
         (resume_from_weights, r"weights.pth: cannot be resumed, it has no epoch"),
     ],
 )
@@ -129,7 +129,7 @@ def score_a_checkpoint_with_another_mean(project: Project) -> None:
     ("spoil", "message"),
     [
         (lambda p: p.set(test_image_dir="./nowhere"), r"./nowhere: no such folder"),
-        (lambda p: p.set(model_weights_path="./no.pth"), r"./no.pth: no such weights file"),
+        (lambda p: p.set(model_weights_path="./no.pth"), r"./no.pth: no such file; train first"),
         (lambda p: p.set(model_num_classes=4), r".*best.pth.tar: classifier.1.weight is .* check model_width_mult and"),
         (
             lambda p: p.set(model_width_mult=0.5),

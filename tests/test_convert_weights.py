@@ -10,14 +10,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import safetensors.torch
 import timm
 import torch
 import torchvision
-from conftest import ROOT, Project
+from conftest import ROOT, Project, config_with
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -76,6 +76,10 @@ class Runner:
         with utils.user_errors():
             convert_weights.main()
         return self.capsys.readouterr().out
+
+    def as_start(self) -> ModuleType:
+        """config.py for fine-tuning from the converted weights."""
+        return config_with(pretrained_model_weights_path=self.target)
 
     def convert(self, checkpoint: object, *options: object) -> str:
         torch.save(checkpoint, self.source)
@@ -382,14 +386,19 @@ def test_own_files_keep_what_they_say(runner: Runner) -> None:
     assert {name: stored[name] for name in described} == described
     assert stored["class_names"] == ["a", "b", "c"]
     ours = MobileNetV2(3, 0.35)
-    assert utils.load_pretrained_weights(ours, runner.target).endswith("classifier included.")
+    line, *other = utils.load_pretrained_weights(ours, runner.as_start()).splitlines()
+    assert line.endswith("classifier included.")
+    assert other == [
+        "They were trained with model_mean_parameters = [0.1, 0.2, 0.3]; config.py line 31 has [0.485, 0.456, 0.406].",
+        "They were trained with model_std_parameters = [0.4, 0.5, 0.6]; config.py line 32 has [0.229, 0.224, 0.225].",
+    ]
     assert torch.equal(logits_of(ours.eval()), logits_of(network))
 
 
 def test_converted_file_is_a_start_for_fine_tuning(runner: Runner, theirs: nn.Module) -> None:
     runner.convert(theirs.state_dict())
     ours = MobileNetV2(7, 0.35)
-    assert "7 classes, not 5" in utils.load_pretrained_weights(ours, runner.target)
+    assert "7 classes, not 5" in utils.load_pretrained_weights(ours, runner.as_start())
     assert torch.equal(ours.features[17].conv[2].weight, theirs.features[17].conv[2].weight)
 
 

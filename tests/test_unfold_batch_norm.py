@@ -67,7 +67,7 @@ def test_function_stays_and_statistics_become_those_of_the_images(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "damaged or not a PyTorch checkpoint"), (None, "no such weights file")]
+    ("content", "message"), [(b"", "damaged or not a PyTorch checkpoint"), (None, "no such file; train first")]
 )
 def test_bad_source_is_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:

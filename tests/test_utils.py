@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from conftest import config_with
 from torch import nn
 
 import utils
@@ -289,7 +290,7 @@ def test_fine_tuning_keeps_a_fresh_classifier_for_other_classes(tmp_path: Path) 
     trained, network = small_network(7), small_network(3)
     own = {name: value.clone() for name, value in network.state_dict().items()}
     torch.save(trained.state_dict(), tmp_path / "w.pth")
-    line = utils.load_pretrained_weights(network, tmp_path / "w.pth")
+    line = utils.load_pretrained_weights(network, config_with(pretrained_model_weights_path=tmp_path / "w.pth"))
     assert line.endswith("the classifier starts fresh: 3 classes, not 7.")
     for name, value in network.state_dict().items():
         expected = own if name.startswith("classifier") else trained.state_dict()
@@ -299,14 +300,15 @@ def test_fine_tuning_keeps_a_fresh_classifier_for_other_classes(tmp_path: Path) 
 def test_fine_tuning_on_as_many_classes_takes_the_classifier(tmp_path: Path) -> None:
     trained, network = small_network(), small_network()
     torch.save({"state_dict": trained.state_dict()}, tmp_path / "w.pth")
-    assert utils.load_pretrained_weights(network, tmp_path / "w.pth").endswith("classifier included.")
+    config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
+    assert utils.load_pretrained_weights(network, config).endswith("classifier included.")
     assert torch.equal(network.classifier[1].weight, trained.classifier[1].weight)
 
 
 def test_fine_tuning_from_another_width_is_refused(tmp_path: Path) -> None:
     torch.save(MobileNetV2(7, width_mult=0.5).state_dict(), tmp_path / "w.pth")
     with pytest.raises(ValueError, match="check model_width_mult"):
-        utils.load_pretrained_weights(small_network(), tmp_path / "w.pth")
+        utils.load_pretrained_weights(small_network(), config_with(pretrained_model_weights_path=tmp_path / "w.pth"))
 
 
 class Payload:
@@ -346,7 +348,7 @@ def test_dictionary_without_weights_is_refused() -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere.pth: no such weights file"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.pth: no such file; train first"):
         utils.read_checkpoint(tmp_path / "nowhere.pth")
 
 

@@ -92,3 +92,10 @@ model_weights_path = f"./results/{exp_name}/best.pth.tar"
 inference_image_path = "./figure/digit.png"
 # JSON object from "0" to the names of the classes; "" takes the names stored in the weights file.
 class_label_file = ""
+
+# What all three scripts read besides.
+# True turns each picture upright as its camera noted (the EXIF orientation); False takes the pixels as they are
+# stored, as the published figures need. The weights remember which of the two they were trained with.
+apply_orientation = False
+# True: the same bits from every run on a GPU too, where some sums otherwise add up in another order each time; slower.
+deterministic = False

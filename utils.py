@@ -158,6 +158,8 @@ SHARED_RULES: dict[str, Rule] = {
     "model_weights_path": PATH,
     "inference_image_path": PATH,
     "class_label_file": TEXT,
+    "apply_orientation": FLAG,
+    "deterministic": FLAG,
 }
 TRAIN_RULES: dict[str, Rule] = {
     "train_image_dir": PATH,

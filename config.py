@@ -38,7 +38,7 @@ mode = os.environ.get("MODE", "train")  # "train" for train.py, "test" for test.
 
 
 if mode == "train":
-    # Folders of <class>/<image>; the second is scored after every epoch.
+    # Folders of <class>/<image>; the second is scored after every epoch. ~ is your home, in all paths here.
     train_image_dir = f"./data/{dataset_name}/train"
     valid_image_dir = f"./data/{dataset_name}/valid"
     # About one per core; 0 loads in the main process. Changes the speed, never the batches.
@@ -56,7 +56,7 @@ if mode == "train":
     batch_size = 64  # in each process, when torchrun starts several
     gradient_accumulation_steps = 1  # batches per optimizer step: n acts like n times the batch_size
     model_lr = 0.05  # peak rate, for 64 images a step; scale it with them. Too high: the loss becomes NaN
-    lr_warmup_epochs = 3  # linear from near 0, then a cosine down to 0
+    lr_warmup_epochs = 3  # below epochs; linear from near 0, then a cosine down to 0
     model_momentum = 0.9  # Nesterov
     model_weight_decay = 4e-5  # of convolutions and classifier; never of batch-norm and biases
     model_ema_decay = 0.99  # share of the old average kept per step; 0.9999 averages 10,000 steps

@@ -4,9 +4,15 @@
 Without arguments it classifies config.inference_image_path.
 """
 
+from core.environment import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
 import argparse
 import contextlib
 import json
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,13 +22,15 @@ import torch
 from torch import Tensor, nn
 
 import model
-from imgproc import IMAGE_SUFFIXES, eval_transform, load_image, normalize
+from imgproc import IMAGE_SUFFIXES, Image, eval_transform, load_image, normalize
 from utils import (
     autocast,
     check_config,
     choose_dtype,
     compile_network,
+    describe_error,
     load_trained_network,
+    remedy_for_weights,
     setup_runtime,
     user_errors,
 )
@@ -40,11 +48,31 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     print(f"Build `{config.model_arch_name}` model successfully.")
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     classify = partial(most_likely_classes, speed_up(network, config, device, len(images)), config, device)
+    print_answers(images, classify, labels)
+
+
+def print_answers(images: list[Path], classify: Callable[[Image], list[tuple[int, float]]], labels: list[str]) -> None:
+    """The answers for each picture; of several those that cannot be read are named at the end, with status 1.
+
+    Raises: ValueError or OSError for a single one that cannot be read.
+    """
+    unreadable = []
     for path in images:
+        try:
+            image = load_image(path, apply_orientation=True)
+        except (ValueError, OSError) as error:
+            if len(images) == 1:
+                raise
+            unreadable.append(describe_error(error))
+            continue
         if len(images) > 1:
             print(f"{path}:")
-        for index, probability in classify(path):
+        for index, probability in classify(image):
             print(f"{labels[index]:<75} ({probability:.2%})")
+    if unreadable:
+        sys.stdout.flush()
+        print(f"{len(unreadable)} of {len(images)} pictures could not be read:", *unreadable, sep="\n", file=sys.stderr)
+        sys.exit(1)
 
 
 def speed_up(
@@ -102,14 +130,20 @@ def load_labels(label_file: str, class_names: list[str] | None, num_classes: int
 
 @torch.inference_mode()
 def most_likely_classes(
-    network: Callable[[Tensor], Tensor], config: ModuleType, device: torch.device, path: Path
+    network: Callable[[Tensor], Tensor], config: ModuleType, device: torch.device, image: Image
 ) -> list[tuple[int, float]]:
-    """The five likeliest classes of one picture and their probabilities, likeliest first."""
-    image = eval_transform(load_image(path, apply_orientation=True), config.image_size)  # uint8 [S, S, 3]
+    """The five likeliest classes of one picture, uint8 [H, W, 3], and their probabilities, likeliest first.
+
+    Raises: FloatingPointError if a logit is infinite or NaN.
+    """
+    image = eval_transform(image, config.image_size)  # uint8 [S, S, 3]
     batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
     mean, std = (torch.tensor(v, device=device) for v in (config.model_mean_parameters, config.model_std_parameters))
-    with autocast(device, choose_dtype(config.precision, device)):
+    dtype = choose_dtype(config.precision, device)
+    with autocast(device, dtype):
         logits = network(normalize(batch, mean, std))  # [1, num_classes]
+    if not logits.isfinite().all():
+        raise FloatingPointError(f"a logit became infinite or NaN; {remedy_for_weights(config, dtype)}")
     best = logits.float().softmax(dim=1)[0].topk(min(5, logits.shape[1]))
     return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Top-1 and top-5 error of config.model_weights_path on config.test_image_dir: python3 test.py."""
 
+from core.environment import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
 import csv
 import hashlib
 import io
@@ -33,7 +38,9 @@ from utils import (
     load_trained_network,
     num_processes,
     process_rank,
+    remedy_for_weights,
     setup_runtime,
+    show_scores,
     user_errors,
     write_atomically,
 )
@@ -83,16 +90,14 @@ def test(config: ModuleType, device: torch.device) -> None:
         dtype=dtype,
         print_frequency=config.test_print_frequency,
         on_logits=best_classes.add,
+        remedy=remedy_for_weights(config, dtype),
     )
     best_classes.gather()
     results = Path("results", config.exp_name)
     from_main(partial(write_predictions, results / "predictions.csv", dataset, best_classes))
     errors = {"err1": 100 - metrics["acc1"], "err5": 100 - metrics["acc5"]}
     from_main(partial(write_report, results / "test.json", metrics | errors | report))
-    print(
-        f" * Acc@1 {metrics['acc1']:.3f} Acc@5 {metrics['acc5']:.3f} "
-        f"Err@1 {100 - metrics['acc1']:.3f} Err@5 {100 - metrics['acc5']:.3f} ({metrics['images']} images)"
-    )
+    print(f" * {show_scores(metrics | errors, config.model_num_classes, 3)} ({metrics['images']} images)")
 
 
 class BestClasses:

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train the network of config.py, validate it after every epoch, keep checkpoints: python3 train.py."""
 
+from core.environment import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
 import contextlib
 import math
 import os
@@ -47,12 +52,14 @@ from utils import (
     only_run,
     parallelize,
     process_rank,
+    read_checkpoint,
     resume_training,
     save_train_state,
     save_weights,
     seed_step,
     setup_runtime,
     share_buffers,
+    show_scores,
     synchronize_batch_norm,
     user_errors,
     without_averaging,
@@ -87,6 +94,7 @@ def train(
     interruptions = Interruptions(config.checkpoint_every_minutes)
     print_run(config, state, train_batches, valid_batches, start)
     if state.epoch >= config.epochs:
+        print_end(config, train_batches)
         return
     from_main(partial(prepare_folders, config.exp_name))
     valid_batches.start()
@@ -105,6 +113,7 @@ def train(
             )
             pause()
             finish_epoch(config, state, trained, metrics, writer)
+    print_end(config, train_batches)
 
 
 def prepare_folders(exp_name: str) -> None:
@@ -417,7 +426,7 @@ class Progress:
         tqdm.write(
             f"Epoch: [{epoch + 1}][{batches_done:>{len(str(self.num_batches))}}/{self.num_batches}] "
             f"Time {pace:.3f} s Data {self.waited / seconds:.0%} Loss {averages['loss']:.4f} "
-            f"Acc@1 {averages['acc1']:.2f} Acc@5 {averages['acc5']:.2f} {rate:.0f} images/s "
+            f"{show_scores(averages, self.config.model_num_classes, 2)} {rate:.0f} images/s "
             f"Left {timedelta(seconds=round(left * pace))}"
         )
         sys.stdout.flush()
@@ -462,12 +471,29 @@ def finish_epoch(
         print(f"Left out {trained['left_out']} unreadable training images; scripts/check_dataset.py names them.")
     if trained["skipped"]:
         print(f"Skipped {trained['skipped']} optimizer steps whose float16 gradients were too large.")
+    warn_of_rate(config, trained["loss"], metrics["loss"])
     print(
-        f" * Epoch {state.epoch}/{config.epochs} Acc@1 {metrics['acc1']:.3f} Acc@5 {metrics['acc5']:.3f} "
+        f" * Epoch {state.epoch}/{config.epochs} {show_scores(metrics, config.model_num_classes, 3)} "
         f"Loss {metrics['loss']:.4f} (train {trained['loss']:.4f}) Best {state.best_acc1:.3f} "
         f"{trained['images_per_second']:.0f} images/s {timedelta(seconds=round(trained['seconds']))}",
         flush=True,
     )
+
+
+def warn_of_rate(config: ModuleType, train_loss: float, valid_loss: float) -> None:
+    """Say so if the loss of an epoch is far above that of guessing."""
+    guessing = math.log(config.model_num_classes)
+    # 2 more: the right class gets a seventh of what guessing gives it. In validation much more than that can also come
+    # from a network that has learnt its training images by heart.
+    limits = {"training": (train_loss, guessing + 2), "validation": (valid_loss, guessing + 10)}
+    for split, (loss, limit) in limits.items():
+        if loss > limit:
+            line = config_lines(config).get("model_lr", "?")
+            print(
+                f"The {split} loss {loss:.2f} is far above {guessing:.2f}, that of guessing: model_lr = "
+                f"{config.model_lr} (config.py line {line}) is too high; lower it."
+            )
+            return
 
 
 def remove_old_checkpoints(folder: Path, epoch: int, keep: int) -> None:
@@ -498,7 +524,61 @@ def print_run(
         print(
             f"Resume `{start}` after {state.epoch} of {config.epochs} epochs{within}, best Acc@1 {state.best_acc1:.3f}."
         )
+    if config.batch_size * (num_processes() if config.sync_batch_norm else 1) == 1:
+        line = config_lines(config).get("batch_size", "?")
+        print(f"batch_size = 1 (config.py line {line}): batch-norm sees one image at a time; 16 or more trains better.")
+    print(compare_losses(config))
     print(f"TensorBoard: tensorboard --logdir samples/logs/{config.exp_name}", flush=True)
+
+
+def compare_losses(config: ModuleType) -> str:
+    """Why the loss of training is not that of validation."""
+    reasons = {
+        "label smoothing": config.loss_label_smoothing > 0,
+        "mixed images": config.mixup_alpha + config.cutmix_alpha > 0,
+        "dropout": config.model_dropout > 0,
+        "augmentation": config.random_crop_scale is not None
+        or config.random_flip_probability + config.random_erasing_probability > 0
+        or config.trivial_augment,
+        "weights that still move": True,
+    }
+    named = ", ".join(name for name, holds in reasons.items() if holds)
+    return f"The two losses do not compare: that of training is taken with {named}; that of validation is not."
+
+
+def print_end(config: ModuleType, batches: CPUPrefetcher) -> None:
+    """Say what the run has left behind, what it did not see, and how to go on."""
+    results = Path("results", config.exp_name)
+    best = results / "best.pth.tar"
+    found = from_main(partial(describe_weights, best))
+    if found is None:
+        return
+    print(f"Best weights: {best}, of {found}. Those of the last epoch: {results / 'last.pth.tar'}.")
+    images = len(batches.dataset)
+    left_out = images - len(batches) * config.batch_size * num_processes()
+    if left_out:
+        print(
+            f"Each epoch left out {left_out} of {images} training images, others each time: its last batch was not "
+            "complete."
+        )
+    lines = config_lines(config)
+    if Path(config.model_weights_path).resolve() != best.resolve():
+        line = lines.get("model_weights_path", "?")
+        print(f'To use them, set config.py line {line}: model_weights_path = "{best}".')
+    prefix = f"EXP_NAME={config.exp_name} " if os.environ.get("EXP_NAME") == config.exp_name else ""
+    print(
+        f"Go on with `{prefix}python3 inference.py IMAGE`, or `{prefix}python3 test.py` after "
+        f'mode = "test" (config.py line {lines.get("mode", "?")}).',
+        flush=True,
+    )
+
+
+def describe_weights(path: Path) -> str | None:
+    """The epoch and the accuracy of a file of weights; None if it is gone, or another's."""
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        weights = read_checkpoint(path)
+        return f"epoch {weights['epoch']} (Acc@1 {weights['acc1']:.3f})"
+    return None
 
 
 if __name__ == "__main__":

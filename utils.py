@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import difflib
 import errno
+import fcntl
 import io
 import json
 import math
@@ -98,8 +99,17 @@ def describe_error(error: Exception) -> str | None:
         # an error of a loader worker carries its traceback; the last line holds the message
         lines = str(error).strip().splitlines() or [type(error).__name__]
         message = lines[-1].removeprefix(f"{type(error).__name__}: ")
-        return re.sub(r"^\[Errno \d+\] (.+): b?'(.+)'$", r"\2: \1", message)  # Python's own words for a file
+        message = re.sub(r"^\[Errno \d+\] (.+): b?'(.+)'$", r"\2: \1", message)  # Python's own words for a file
+        return add_place(message) if isinstance(error, FileNotFoundError) else message
     return None
+
+
+def add_place(message: str) -> str:
+    """A message that begins with the path of what is not there; a relative path gets the place it stands for."""
+    path = message.partition(": ")[0]
+    if os.path.isabs(path) or os.path.exists(path):
+        return message
+    return f"{message} (looked for at {os.path.abspath(path)})"
 
 
 def is_int(value: object, least: int) -> bool:
@@ -132,8 +142,8 @@ SHARE: Rule = (lambda v: is_number(v, 0, 1), "a number from 0 to 1")
 SHARE_BELOW_1: Rule = (lambda v: is_number(v, 0) and v < 1, "a number from 0 to below 1")
 NOT_NEGATIVE: Rule = (lambda v: is_number(v, 0), "a number >= 0")
 POSITIVE: Rule = (lambda v: is_number(v, 0) and v > 0, "a number above 0")
-TEXT: Rule = (lambda v: isinstance(v, str), 'a string, "" for none')
 PATH: Rule = (lambda v: isinstance(v, str) and v != "", "a path, as a string")
+PATH_OR_NONE: Rule = (lambda v: isinstance(v, str), 'a string, "" for none')
 FOLDER_NAME: Rule = (
     lambda v: isinstance(v, str) and re.fullmatch(r"(?!\.)[^/\\\x00-\x1f]{1,100}", v) is not None,
     "the name of a folder: a string of 1 to 100 characters without / and not starting with a dot",
@@ -157,7 +167,7 @@ SHARED_RULES: dict[str, Rule] = {
     "model_num_classes": COUNT,
     "model_weights_path": PATH,
     "inference_image_path": PATH,
-    "class_label_file": TEXT,
+    "class_label_file": PATH_OR_NONE,
     "apply_orientation": FLAG,
     "deterministic": FLAG,
 }
@@ -167,8 +177,8 @@ TRAIN_RULES: dict[str, Rule] = {
     "num_workers": WORKERS,
     "bad_images": (lambda v: v in ("stop", "skip"), '"stop" or "skip"'),
     "cache_images": FLAG,
-    "pretrained_model_weights_path": TEXT,
-    "resume": TEXT,
+    "pretrained_model_weights_path": PATH_OR_NONE,
+    "resume": PATH_OR_NONE,
     "epochs": COUNT,
     "batch_size": COUNT,
     "gradient_accumulation_steps": COUNT,
@@ -198,10 +208,20 @@ TEST_RULES: dict[str, Rule] = {
     "test_print_frequency": COUNT,
 }
 MODE_RULES = {"train": TRAIN_RULES, "test": TEST_RULES}
+# What other programs call some of them, where neither the words nor the spelling are alike.
+OTHER_NAMES = {
+    **dict.fromkeys(("lr", "lr0", "learning_rate", "base_lr", "max_lr", "peak_lr"), "model_lr"),
+    **dict.fromkeys(("imgsz", "input_size", "crop_size", "resolution"), "image_size"),
+    **dict.fromkeys(("model", "model_name", "backbone"), "model_arch_name"),
+    **dict.fromkeys(("gpu", "gpus", "cuda"), "device"),
+    **dict.fromkeys(("amp", "fp16", "half"), "precision"),
+    **dict.fromkeys(("accum_iter", "grad_accum", "accumulate"), "gradient_accumulation_steps"),
+    **{"weights": "model_weights_path", "wd": "model_weight_decay", "bs": "batch_size", "val_dir": "valid_image_dir"},
+}
 
 
 def check_config(config: ModuleType, needed_mode: str | None = None) -> None:
-    """Check every value of config.py before the first slow action.
+    """Check every value of config.py before the first slow action, and expand ~ in its paths.
 
     `needed_mode`: the mode the calling script runs in; None takes either.
     Raises: ValueError for the first name that is missing, unknown or has a bad value, with its line.
@@ -212,19 +232,53 @@ def check_config(config: ModuleType, needed_mode: str | None = None) -> None:
         raise ValueError(f'config.py line {lines["mode"]}: mode = "{mode}"; this script needs "{needed_mode}"')
     known = SHARED_RULES | TRAIN_RULES | TEST_RULES
     unknown = [name for name in lines if name not in known and not name.startswith("_")]
-    for name, (is_valid, expected) in (SHARED_RULES | MODE_RULES.get(str(mode), {})).items():
+    for name, rule in (SHARED_RULES | MODE_RULES.get(str(mode), {})).items():
+        is_valid, expected = rule
         if not hasattr(config, name):
-            close = difflib.get_close_matches(name, unknown, n=1)
-            remedy = f"line {lines[close[0]]} sets {close[0]}: rename it" if close else f"set it to {expected}"
+            meant = next((other for other in unknown if likely_name(other, [name])), None)
+            remedy = f"line {lines[meant]} sets {meant}: rename it" if meant else f"set it to {expected}"
             raise ValueError(f"config.py: {name} is missing; {remedy}")
         value = getattr(config, name)
         if not is_valid(value):
             raise ValueError(f"config.py line {lines.get(name, '?')}: {name} = {value!r}; expected {expected}")
+        if rule in (PATH, PATH_OR_NONE):
+            setattr(config, name, os.path.expanduser(value))
     if unknown:
-        close = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        meant = likely_name(unknown[0], known)
+        hint = f" (did you mean {meant}?)" if meant else ""
         raise ValueError(
             f"config.py line {lines[unknown[0]]}: unknown name {unknown[0]}{hint}; names of your own start with _"
+        )
+    if needed_mode == "train":
+        check_together(config, lines)
+
+
+def likely_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was most likely meant: by a table, by the words in the two, else by their spelling."""
+    name, known = name.lower(), list(known)
+    if name in OTHER_NAMES:
+        return OTHER_NAMES[name] if OTHER_NAMES[name] in known else None
+    words = set(name.split("_"))
+    alike = [other for other in known if words <= set(other.split("_")) or words >= set(other.split("_"))]
+    return alike[0] if len(alike) == 1 else next(iter(difflib.get_close_matches(name, known, n=1)), None)
+
+
+def check_together(config: ModuleType, lines: dict[str, int]) -> None:
+    """Raise ValueError where values of a training run are right one by one, but not together."""
+    line = {name: lines.get(name, "?") for name in SHARED_RULES | TRAIN_RULES}
+    if config.lr_warmup_epochs >= config.epochs:
+        raise ValueError(
+            f"config.py line {line['lr_warmup_epochs']}: lr_warmup_epochs = {config.lr_warmup_epochs} is not below "
+            f"epochs = {config.epochs} (line {line['epochs']}), so that the rate never falls; lower it, to a tenth of "
+            "the epochs, say, or raise epochs"
+        )
+    side = math.ceil(config.image_size / 32)  # of the last feature map
+    processes = int(os.environ.get("WORLD_SIZE", "1")) if config.sync_batch_norm else 1
+    if config.batch_size * processes * side**2 < 2:
+        raise ValueError(
+            f"config.py line {line['batch_size']}: batch_size = 1 with image_size = {config.image_size} (line "
+            f"{line['image_size']}) leaves batch-norm one value of each channel, and it needs 2; set batch_size to at "
+            "least 2; 16 or more trains better"
         )
 
 
@@ -526,8 +580,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def block_signals(is_blocked: bool) -> None:
     """Let SIGINT and SIGTERM wait, or let them come, in this thread and the processes it starts."""
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows
-        signal.pthread_sigmask(signal.SIG_BLOCK if is_blocked else signal.SIG_UNBLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK if is_blocked else signal.SIG_UNBLOCK, SIGNALS)
 
 
 @contextlib.contextmanager
@@ -590,10 +643,6 @@ def open_lock(path: Path) -> BinaryIO:
 
 def try_lock(descriptor: int) -> bool:
     """Lock an open file for this process and not for its children; where there are no such locks, do without."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return True
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.fstat(descriptor).st_nlink > 0  # else a run that ended just now has removed it
@@ -704,14 +753,14 @@ class EpochMeter:
         total.sums = sum_over_processes(self.sums)
         return total
 
-    def averages(self) -> dict[str, float]:
+    def averages(self, remedy: str = "lower model_lr in config.py") -> dict[str, float]:
         """Loss in nats, accuracies in percent, over all images added. The only call that waits for the device.
 
-        Raises: FloatingPointError if the loss is not finite.
+        Raises: FloatingPointError, which ends with `remedy`, if the loss is not finite.
         """
         loss, hits1, hits5, images, skipped = self.sums.tolist()
         if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss became {loss} in {images:.0f} images; lower model_lr in config.py")
+            raise FloatingPointError(f"the loss became {loss} in {images:.0f} images; {remedy}")
         return {
             "loss": loss / images,
             "acc1": 100 * hits1 / images,
@@ -719,6 +768,15 @@ class EpochMeter:
             "images": int(images),
             "skipped": int(skipped),
         }
+
+
+def show_scores(values: dict[str, float], num_classes: int, digits: int) -> str:
+    """Those of SCORES that there are, like "Acc@1 83.90 Acc@5 95.90"; of 5 classes or fewer no best five."""
+    keys = [key for key in SCORES if key in values and (num_classes > 5 or not key.endswith("5"))]
+    return " ".join(f"{SCORES[key]} {values[key]:.{digits}f}" for key in keys)
+
+
+SCORES = {"acc1": "Acc@1", "acc5": "Acc@5", "err1": "Err@1", "err5": "Err@5"}
 
 
 class FiniteCheck:
@@ -758,11 +816,13 @@ def evaluate(
     print_frequency: int,
     on_logits: Callable[[Tensor], None] = lambda logits: None,
     should_stop: Callable[[], bool] = lambda: False,
+    remedy: str = "lower model_lr in config.py",
 ) -> dict[str, float]:
     """Score every image once, each process its batches; EpochMeter.averages() of all. Leaves the network in eval mode.
 
     Prints a line every `print_frequency` batches. `on_logits` receives the float32 logits [N, C] of each batch.
     `should_stop`: asked after each batch; if it says so, the result is that of the batches so far.
+    Raises: FloatingPointError, which ends with `remedy`, if the loss is not finite.
     """
     network.eval()
     meter = EpochMeter(device)
@@ -775,13 +835,22 @@ def evaluate(
         if should_stop():
             break
         if index % print_frequency == 0:
-            averages = meter.averages()
+            averages = meter.averages(remedy)
             print(
                 f"Test: [{index:>{len(str(len(batches)))}}/{len(batches)}] Loss {averages['loss']:.4f} "
-                f"Acc@1 {averages['acc1']:.2f} Acc@5 {averages['acc5']:.2f}",
+                f"{show_scores(averages, logits.shape[1], 2)}",
                 flush=True,
             )
-    return meter.over_processes().averages()
+    return meter.over_processes().averages(remedy)
+
+
+def remedy_for_weights(config: ModuleType, dtype: torch.dtype) -> str:
+    """What to do about trained weights whose logits are infinite or NaN."""
+    if dtype == torch.float16:
+        line = config_lines(config).get("precision", "?")
+        return f'float16 has no numbers above 65,504: set precision = "float32" (config.py line {line})'
+    line = config_lines(config).get("model_weights_path", "?")
+    return f"the run that made these weights diverged: set model_weights_path (config.py line {line}) to others"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

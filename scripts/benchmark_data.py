@@ -10,7 +10,6 @@ import argparse
 import importlib.util
 import itertools
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from benchmark_timing import Comparison, alternate
 from command_line import REPOSITORY
 from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import IMAGE_SUFFIXES, train_transform
-from small_training import PROGRAM, edit_config
+from small_training import copy_program, edit_config
 from work_folder import reencode
 
 IMAGE_SIZE, SMALL_SIZE = 224, 32
@@ -260,9 +259,7 @@ def flags_of(**values: object) -> list[str]:
 
 def run_ours(root: Path, mode: str, settings: dict[str, object]) -> Callable[[], None]:
     """Each call runs train.py or test.py as a user would, in a folder of its own."""
-    root.mkdir()
-    for name in PROGRAM:
-        shutil.copy(REPOSITORY / name, root / name)
+    copy_program(root)
     edit_config(root / "config.py", {"mode": mode, "device": "cpu"} | settings)
     numbers = itertools.count()
 

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import importlib.util
 import io
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,9 +25,8 @@ import benchmark_data
 import model as architecture
 import train as training
 from benchmark_timing import Comparison, alternate, in_own_process, repeated
-from command_line import REPOSITORY
 from dataset import CPUPrefetcher
-from small_training import PROGRAM, edit_config
+from small_training import copy_program, edit_config
 from utils import autocast, compile_network
 
 IMAGE_SIZE, NUM_CLASSES = 224, 1000
@@ -429,9 +427,8 @@ def compare_start_up(options: argparse.Namespace) -> Comparison:
 
 
 def create_inference_project(root: Path) -> None:
-    """The eight files with the weights of ImageNet's size and a picture."""
-    for name in PROGRAM:
-        shutil.copy(REPOSITORY / name, root / name)
+    """The program with the weights of ImageNet's size and a picture."""
+    copy_program(root)
     values = {"image_size": IMAGE_SIZE, "model_num_classes": NUM_CLASSES, "device": "cpu"}
     edit_config(root / "config.py", values | {"model_weights_path": "weights.pth"})
     classes = [str(index) for index in range(NUM_CLASSES)]

@@ -7,6 +7,11 @@ FOLDER holds train/ and valid/ (or ILSVRC2012_img_train and ILSVRC2012_img_val),
 Exit status 0: training works, though there may be warnings; 1: it would fail; 2: the command is wrong.
 """
 
+from command_line import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
 import argparse
 import hashlib
 import io

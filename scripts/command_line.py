@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the command lines of the scripts in this folder share."""
 
+from __future__ import annotations  # so that a Python that is too old gets as far as saying so
+
 import argparse
 import ast
 import json
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from core.environment import check_environment
+
+__all__ = ["REPOSITORY", "OneLineParser", "check_environment", "print_config_lines"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

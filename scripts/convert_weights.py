@@ -17,6 +17,11 @@ says so. Anything else is refused. A file of weights does not say how they are u
 with eps 1e-5, ReLU6 and symmetric padding, as in the projects above (TensorFlow has eps 1e-3 and pads one side).
 """
 
+from command_line import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
 import argparse
 import functools
 import os

@@ -13,6 +13,11 @@ The stored class names are those of ImageNet's folders, so that test.py refuses 
 publishes are beside them as class_labels.
 """
 
+from command_line import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
 import argparse
 import hashlib
 import http.client

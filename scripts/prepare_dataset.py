@@ -9,6 +9,11 @@ The images are made in a hidden folder next to the target and get its name when 
 exists is whole. An interrupted run is continued by the next one. data/README.md describes every dataset.
 """
 
+from command_line import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
 import argparse
 import contextlib
 import os

@@ -25,23 +25,35 @@ SAMPLES, RESULTS = Path("samples", EXP_NAME), Path("results", EXP_NAME)
 SETTINGS = {
     **{"mode": "train", "exp_name": EXP_NAME},
     **{"dataset_name": "Colours", "model_num_classes": 3, "model_width_mult": 0.35, "device": "cpu", "num_workers": 2},
-    **{"resume": "auto", "batch_size": 8, "gradient_accumulation_steps": 4, "lr_warmup_epochs": 1, "mixup_alpha": 0.2},
+    **{
+        "resume": "auto",
+        "batch_size": 8,
+        "gradient_accumulation_steps": 4,
+        "lr_warmup_epochs": 0.5,
+        "mixup_alpha": 0.2,
+    },
     **{"model_ema_decay": 0.9, "train_print_frequency": 1, "valid_print_frequency": 1, "keep_checkpoints": 2},
 }
 END_SECONDS = 20  # a worker looks for its parent every 5 s
 
 
 def create_project(root: Path, images_per_class: int, **values: object) -> None:
-    """Copy the eight files into a new folder, make a dataset, and edit config.py.
+    """Copy the program into a new folder, make a dataset, and edit config.py.
 
     `values`: changes of SETTINGS. Raises: ValueError if config.py has no such line.
     """
-    root.mkdir(parents=True)
-    for name in PROGRAM:
-        shutil.copy(REPOSITORY / name, root / name)
+    copy_program(root)
     write_images(root / "data/Colours/train", images_per_class)
     write_images(root / "data/Colours/valid", max(1, images_per_class // 3), seed=1)
     edit_config(root / "config.py", SETTINGS | values)
+
+
+def copy_program(root: Path) -> None:
+    """Copy the eight files and core/ into a folder, which is made if need be."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name in PROGRAM:
+        shutil.copy(REPOSITORY / name, root / name)
+    shutil.copytree(REPOSITORY / "core", root / "core", ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def write_images(folder: Path, images_per_class: int, seed: int = 0) -> None:

@@ -9,6 +9,11 @@ divide by the true deviation and lose the scales. This measures mean and varianc
 the file and changes scale and shift so that the network computes what it did before.
 """
 
+from command_line import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
 import argparse
 import sys
 from functools import partial

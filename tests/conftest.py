@@ -13,22 +13,21 @@ from types import ModuleType
 
 import pytest
 
-from small_training import PROGRAM, edit_config, write_images
+from small_training import copy_program, edit_config, write_images
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class Project:
-    """The eight files and a dataset of 3 x 16 training and 3 x 5 validation images in a folder of their own."""
+    """The program and a dataset of 3 x 16 training and 3 x 5 validation images in a folder of their own."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for name in PROGRAM:
-            shutil.copy(ROOT / name, root / name)
+        copy_program(root)
         write_images(root / "data/Colours/train", 16)
         write_images(root / "data/Colours/valid", 5, seed=1)
         self.set(dataset_name="Colours", model_num_classes=3, model_width_mult=0.35, device="cpu", num_workers=0)
-        self.set(epochs=2, batch_size=8, lr_warmup_epochs=1, train_print_frequency=2, valid_print_frequency=1)
+        self.set(epochs=2, batch_size=8, lr_warmup_epochs=0.5, train_print_frequency=2, valid_print_frequency=1)
 
     def copy_to(self, root: Path) -> "Project":
         shutil.copytree(self.root, root)

@@ -121,6 +121,14 @@ def change_weights_record(project: Project, **values: object) -> None:
     torch.save(torch.load(path, weights_only=True) | values, path)
 
 
+def let_weights_diverge(project: Project) -> None:
+    """All weights are finite, and so is none of the logits."""
+    path = project.root / "results/MobileNetV2-Colours/best.pth.tar"
+    weights = torch.load(path, weights_only=True)
+    weights["state_dict"]["classifier.1.weight"].fill_(3e38)
+    torch.save(weights, path)
+
+
 def score_a_checkpoint_with_another_mean(project: Project) -> None:
     project.set(model_weights_path="samples/MobileNetV2-Colours/epoch_6.pth.tar", model_mean_parameters=[0, 0, 0])
 
@@ -140,6 +148,10 @@ def score_a_checkpoint_with_another_mean(project: Project) -> None:
             r".*model_mean_parameters = \[0.485, .*line 31",
         ),
         (rename_class, r"./data/Colours/valid: its class folders are not those of the training set"),
+        (
+            let_weights_diverge,
+            r"the loss became nan in 15 images; the run that .* model_weights_path \(config.py line 89",
+        ),
         (score_a_checkpoint_with_another_mean, r"samples/.*epoch_6.pth.tar: trained with model_mean_parameters"),
     ],
 )

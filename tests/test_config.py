@@ -2,14 +2,18 @@
 """config.py, the layout, and what README.md says of them."""
 
 import ast
+import contextlib
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+from conftest import config_with
 
 import utils
+from model import MobileNetV2
 
 ROOT = Path(__file__).resolve().parent.parent
 README_LINES = {
@@ -79,6 +83,15 @@ def test_imports_point_one_way(name: str) -> None:
     assert imported & set(ALLOWED_IMPORTS) <= ALLOWED_IMPORTS[name]
 
 
+def test_core_imports_none_of_the_scripts_and_their_files() -> None:
+    """But for model.py, where a network is meant."""
+    for path in (ROOT / "core").glob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        assert not imported & set(ALLOWED_IMPORTS) - {"model"}, path
+
+
 @pytest.mark.parametrize("mode", ["train", "test"])
 def test_shipped_config_is_valid_and_every_name_has_a_rule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
@@ -114,6 +127,14 @@ def test_shipped_config_is_valid_and_every_name_has_a_rule(
         ),
         ('"mobilenet_v2"  #', '"mobilenet_v3"  #', r"config.py line 29: model_arch_name = 'mobilenet_v3'; expected"),
         ('resume = ""', "resume = None", r"config.py line 53: resume = None; expected a string"),
+        ("model_lr = 0.05", "learning_rate = 0.05", r"config.py: model_lr is missing; line 58 sets learning_rate: re"),
+        ("model_lr = 0.05", "model_lr = lr = 0.05", r"config.py line 58: unknown name lr \(did you mean model_lr\?\)"),
+        ("epochs = 60", "epochs = 3", r"config.py line 59: lr_warmup_epochs = 3 is not below epochs = 3 \(line 55\)"),
+        (
+            "batch_size = 64  #",
+            "batch_size = 1  #",
+            r"config.py line 56: batch_size = 1 with image_size = 32 \(line 26\) leaves batch-norm one value",
+        ),
         (
             '"cuda" if torch.cuda.is_available() else "cpu"',
             '"gpu"',
@@ -127,6 +148,58 @@ def test_a_bad_value_is_named_with_its_line(
     config = load_config(tmp_path, monkeypatch, "train", (old, new))
     with pytest.raises(ValueError, match=message):
         utils.check_config(config, needed_mode="train")
+
+
+@pytest.mark.parametrize(("image_size", "works"), [(32, False), (33, True), (224, True)])
+def test_one_image_a_batch_is_refused_just_where_torch_would_stop(image_size: int, works: bool) -> None:
+    """At 32 pixels the last feature map has one place; batch-norm needs two values of each channel."""
+    network, config = MobileNetV2(3, 0.35), config_with(batch_size=1, image_size=image_size)
+    for batch_norm in (
+        lambda: network(torch.zeros(1, 3, image_size, image_size)),
+        lambda: utils.check_together(config, {}),
+    ):
+        with contextlib.nullcontext() if works else pytest.raises(ValueError, match=r"value(s)? (per|of each) channel"):
+            batch_norm()
+
+
+def test_one_image_in_each_of_several_processes_is_enough_for_their_common_batch_norm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    utils.check_together(config_with(batch_size=1, sync_batch_norm=True), {})
+    with pytest.raises(ValueError, match="batch_size = 1"):
+        utils.check_together(config_with(batch_size=1, sync_batch_norm=False), {})
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        *(("learning_rate", "model_lr"), ("LR", "model_lr"), ("weight_decay", "model_weight_decay")),
+        *(("momentum", "model_momentum"), ("batchsize", "batch_size"), ("num_epochs", "epochs"), ("EPOCHS", "epochs")),
+        *(("num_classes", "model_num_classes"), ("img_size", "image_size"), ("weights", "model_weights_path")),
+        *(("pretrained", "pretrained_model_weights_path"), ("label_smoothing", "loss_label_smoothing")),
+        *(("dropout", "model_dropout"), ("warmup_epochs", "lr_warmup_epochs"), ("random_seed", "seed")),
+        *(("mean", "model_mean_parameters"), ("workers", "num_workers"), ("val_image_dir", "valid_image_dir")),
+        *(("mixup", "mixup_alpha"), ("arch", "model_arch_name"), ("amp", "precision"), ("width", "model_width_mult")),
+        ("banana", None),
+    ],
+)
+def test_names_of_other_programs_are_understood(word: str, name: str | None) -> None:
+    assert utils.likely_name(word, utils.SHARED_RULES | utils.TRAIN_RULES) == name
+
+
+def test_every_name_of_the_table_is_one_of_config() -> None:
+    assert set(utils.OTHER_NAMES.values()) <= set(utils.SHARED_RULES | utils.TRAIN_RULES)
+
+
+def test_home_is_expanded_in_paths_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    edits = [('f"./data/{dataset_name}/train"', '"~/photos/train"'), ('resume = ""', 'resume = "auto"')]
+    config = load_config(tmp_path, monkeypatch, "train", *edits, ('"Digits"', '"~"'))
+    utils.check_config(config, needed_mode="train")
+    assert config.train_image_dir == "/home/me/photos/train"
+    assert config.valid_image_dir == "./data/~/valid"
+    assert (config.resume, config.dataset_name, config.class_label_file) == ("auto", "~", "")
 
 
 def test_a_bad_mode_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +234,6 @@ def test_names_starting_with_an_underscore_are_the_users_own(tmp_path: Path, mon
 
 
 def test_importing_config_has_no_side_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
     torch.manual_seed(5)
     state = torch.get_rng_state()
     load_config(tmp_path, monkeypatch, "train")

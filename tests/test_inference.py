@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Project
+from conftest import ROOT, Project, config_with
 from PIL import Image
 
 import inference
@@ -139,7 +140,9 @@ def test_bad_label_file_is_named(pictures: Project, content: str, message: str) 
 
 
 def test_missing_and_damaged_pictures_are_named(pictures: Project) -> None:
-    assert pictures.refusal("inference.py", "nowhere.jpg") == "nowhere.jpg: no such image or folder"
+    place = pictures.root / "nowhere.jpg"
+    refusal = pictures.refusal("inference.py", "nowhere.jpg")
+    assert refusal == f"nowhere.jpg: no such image or folder (looked for at {place})"
     (pictures.root / "empty").mkdir()
     assert pictures.refusal("inference.py", "empty").startswith("empty: no images in this folder")
     Image.new("RGB", (40, 40), "red").save(pictures.root / "cut.jpg")
@@ -147,6 +150,30 @@ def test_missing_and_damaged_pictures_are_named(pictures: Project) -> None:
     done = pictures.run("inference.py", "cut.jpg")
     assert done.returncode == 2
     assert done.stderr.startswith("cut.jpg: not a readable image")
+
+
+def test_the_readable_pictures_of_a_folder_are_classified(pictures: Project) -> None:
+    red = pictures.root / "data/Colours/valid/red"
+    whole = answers_of(pictures.run_well("inference.py", "data/Colours/valid/red"))
+    for name in ("001", "003"):
+        (red / f"{name}.png").write_bytes(b"")
+    done = pictures.run("inference.py", "data/Colours/valid/red")
+    assert done.returncode == 1
+    summary, *named = done.stderr.splitlines()
+    assert summary == "2 of 5 pictures could not be read:"
+    assert [line.partition(": ")[0] for line in named] == [f"data/Colours/valid/red/{n}.png" for n in ("001", "003")]
+    assert all(": not a readable image" in line for line in named)
+    readable = {name: answer for name, answer in whole.items() if not name.endswith(("001.png", "003.png"))}
+    assert answers_of(done.stdout) == readable
+
+
+def test_infinite_logits_are_no_answer() -> None:
+    config = config_with(precision="float32", __file__=str(ROOT / "config.py"))
+    network = lambda images: torch.tensor([[0.0, float("inf")]])  # noqa: E731
+    with pytest.raises(
+        FloatingPointError, match=r"^a logit became infinite or NaN; .* \(config.py line 89\) to others"
+    ):
+        inference.most_likely_classes(network, config, torch.device("cpu"), np.zeros((40, 40, 3), np.uint8))
 
 
 def test_five_answers_of_more_classes(tmp_path: Path, trained_project: Project) -> None:

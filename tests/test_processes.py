@@ -217,7 +217,7 @@ def test_torchrun_restarts_after_a_kill_where_the_newest_checkpoint_is(uninterru
         lines = end_of(process)
     assert process.returncode == 0, (project.root / "errors.txt").read_text()
     assert any(line.startswith(f"Resume `{SAMPLES}/epoch_1.pth.tar` after 1 of 4 epochs") for line in lines)
-    assert lines[-1].startswith(" * Epoch 4/4 ")
+    assert any(line.startswith(" * Epoch 4/4 ") for line in lines)
     assert_same_bits(read(project, "epoch_4.pth.tar"), read(uninterrupted, "epoch_4.pth.tar"))
 
 

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT, Project
+from conftest import ROOT, Project, config_with
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -194,7 +194,7 @@ def test_training_learns_and_says_so(trained_project: Project) -> None:
     progress = [line for line in lines if line.startswith("Epoch: [")]
     assert len(progress) == 6 * 5  # 144 images in batches of 16, a line every 2 and at the end
     assert re.fullmatch(
-        r"Epoch: \[1\]\[2/9\] Time \d+\.\d{3} s Data \d+% Loss \d+\.\d{4} Acc@1 [\d.]+ Acc@5 100\.00 \d+ images/s "
+        r"Epoch: \[1\]\[2/9\] Time \d+\.\d{3} s Data \d+% Loss \d+\.\d{4} Acc@1 [\d.]+ \d+ images/s "
         r"Left \d+:\d\d:\d\d",
         progress[0],
     )
@@ -202,6 +202,79 @@ def test_training_learns_and_says_so(trained_project: Project) -> None:
     assert len(closing) == 6
     best = float(re.search(r"Best ([\d.]+)", closing[-1])[1])
     assert best > 60  # three colours; chance is 33
+    assert not [line for line in lines if "far above" in line]
+    assert "The two losses do not compare: that of training is taken with weights that still move" in "\n".join(lines)
+
+
+def test_training_ends_with_its_best_weights_and_how_to_go_on(trained_project: Project) -> None:
+    """The epoch is the first that reached the best accuracy, by the lines of the epochs."""
+    *_, best_line, next_line = trained_project.training_output.splitlines()
+    closing = re.findall(r"(?m)^ \* Epoch (\d+)/6 Acc@1 (\d+\.\d{3}) ", trained_project.training_output)
+    epoch, acc1 = max(closing, key=lambda found: (float(found[1]), -int(found[0])))
+    results = "results/MobileNetV2-Colours"
+    expected = f"Best weights: {results}/best.pth.tar, of epoch {epoch} (Acc@1 {acc1}). Those of the last epoch: "
+    assert best_line == f"{expected}{results}/last.pth.tar."
+    commands = '`python3 inference.py IMAGE`, or `python3 test.py` after mode = "test" (config.py line 36).'
+    assert next_line == f"Go on with {commands}"
+
+
+def test_the_end_names_images_left_out_and_other_weights(
+    trained_project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """150 images in batches of 16 leave 6; model_weights_path is the file of another run."""
+    monkeypatch.chdir(trained_project.root)
+    monkeypatch.setenv("EXP_NAME", "MobileNetV2-Colours")
+    config = config_with(exp_name="MobileNetV2-Colours", batch_size=16, model_weights_path="results/other/best.pth.tar")
+    config.__file__ = "config.py"
+
+    class Batches(list):
+        dataset = range(150)
+
+    train.print_end(config, Batches([None] * 9))
+    left_out, weights, commands = capsys.readouterr().out.splitlines()[1:]
+    assert left_out.startswith("Each epoch left out 6 of 150 training images")
+    expected = 'To use them, set config.py line 89: model_weights_path = "results/MobileNetV2-Colours/best.pth.tar".'
+    assert weights == expected
+    assert commands.startswith("Go on with `EXP_NAME=MobileNetV2-Colours python3 inference.py IMAGE`")
+
+
+@pytest.mark.parametrize(("batch_size", "is_named"), [(1, True), (2, False)])
+def test_one_image_a_batch_is_named_before_the_run(
+    batch_size: int, is_named: bool, capsys: pytest.CaptureFixture
+) -> None:
+    config = config_with(batch_size=batch_size, image_size=64, __file__=str(ROOT / "config.py"))
+    state = SimpleNamespace(network=nn.Linear(1, 1), device="cpu", dtype=torch.float32, epoch=0)
+    batches = SimpleNamespace(dataset=range(9))
+    train.print_run(config, state, batches, batches, start=None)
+    assert ("batch_size = 1 (config.py line 56): batch-norm sees one" in capsys.readouterr().out) == is_named
+
+
+def test_what_the_training_loss_has_beyond_that_of_validation_is_named() -> None:
+    bare = {"loss_label_smoothing": 0, "model_dropout": 0, "random_crop_scale": None}
+    taken_with = "The two losses do not compare: that of training is taken with "
+    assert train.compare_losses(config_with(**bare)).startswith(f"{taken_with}weights that still move;")
+    shipped = train.compare_losses(config_with())
+    assert shipped.startswith(f"{taken_with}label smoothing, dropout, augmentation, weights that still move;")
+    assert "mixed images" in train.compare_losses(config_with(cutmix_alpha=1.0))
+
+
+@pytest.mark.parametrize(
+    ("train_loss", "valid_loss", "expected"),
+    [
+        (10.7557, 2226.1659, "The training loss 10.76 is far above 2.30"),  # Digits, model_lr = 10, first epoch
+        (2.5970, 77.6946, "The validation loss 77.69 is far above 2.30"),  # Digits, model_lr = 1, second epoch
+        (2.2814, 2.3492, ""),  # Digits as shipped, first epoch
+        (2.4, 4.5, ""),  # one that is sure of wrong answers
+    ],
+)
+def test_a_loss_far_above_that_of_guessing_is_named(
+    train_loss: float, valid_loss: float, expected: str, capsys: pytest.CaptureFixture
+) -> None:
+    """Guessing among 10 classes has loss ln 10 = 2.30."""
+    train.warn_of_rate(config_with(model_lr=10, __file__=str(ROOT / "config.py")), train_loss, valid_loss)
+    printed = capsys.readouterr().out
+    assert printed.startswith(expected) and bool(printed) == bool(expected)
+    assert not printed or "model_lr = 10 (config.py line 58) is too high" in printed
 
 
 def test_cached_images_give_the_same_weights(trained_copy: Project, trained_project: Project) -> None:

@@ -2,6 +2,7 @@
 """What can go wrong around a run: files, clock, /dev/shm, numbers. It stops or warns in one line; nothing is lost."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,7 +47,9 @@ def disturb(project: Project, line_start: str, *folders: Path | str) -> tuple[in
 def test_images_that_vanish_are_named_and_the_checkpoint_stays(project: Project) -> None:
     status, error = disturb(project, " * Epoch 1/", "data/Colours/train/red")
     assert status == 2
-    assert error.startswith("./data/Colours/train/red/") and error.endswith(".png: No such file or directory\n")
+    place = re.escape(str(project.root / "data/Colours/train/red"))
+    message = rf"\./data/Colours/train/red/(\d+\.png): No such file or directory \(looked for at {place}/\1\)\n"
+    assert re.fullmatch(message, error)
     assert error.count("\n") == 1
     assert utils.read_checkpoint(project.root / SAMPLES / "epoch_1.pth.tar")["epoch"] == 1
 

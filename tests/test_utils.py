@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import config_with
+from conftest import ROOT, config_with
 from torch import nn
 
 import utils
@@ -105,6 +105,28 @@ def test_evaluate_uses_running_statistics_and_counts_every_image(capsys: pytest.
     assert capsys.readouterr().out.startswith("Test: [2/3] Loss ")
 
 
+@pytest.mark.parametrize(
+    ("num_classes", "shown"),
+    [(6, "Acc@1 83.90 Acc@5 95.90 Err@1 16.10 Err@5 4.10"), (5, "Acc@1 83.90 Err@1 16.10")],
+)
+def test_best_five_of_five_classes_are_not_shown(num_classes: int, shown: str) -> None:
+    scores = {"loss": 0.6, "acc1": 83.9, "acc5": 95.9, "err1": 16.1, "err5": 4.1}
+    assert utils.show_scores(scores, num_classes, 2) == shown
+
+
+def test_infinite_logits_of_trained_weights_are_not_blamed_on_the_rate() -> None:
+    """Three times 3e38 is infinite in float32."""
+    config = config_with(__file__=str(ROOT / "config.py"))
+    network = nn.Linear(3, 6)
+    nn.init.constant_(network.weight, 3e38)
+    batches = [(torch.ones(2, 3), torch.tensor([0, 1]))]
+    for dtype, line in ((torch.float32, 89), (torch.bfloat16, 89), (torch.float16, 22)):
+        remedy = utils.remedy_for_weights(config, dtype)
+        message = rf"^the loss became (nan|inf) in 2 images; .*\(config.py line {line}\)"
+        with pytest.raises(FloatingPointError, match=message):
+            utils.evaluate(network, batches, device=CPU, dtype=torch.float32, print_frequency=9, remedy=remedy)
+
+
 def test_auto_precision_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
     assert utils.choose_dtype("auto", CPU) == torch.float32
     for capability, dtype in (((9, 0), torch.bfloat16), ((7, 5), torch.float16), ((6, 1), torch.float32)):
@@ -144,6 +166,22 @@ def test_errors_of_users_are_one_line(error: str, status: int, line: str) -> Non
     assert done.returncode == status
     assert line in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_what_is_missing_is_named_with_the_place_of_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    absolute = f"{tmp_path}/x.pth: no such file"
+    for message, place in (
+        ("./results/x.pth: no such file; train first", f" (looked for at {tmp_path}/results/x.pth)"),
+        (absolute, ""),
+        ("empty: no images", ""),
+    ):
+        with pytest.raises(FileNotFoundError) as caught:
+            raise FileNotFoundError(message)
+        assert utils.describe_error(caught.value) == message + place
 
 
 def test_defects_of_the_program_keep_their_traceback() -> None:

@@ -1228,8 +1228,8 @@ def refuse_folded(weights: dict[str, Tensor], config: ModuleType) -> None:
     if folded:
         command = unfolding(path, config.train_image_dir, vars(config))
         raise ValueError(
-            f"{path}: its batch-norm is folded into the convolutions ({len(folded)} layers say mean 0 and variance 1), "
-            f"which training would not survive; `{command}` makes a file to start from"
+            f"{path}: its batch-norm is folded into convolutions ({len(folded)} layers have variance 1 throughout); "
+            f"training would not survive that; `{command}` makes a file to start from"
         )
 
 

@@ -316,8 +316,11 @@ def order_network(layers: list[Layer], path: Path) -> tuple[list[Layer], float, 
     Raises: ValueError, as order_layers(), and for a layer that only another network has.
     """
     known = [layer for layer in layers if layer.kind != OTHER]
+    depth, parts = network_parts(known)
     for layer in layers:
-        if layer.kind == OTHER and (len(known) < NUM_LAYERS or not is_beside(layer, known)):
+        # Beside the parts stand the buffers of metrics, the weights of a loss, the counter of an average.
+        is_beside = tuple(layer.parts[:depth]) not in parts and not {"weight", "bias"} <= layer.tensors.keys()
+        if layer.kind == OTHER and (len(known) < NUM_LAYERS or not is_beside):
             tensors = ", ".join(f"{part} {list(tensor.shape)}" for part, tensor in list(layer.tensors.items())[:5])
             raise ValueError(
                 f"{path}: {layer.name!r} has {tensors[:200]}: no convolution without bias, batch-norm or classifier, "
@@ -328,15 +331,11 @@ def order_network(layers: list[Layer], path: Path) -> tuple[list[Layer], float, 
     return ordered, width, doubt
 
 
-def is_beside(layer: Layer, known: list[Layer]) -> bool:
-    """Whether a layer of another kind stands beside the parts of a network, in none of them, and is no normalisation.
-
-    So do the buffers of metrics, the weights of a loss, the counter of an average.
-    """
-    together = zip(*(other.parts for other in known), strict=False)
-    depth = 1 + sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, together))
-    is_inside = layer.parts[:depth] in [other.parts[:depth] for other in known]
-    return not is_inside and not {"weight", "bias"} <= layer.tensors.keys()
+def network_parts(layers: list[Layer]) -> tuple[int, set[tuple[str, ...]]]:
+    """The beginnings of names that tell the uppermost parts of a network, and of how many words they are."""
+    together = zip(*(layer.parts for layer in layers), strict=False)
+    depth = 1 + sum(1 for _ in itertools.takewhile(lambda words: len(set(words)) == 1, together))
+    return depth, {tuple(layer.parts[:depth]) for layer in layers}
 
 
 def rank(network: Found) -> int:

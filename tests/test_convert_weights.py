@@ -384,7 +384,7 @@ def test_fused_convolutions_are_read_for_scoring_and_training_is_told_what_to_do
     assert "to fine-tune:" not in printed
     command = rf"python3 scripts/unfold_batch_norm.py {runner.target} results/pretrained_models/target-unfolded.pth.tar"
     assert f"  {command} --images data/NAME/train --image-size 224 --width-mult 0.35 --mean 0.485" in printed
-    with pytest.raises(ValueError, match=r"folded into the convolutions \(52 layers say mean 0 and variance 1\)"):
+    with pytest.raises(ValueError, match=r"folded into convolutions \(52 layers have variance 1 throughout\)"):
         utils.load_pretrained_weights(MobileNetV2(7, 0.35), runner.as_start(), list("abcdefg"))
 
 

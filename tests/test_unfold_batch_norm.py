@@ -65,7 +65,7 @@ def test_training_names_the_command_that_keeps_the_function(tmp_path: Path, imag
         config.model_width_mult = 0.35
         with (
             contextlib.chdir(tmp_path),
-            pytest.raises(ValueError, match="52 layers say mean 0 and variance 1") as caught,
+            pytest.raises(ValueError, match="52 layers have variance 1 throughout") as caught,
         ):
             utils.load_pretrained_weights(MobileNetV2(5, 0.35), config, names)
         python, script, *words = shlex.split(re.search("`(.+)`", str(caught.value))[1])

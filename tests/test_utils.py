@@ -467,10 +467,8 @@ def test_files_of_other_programs_are_named(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 def test_weights_as_other_projects_save_them_name_the_script_that_reads_them(tmp_path: Path, checkpoint) -> None:
-    path, target = tmp_path / "results/pretrained_models/w.pth.tar", "results/pretrained_models/w.pth.tar"
-    path.parent.mkdir(parents=True)
-    weights = small_network().state_dict()
-    torch.save(checkpoint(weights), path)
+    path, target = tmp_path / "w.pth", "results/pretrained_models/w.pth.tar"
+    torch.save(checkpoint(small_network().state_dict()), path)
     score = config_with(model_weights_path=path, model_width_mult=0.35)
     start = config_with(pretrained_model_weights_path=path, model_width_mult=0.35)
     for load in (

@@ -76,7 +76,7 @@ def main(config: ModuleType) -> None:
         from_main(lambda: held.enter_context(only_run(Path("samples", config.exp_name))))
         start = resume_training(state, config)
         if start is None and config.pretrained_model_weights_path:
-            print(load_pretrained_weights(state.network, config))
+            print(load_pretrained_weights(state.network, config, state.class_names))
             state.ema_network.module.load_state_dict(state.network.state_dict())
         if config.compile_model:
             compile_network(state.network, device)

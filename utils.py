@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -993,9 +994,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Its containers are plain ones and its tensors dense, with the memory that they claim. Only files in torch's old
     format, which is no zip file, come without checksums.
-    Raises: FileNotFoundError, OSError; ValueError naming the file if it is damaged or no checkpoint.
+    Raises: FileNotFoundError, OSError; ValueError naming the file if it is damaged, of another kind, or no checkpoint.
     """
     with open_weights_file(path) as file:
+        if foreign := foreign_kind(file):
+            kind, remedy = foreign
+            raise ValueError(f"{path}: {kind}; {remedy or conversion(path)}")
         try:
             allowed = torch.serialization.safe_globals([argparse.Namespace])  # the options in torchvision's own files
             with warnings.catch_warnings(action="ignore"), allowed:  # the one line to show is the error
@@ -1020,6 +1024,68 @@ def open_weights_file(path: str | Path) -> BinaryIO:
     raise ValueError(f"{path}: a folder or device, not a weights file; name a file of torch.save()")
 
 
+SAFETENSORS, TORCHSCRIPT = "a .safetensors file", "a TorchScript archive"
+NOT_TORCH = "these scripts read PyTorch's files and .safetensors; save or export it as one of them"
+# How files begin, or what is in zip files, that torch.save() did not write: what they are, and what to do with them,
+# "" where scripts/convert_weights.py reads them.
+FOREIGN_STARTS = {
+    rb".{4}\0{4}\{": (SAFETENSORS, ""),  # the length of its header, which the format limits to 100 MB, and the header
+    rb"\x89HDF\r\n\x1a\n": ("an HDF5 file, as Keras writes", NOT_TORCH),
+    rb".{4}TFL3": ("a TFLite model", NOT_TORCH),
+    rb"\x08[\x01-\x1f]\x12": ("an ONNX model", NOT_TORCH),  # its version, then the program that wrote it
+    rb"\s*<(?i:!doctype html|html)": ("a web page, not the file", "download the file itself"),
+    rb"version https://git-lfs": ("a pointer of Git LFS, not the file", "`git lfs pull` fetches it"),
+    rb"\x1f\x8b|BZh[1-9]|\xfd7zXZ|7z\xbc\xaf|Rar!": ("a compressed file", "if the weights are in it, unpack them"),
+}
+FOREIGN_RECORDS = {
+    r"[^/]+/constants\.pkl": (TORCHSCRIPT, ""),
+    r"model\.weights\.h5": ("a Keras model", NOT_TORCH),
+    r"[^/]+/(archive_format|models/.+\.json)|serialized_exported_program\.json": (
+        "a program of torch.export",
+        "save the state_dict() of the network that it was made from",
+    ),
+}
+
+
+def foreign_kind(file: BinaryIO) -> tuple[str, str] | None:
+    """What a file is that torch.save() did not write, and what to do with it; None if nothing tells.
+
+    Known by its first bytes, or by its records. What to do is "" where scripts/convert_weights.py reads it.
+    """
+    start = file.read(512)
+    file.seek(0)
+    for pattern, foreign in FOREIGN_STARTS.items():
+        if re.match(pattern, start, re.DOTALL):
+            return foreign
+    if not start.startswith(b"PK\x03\x04"):
+        return None
+    try:
+        names = zipfile.ZipFile(file).namelist()
+    except Exception:  # a damaged file can raise almost anything; reading it tells what is wrong
+        return None
+    finally:
+        file.seek(0)
+    for pattern, foreign in FOREIGN_RECORDS.items():
+        if any(re.fullmatch(pattern, name) for name in names):
+            return foreign
+    is_torch = any(name.endswith("data.pkl") for name in names)
+    return None if is_torch else ("a zip file of other things", "if the weights are in it, unpack them")
+
+
+def conversion(path: str | Path) -> str:
+    """The command that makes a file for these scripts of one of another project."""
+    target = beside_pretrained(path, "")
+    if target.exists():
+        target = beside_pretrained(path, "-converted")
+    return f"`python3 scripts/convert_weights.py {shlex.quote(str(path))} {shlex.quote(str(target))}` reads it"
+
+
+def beside_pretrained(path: str | Path, ending: str) -> Path:
+    """Where to put what is made of a file of weights."""
+    name = re.sub(r"(\.(pth|pt|tar|ckpt|bin|safetensors))+$", "", Path(path).name)
+    return Path("results/pretrained_models", f"{name}{ending}.pth.tar")
+
+
 def describe_damage(error: Exception) -> str:
     """Why a file could not be read, in one printable line."""
     reason = "its content is not what torch.save() writes"
@@ -1034,11 +1100,12 @@ def describe_damage(error: Exception) -> str:
     return re.sub(r"[^ -~]", "?", reason)[:160]
 
 
-def verified_copy(file: BinaryIO) -> BinaryIO:
+def verified_copy(file: BinaryIO, wanted: str = ".+") -> BinaryIO:
     """A file in memory with the records of a zip file whose checksums are right; any other file as it is.
 
     torch.load compares no checksums, and one flipped bit in the table of contents makes it return a tensor without
-    reading it; from this copy it can only get what was verified. Raises: ValueError and others for a damaged file.
+    reading it; from this copy it can only get what was verified. `wanted`: which names of records are copied.
+    Raises: ValueError and others for a damaged file.
     """
     is_zip = file.read(4) == b"PK\x03\x04"  # what torch.load goes by
     file.seek(0)
@@ -1048,14 +1115,14 @@ def verified_copy(file: BinaryIO) -> BinaryIO:
         raise ValueError("its end is missing")
     copy = io.BytesIO()
     with zipfile.ZipFile(file) as source, zipfile.ZipFile(copy, "w") as target:
-        records = source.infolist()
+        records = [record for record in source.infolist() if re.fullmatch(wanted, record.filename, re.DOTALL)]
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
             raise ValueError("its records are compressed")
         if any(record.file_size != record.compress_size for record in records):
             raise ValueError("its records have two lengths")
         if sum(record.file_size for record in records) > os.fstat(file.fileno()).st_size:
             raise ValueError("its records claim more bytes than it has")
-        if len(set(source.namelist())) < len(records):
+        if len({record.filename for record in records}) < len(records):
             raise ValueError("it has two records of one name")
         for record in records:
             target.writestr(zipfile.ZipInfo(record.filename), source.read(record))  # read() compares the checksum
@@ -1113,11 +1180,24 @@ def extract_weights(checkpoint: dict[str, Any], path: str | Path) -> dict[str, T
     weights = checkpoint.get("ema_state_dict", checkpoint.get("state_dict", checkpoint))
     is_named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
     if not is_named or not all(isinstance(value, Tensor) for value in weights.values()):
+        inside = [str(name) for name, value in checkpoint.items() if holds_weights(value)]
+        if inside or holds_weights(weights):
+            place = f"in {inside[0][:80]!r}" if inside else "among other values"
+            raise ValueError(f"{path}: has its weights {place}, as others save them; {conversion(path)}")
         raise ValueError(f"{path}: no state_dict of tensors in it; name a file of weights")
     bare = {re.sub(r"^((module|_orig_mod)\.)+", "", name): value for name, value in weights.items()}
     if len(bare) < len(weights):
         raise ValueError(f"{path}: holds the same weights twice, with and without a prefix; keep one of the two")
     return bare
+
+
+def holds_weights(value: Any) -> bool:
+    """Whether a value of a checkpoint is a dictionary with tensors of layers in it, or in one of its dictionaries."""
+    if not isinstance(value, dict):
+        return False
+    inner = [item for item in value.values() if isinstance(item, dict)]
+    tensors = [name for part in (value, *inner) for name, item in part.items() if isinstance(item, Tensor)]
+    return any(isinstance(name, str) and name.endswith(".weight") for name in tensors)
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
@@ -1132,9 +1212,10 @@ def check_weights(network: nn.Module, weights: dict[str, Tensor], path: str | Pa
     missing = [name for name in expected if name not in weights]
     unknown = [name[:80] if isinstance(name, str) else type(name) for name in weights if name not in expected]
     if missing or unknown:
+        remedy = f"if it is a MobileNetV2 under other names, {conversion(path)}" if unknown else "name another file"
         raise ValueError(
             f"{path}: its weights are not those of this network: missing {missing[:3]}, unknown {unknown[:3]} "
-            f"({len(missing)} and {len(unknown)} in all); name a file of this network's weights"
+            f"({len(missing)} and {len(unknown)} in all); {remedy}"
         )
     for name, tensor in expected.items():
         found = weights[name]
@@ -1158,11 +1239,12 @@ FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INT_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def load_pretrained_weights(network: nn.Module, config: ModuleType) -> str:
+def load_pretrained_weights(network: nn.Module, config: ModuleType, class_names: list[str]) -> str:
     """Start from config.pretrained_model_weights_path; a classifier for another number of classes is left as it is.
 
-    Returns the lines that tell what was done, and with which other normalisation the weights were trained: they can
-    learn a new one, but seldom should. Raises: ValueError if anything else does not fit.
+    Its rows are put into the order of `class_names`, those of the data, where the file names the same classes. Returns
+    the lines that tell what was done, and with which other classes or normalisation the weights were trained: they can
+    learn new ones. Raises: ValueError if anything else does not fit, or if batch-norm was folded.
     """
     path = config.pretrained_model_weights_path
     checkpoint = read_checkpoint(path)
@@ -1175,11 +1257,75 @@ def load_pretrained_weights(network: nn.Module, config: ModuleType) -> str:
     if is_new_task:
         weights |= {name: own[name] for name in CLASSIFIER}
     load_weights(network, weights, path)
+    refuse_folded(network.state_dict(), config)
     fate = f"; the classifier starts fresh: {wanted} classes, not {found}" if is_new_task else ", classifier included"
     lines = [f"Load pretrained weights `{path}`{fate}."]
+    trained_names = stored_class_names(checkpoint, wanted)
+    if trained_names and not is_new_task and trained_names != class_names:
+        lines.append(match_classes(network, trained_names, class_names))
     for name, trained, line in other_values(checkpoint, config, NORMALISATION, path):
         lines.append(f"They were trained with {name} = {trained}; config.py line {line} has {getattr(config, name)}.")
     return "\n".join(lines)
+
+
+def match_classes(network: nn.Module, trained_names: list[str], class_names: list[str]) -> str:
+    """Give each class the row of the classifier that has its name. Returns a line, also if the names are others."""
+    if sorted(trained_names) == sorted(class_names):
+        rows = [trained_names.index(name) for name in class_names]
+        own = network.state_dict()
+        for name in CLASSIFIER:
+            own[name].copy_(own[name][rows])
+        return "They were trained with these classes in another order; the classifier's rows were matched by name."
+    pairs = [pair for pair in zip(trained_names, class_names, strict=True) if pair[0] != pair[1]]
+    trained, now = pairs[0]
+    return (
+        f"They were trained with other classes: the classifier's row of {now!r} was that of {trained[:80]!r}, "
+        f"{len(pairs)} of {len(class_names)} differ."
+    )
+
+
+def stored_class_names(checkpoint: dict[str, Any], num_classes: int) -> list[str] | None:
+    """The class names in a file of weights, if it has as many."""
+    names = checkpoint.get("class_names")
+    is_complete = isinstance(names, list) and len(names) == num_classes
+    return names if is_complete and all(isinstance(name, str) for name in names) else None
+
+
+def refuse_folded(weights: dict[str, Tensor], config: ModuleType) -> None:
+    """Raise ValueError, with the command that helps, if batch-norm of the pretrained weights was folded."""
+    folded, path = folded_layers(weights), config.pretrained_model_weights_path
+    if folded:
+        command = unfolding(path, config.train_image_dir, vars(config))
+        raise ValueError(
+            f"{path}: its batch-norm is folded into convolutions ({len(folded)} layers have variance 1 throughout); "
+            f"training would not survive that; `{command}` makes a file to start from"
+        )
+
+
+def folded_layers(weights: dict[str, Tensor]) -> list[str]:
+    """The batch-norm layers whose statistics nobody measured, though they do something.
+
+    Tools that fold batch-norm into convolutions leave variance 1, or 1 - eps, in every channel, which no measurement
+    gives. Layers of a network that was never trained have it too, with mean and shift 0.
+    """
+    names = [name.removesuffix(".running_var") for name in weights if name.endswith(".running_var")]
+    return [
+        name
+        for name in names
+        if ((weights[f"{name}.running_var"].double() - 1).abs() < LARGEST_EPS).all()
+        and (weights[f"{name}.running_mean"].any() or weights[f"{name}.bias"].any())
+    ]
+
+
+LARGEST_EPS = 2e-3  # TensorFlow's is 1e-3
+
+
+def unfolding(path: str | Path, image_dir: str, use: dict[str, Any]) -> str:
+    """The command that makes folded weights fit for training; `use`: how, by the names of config.py."""
+    target = beside_pretrained(path, "-unfolded")
+    words = ["--images", image_dir, "--image-size", use["image_size"], "--width-mult", use["model_width_mult"]]
+    words += ["--mean", *use["model_mean_parameters"], "--std", *use["model_std_parameters"]]
+    return f"python3 scripts/unfold_batch_norm.py {shlex.join(map(str, (path, target, *words)))}"
 
 
 def other_values(
@@ -1206,16 +1352,29 @@ NORMALISATION = ("model_mean_parameters", "model_std_parameters")
 def load_trained_network(network: nn.Module, config: ModuleType) -> list[str] | None:
     """Load config.model_weights_path for scoring; returns the class names if the file has them.
 
-    Raises: ValueError if the file says it was trained with other values than config.py has.
+    A line tells of another image size. Raises: ValueError if the file says it was trained with other values than
+    config.py has.
     """
     path = config.model_weights_path
     checkpoint = read_checkpoint(path)
     for name, trained, line in other_values(checkpoint, config, ("model_width_mult", *NORMALISATION), path):
         raise ValueError(f"{path}: trained with {name} = {trained}; set config.py line {line} to it")
     load_weights(network, extract_weights(checkpoint, path), path)
-    class_names = checkpoint.get("class_names")
-    is_complete = isinstance(class_names, list) and len(class_names) == config.model_num_classes
-    return class_names if is_complete and all(isinstance(name, str) for name in class_names) else None
+    print_other_size(checkpoint, config, path)
+    return stored_class_names(checkpoint, config.model_num_classes)
+
+
+def print_other_size(checkpoint: dict[str, Any], config: ModuleType, path: str | Path) -> None:
+    """Say so if a file was trained with another image_size: allowed, but seldom meant."""
+    record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
+    trained = record.get("image_size") if isinstance(record, dict) else None
+    is_valid, _ = SHARED_RULES["image_size"]
+    if is_valid(trained) and trained != config.image_size:
+        line = config_lines(config).get("image_size", "?")
+        print(
+            f"`{path}` was trained with image_size = {trained}; config.py line {line} has {config.image_size}: the "
+            "answers differ from those at the size of the training, often for the worse."
+        )
 
 
 def to_plain(value: Any) -> Any:

@@ -37,13 +37,7 @@ from torchvision.models import MobileNet_V2_Weights
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from command_line import REPOSITORY, OneLineParser, print_config_lines
-from convert_weights import (
-    build_network,
-    find_weights,
-    group_layers,
-    network_layers,
-    order_layers,
-)
+from convert_weights import build_network, find_network
 from utils import read_checkpoint, user_errors, write_atomically
 
 VERSIONS = {"v1": MobileNet_V2_Weights.IMAGENET1K_V1, "v2": MobileNet_V2_Weights.IMAGENET1K_V2}
@@ -127,8 +121,7 @@ def make_target(target: Path, published: MobileNet_V2_Weights, file_name: str, h
         if source is None:
             source = Path(folder, file_name)
             download(published.url, source, hash_start)
-        weights, _ = find_weights(read_checkpoint(source), source)
-        ordered, _ = order_layers(group_layers(weights, source), network_layers(WIDTH), str(source))
+        found, _ = find_network(read_checkpoint(source), source)
         metrics = published.meta["_metrics"]["ImageNet-1K"]
         record = describe_use(published) | {
             "model_arch_name": "mobilenet_v2",
@@ -138,7 +131,7 @@ def make_target(target: Path, published: MobileNet_V2_Weights, file_name: str, h
             "acc5": metrics["acc@5"],
             "source": published.url,
             "source_sha256": sha256(source),
-            "state_dict": build_network(ordered, WIDTH, source).state_dict(),
+            "state_dict": build_network(found, source).state_dict(),
         }
     write_atomically(target, lambda file: torch.save(record, file))
     print(f"{target}: written.")

@@ -25,10 +25,12 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from command_line import print_config_lines
 from dataset import ImageDataset, list_classes
 from imgproc import eval_transform, normalize
 from model import MobileNetV2
 from utils import (
+    SHARED_RULES,
     check_weights,
     extract_weights,
     load_weights,
@@ -42,7 +44,8 @@ from utils import (
 def main() -> None:
     arguments = parse_arguments()
     setup_runtime(0, "cpu")
-    weights = extract_weights(read_checkpoint(arguments.source), arguments.source)
+    checkpoint = read_checkpoint(arguments.source)
+    weights = extract_weights(checkpoint, arguments.source)
     classifier = weights.get("classifier.1.weight")
     if classifier is None or classifier.ndim != 2 or len(classifier) == 0:
         raise ValueError(f"{arguments.source}: no classifier.1.weight for classes; these are not MobileNetV2 weights")
@@ -55,14 +58,17 @@ def main() -> None:
         before = network(images)
         measure_and_rescale(network, images)
         change = (network(images) - before).abs().max() / before.abs().max()
-    write_atomically(arguments.target, lambda file: torch.save(network.state_dict(), file))
+    described = {name: checkpoint[name] for name in (*SHARED_RULES, "class_names") if name in checkpoint}
+    record = described | {"state_dict": network.state_dict()}
+    write_atomically(arguments.target, lambda file: torch.save(record, file))
     print(f"{arguments.target}: unfolded on {len(images)} images; the logits moved by {change:.1e} of the largest.")
+    print_config_lines("to fine-tune", {"mode": "train", "pretrained_model_weights_path": str(arguments.target)})
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="weights file with folded batch-norm")
-    parser.add_argument("target", type=Path, help="file to write: a bare state dict")
+    parser.add_argument("target", type=Path, help="file to write, which says what the source does")
     parser.add_argument("--images", type=Path, required=True, help="folder of <class>/<image> to measure on")
     parser.add_argument("--num-images", type=int, default=512, help="how many of them, spread evenly (default 512)")
     parser.add_argument("--image-size", type=int, default=224, help="pixels, as it will be trained (default 224)")

@@ -2,15 +2,20 @@
 """scripts/convert_weights.py on the networks of timm and torchvision, and on the names that other projects publish."""
 
 import argparse
+import copy
+import io
+import itertools
 import json
 import random
 import re
 import struct
 import subprocess
 import sys
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 import safetensors.torch
@@ -19,6 +24,7 @@ import torch
 import torchvision
 from conftest import ROOT, Project, config_with
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.optim.swa_utils import AveragedModel
 
 import convert_weights
@@ -104,13 +110,8 @@ class Runner:
     def network(self, num_classes: int = 5, width: float = 0.35) -> nn.Module:
         """The network as test.py and inference.py load it."""
         network = MobileNetV2(num_classes, width)
-        config = SimpleNamespace(
-            model_weights_path=str(self.target),
-            model_width_mult=width,
-            model_mean_parameters=[0.485, 0.456, 0.406],
-            model_std_parameters=[0.229, 0.224, 0.225],
-            model_num_classes=num_classes,
-        )
+        config = config_with(model_weights_path=str(self.target), image_size=224)
+        config.model_width_mult, config.model_num_classes = width, num_classes
         utils.load_trained_network(network, config)
         return network.eval()
 
@@ -241,7 +242,7 @@ def test_prefixes(runner: Runner, theirs: nn.Module, prefix: str) -> None:
     assert torch.equal(logits_of(runner.network()), logits_of(theirs))
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model", "model_ema", "ema_state_dict", "state_dict_ema"])
+@pytest.mark.parametrize("key", ["state_dict", "model", "model_ema", "state_dict_ema", "model_state_dict", "my_net"])
 def test_wrapped_in_a_dictionary(runner: Runner, theirs: nn.Module, key: str) -> None:
     printed = runner.convert({"epoch": 3, "arch": "mobilenet_v2", "optimizer": {"state": {}}, key: theirs.state_dict()})
     assert f"The weights are those in `{key}`." in printed
@@ -264,6 +265,8 @@ def test_averaged_weights_are_taken_as_torchvision_saves_them(runner: Runner, th
     raw = torchvision.models.mobilenet_v2(num_classes=5, width_mult=0.35)
     printed = runner.convert({"model": raw.state_dict(), "model_ema": average.state_dict(), "epoch": 3})
     assert "`model_ema`" in printed
+    first_and_last = "model.features.0.0.weight .. model.classifier.1.bias (314 tensors)"
+    assert f"Left out: {first_and_last}, model_ema.n_averaged.\n" in printed
     assert torch.equal(logits_of(runner.network()), logits_of(theirs))
 
 
@@ -272,17 +275,124 @@ def test_nested_wrappings(runner: Runner, theirs: nn.Module) -> None:
     assert torch.equal(logits_of(runner.network()), logits_of(theirs))
 
 
+def prefixed(start: str, weights: Weights) -> Weights:
+    return {f"{start}{name}": tensor for name, tensor in weights.items()}
+
+
+def lightning_file(weights: Weights, **others: Tensor) -> dict:
+    """As Lightning's Trainer saves a module whose network is `model`, with metrics and a weighted loss beside it."""
+    state = {"epoch": 3, "global_step": 9, "pytorch-lightning_version": "2.4.0", "loops": {}, "lr_schedulers": []}
+    callbacks = {"ModelCheckpoint{'monitor': None}": {"best_model_score": torch.tensor(0.5)}}
+    optimizers = [{"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": []}]
+    state |= {"callbacks": callbacks, "optimizer_states": optimizers, "hyper_parameters": {"lr": 0.1}}
+    return state | {"state_dict": prefixed("model.", weights) | others}
+
+
+def test_lightning_files_with_metrics_and_a_weighted_loss(runner: Runner, theirs: nn.Module) -> None:
+    others = {"val_acc.tp": torch.zeros(5), "confusion.confmat": torch.zeros(5, 5), "criterion.weight": torch.ones(5)}
+    printed = runner.convert(lightning_file(theirs.state_dict(), **others))
+    names = ", ".join(f"state_dict.{name}" for name in others)
+    score = "callbacks.ModelCheckpoint{'monitor': None}.best_model_score"
+    assert f"The weights are those in `state_dict`.\nLeft out: {score}, {names}.\n" in printed
+    assert torch.equal(logits_of(runner.network()), logits_of(theirs))
+
+
+def test_average_beside_the_raw_weights_is_taken(runner: Runner, theirs: nn.Module) -> None:
+    raw = torchvision.models.mobilenet_v2(num_classes=5, width_mult=0.35).state_dict()
+    average = prefixed("ema_model.module.", theirs.state_dict())
+    printed = runner.convert(lightning_file(raw, **average))
+    assert "Left out: " in printed
+    assert "state_dict.model.features.0.0.weight .. state_dict.model.classifier.1.bias (314 tensors).\n" in printed
+    assert torch.equal(logits_of(runner.network()), logits_of(theirs))
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        lambda w: prefixed("student.", w) | prefixed("teacher.", w),
+        lambda w: w | prefixed("module.", w),
+        lambda w: {"student": dict(w), "teacher": dict(w)},
+    ],
+)
+def test_two_networks_of_equal_rank_are_refused(runner: Runner, theirs: nn.Module, pair) -> None:
+    line = runner.refuses(pair(theirs.state_dict()))
+    found = re.search(r"has two networks, (\S+)\.\.\. and (\S+)\.\.\.; save the state_dict\(\) of the one", line)
+    starts = {name.removesuffix("features.0.0") for name in found.groups()}
+    assert starts in ({"student.", "teacher."}, {"module.", ""})
+
+
+# TorchScript
+
+
+def script_file(network: nn.Module, compile_network: Callable) -> bytes:
+    with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated; files of it are there
+        file = io.BytesIO()
+        torch.jit.save(compile_network(network), file)
+    return file.getvalue()
+
+
+def traced(network: nn.Module) -> torch.jit.ScriptModule:
+    return torch.jit.trace(network, torch.zeros(1, 3, 32, 32), check_trace=False)
+
+
+@pytest.mark.parametrize("compile_network", [torch.jit.script, traced])
+def test_torchscript_is_read_without_its_program(runner: Runner, theirs: nn.Module, compile_network: Callable) -> None:
+    content = script_file(theirs, compile_network)
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(runner.source, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, b"no program" if "/code/" in name else source.read(name))
+    assert "MobileNetV2 of width 0.35, 5 classes; 314 tensors" in runner.run()
+    assert torch.equal(logits_of(runner.network()), logits_of(theirs))
+
+
+def test_torchscript_of_something_else_is_refused(runner: Runner) -> None:
+    runner.source.write_bytes(script_file(nn.Linear(2, 3), torch.jit.script))
+    assert "the network has convolution features.0.0" in runner.refusal()
+
+
 def test_dictionary_that_holds_itself_is_refused(runner: Runner) -> None:
     checkpoint: dict = {}
     checkpoint["state_dict"] = checkpoint
     assert "it is nested too deep, or holds itself" in runner.refuses(checkpoint)
 
 
+# Folded batch-norm
+
+
+def fuse(network: nn.Module) -> nn.Module:
+    """A copy whose convolutions have a bias in place of batch-norm, by torch's own function."""
+    network = copy.deepcopy(network)
+    for parent in list(network.modules()):
+        for (name, layer), (_, following) in itertools.pairwise(list(parent.named_children())):
+            if isinstance(following, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(layer, following))
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, nn.BatchNorm2d):
+                setattr(parent, name, nn.Identity())
+    return network
+
+
+def test_fused_convolutions_are_read_for_scoring_and_training_is_told_what_to_do(
+    runner: Runner, theirs: nn.Module
+) -> None:
+    weights = fuse(theirs).state_dict()
+    assert len(weights) == 2 * 53
+    printed = runner.convert(weights)
+    # Pytorch's own fused network differs from it by as much: the sums are rounded elsewhere.
+    assert torch.allclose(logits_of(runner.network()), logits_of(theirs), rtol=1e-4, atol=1e-4)
+    assert "to fine-tune:" not in printed
+    command = rf"python3 scripts/unfold_batch_norm.py {runner.target} results/pretrained_models/target-unfolded.pth.tar"
+    assert f"  {command} --images data/NAME/train --image-size 224 --width-mult 0.35 --mean 0.485" in printed
+    with pytest.raises(ValueError, match=r"folded into convolutions \(52 layers have variance 1 throughout\)"):
+        utils.load_pretrained_weights(MobileNetV2(7, 0.35), runner.as_start(), list("abcdefg"))
+
+
 # Orders
 
 
 def order(weights: Weights, width: float) -> list[str]:
-    layers = convert_weights.group_layers(weights, "file")
+    layers = convert_weights.group_layers(weights)
     ordered, _ = convert_weights.order_layers(layers, convert_weights.network_layers(width), "file")
     return [layer.name for layer in ordered]
 
@@ -386,7 +496,7 @@ def test_own_files_keep_what_they_say(runner: Runner) -> None:
     assert {name: stored[name] for name in described} == described
     assert stored["class_names"] == ["a", "b", "c"]
     ours = MobileNetV2(3, 0.35)
-    line, *other = utils.load_pretrained_weights(ours, runner.as_start()).splitlines()
+    line, *other = utils.load_pretrained_weights(ours, runner.as_start(), ["a", "b", "c"]).splitlines()
     assert line.endswith("classifier included.")
     assert other == [
         "They were trained with model_mean_parameters = [0.1, 0.2, 0.3]; config.py line 31 has [0.485, 0.456, 0.406].",
@@ -398,7 +508,7 @@ def test_own_files_keep_what_they_say(runner: Runner) -> None:
 def test_converted_file_is_a_start_for_fine_tuning(runner: Runner, theirs: nn.Module) -> None:
     runner.convert(theirs.state_dict())
     ours = MobileNetV2(7, 0.35)
-    assert "7 classes, not 5" in utils.load_pretrained_weights(ours, runner.as_start())
+    assert "7 classes, not 5" in utils.load_pretrained_weights(ours, runner.as_start(), list("abcdefg"))
     assert torch.equal(ours.features[17].conv[2].weight, theirs.features[17].conv[2].weight)
 
 
@@ -409,15 +519,13 @@ def without(weights: Weights, name: str) -> Weights:
     return {key: tensor for key, tensor in weights.items() if key != name}
 
 
-def fold(weights: Weights) -> Weights:
-    """Convolutions with a bias in place of batch-norm, as exports have them."""
-    convolutions = {name: tensor for name, tensor in weights.items() if tensor.ndim == 4}
-    biases = {name.replace("weight", "bias"): tensor[:, 0, 0, 0] for name, tensor in convolutions.items()}
-    return convolutions | biases
-
-
 def with_bias(weights: Weights, values: Tensor) -> Weights:
     return weights | {"features.3.conv.3.bias": values}
+
+
+def with_norm(name: str) -> Weights:
+    """A normalisation without statistics, after the network perhaps."""
+    return {f"{name}.weight": torch.ones(3), f"{name}.bias": torch.ones(3)}
 
 
 def with_classifier(weights: Weights, name: str, weight: Tensor, num_classes: int) -> Weights:
@@ -437,18 +545,23 @@ def with_classifier(weights: Weights, name: str, weight: Tensor, num_classes: in
             lambda w: with_classifier(w, "classifier.1", torch.zeros(1).expand(10**9, 1280), 5),
             "'classifier.1.weight' claims 1280000000000 values and has fewer",
         ),
-        (lambda w: w | {"token": torch.zeros(3)}, r"'' has token \[3\]: no convolution"),
-        (lambda w: w | {"module." + name: tensor for name, tensor in w.items()}, "the file also has"),
+        (lambda w: w | {"features.3.gamma": torch.zeros(3)}, r"'features.3' has gamma \[3\]: no convolution"),
+        (lambda w: w | with_norm("norm"), r"'norm' has weight \[3\], bias"),
+        (
+            lambda w: with_classifier(prefixed("net.", w), "fc", torch.zeros(3, 5), 3),
+            r"also has classifier fc \[3, 5\]",
+        ),
+        (lambda w: lightning_file(w | with_norm("norm")), r"'model.norm' has weight \[3\], bias"),
         (lambda w: w | {"a." * 1000 + "weight": torch.zeros(1, 1, 1, 1)}, "is too long or unprintable for a name"),
         (lambda w: w | {"\x1b[2J\n.weight": torch.zeros(1, 1, 1, 1)}, r"'\\x1b\[2J\\n.weight'... is too long or unp"),
-        (fold, r"'features.0.0' has weight \[16, 3, 3, 3\], bias \[16\]: .*folded"),
         (lambda w: with_bias(w, torch.full((8,), torch.nan)), "features.3.conv.3.bias has values that are not finite"),
         (lambda w: with_bias(w, torch.full((8,), -torch.inf)), "values that are not finite"),
         (lambda w: with_bias(w, torch.full((8,), 1e300, dtype=torch.float64)), "values that are not finite"),
         (lambda w: with_bias(w, torch.zeros(8, dtype=torch.int8)), "features.3.conv.3.bias has values of torch.int8"),
         (lambda w: with_bias(w, torch.zeros(8, dtype=torch.complex64)), "sparse, quantized or complex"),
         (lambda w: with_bias(w, torch.zeros(8, device="meta")), "sparse, quantized or complex"),
-        (lambda w: {"state_dict": {"epoch": 3}}, "'epoch' is a int, not a tensor"),
+        (lambda w: {"state_dict": {"epoch": 3}}, "holds no tensors"),
+        (lambda w: {"optimizer": {"state": {"weight": torch.ones(3)}}}, "holds no tensors"),
         (lambda w: {}, "holds no tensors"),
         (lambda w: [1, 2], "holds a list"),
     ],

@@ -227,6 +227,8 @@ UNREADABLE: dict[str, Callable[[Checkpoint], bytes]] = {
     "claims_values": lambda good: claim_more_values(saved(good | {"more": torch.arange(16.0)})),
     "two_of_a_name": lambda good: with_two_of_a_name(saved(good)),
     "torchscript": lambda good: torchscript(saved(good)),
+    "torchscript_payload": lambda good: torchscript(saved(good | {"more": Payload()})),
+    "torchscript_module": lambda good: torchscript(with_pickle(b"\x80\x02c__torch__\nNet\n)\x81K\x05b.")),
     "payload": lambda good: saved(good | {"more": Payload()}),
     "payload_old": lambda good: saved(good | {"more": Payload()}, **OLD_FORMAT),
     "payload_pickle": lambda good: pickle.dumps(Payload(), 2),
@@ -261,7 +263,7 @@ def without_last(weights: dict) -> dict:
 # Files that can be read, and whose weights no network takes.
 UNFIT: dict[str, Callable[[Checkpoint], bytes]] = {
     "missing": lambda good: saved(with_weights(good, without_last)),
-    "extra": changed("head.weight", torch.zeros(3)),
+    "extra": changed("features.3.gamma", torch.zeros(3)),
     "misshapen": changed("features.0.0.weight", torch.zeros(16, 3, 5, 5)),
     "transposed": every_key(lambda bias: bias[None]),
     "scalar": changed("classifier.1.weight", torch.tensor(1.0)),
@@ -499,7 +501,7 @@ def test_impossible_records_are_refused(tmp_path: Path, name: str, value: object
     path = tmp_path / "w.pth.tar"
     network = MobileNetV2(3, 0.35)
     torch.save({"state_dict": network.state_dict()} | wrap({name: value}), path)
-    means = {"model_mean_parameters": [0.5] * 3, "model_std_parameters": [1.0] * 3}
+    means = {"model_mean_parameters": [0.5] * 3, "model_std_parameters": [1.0] * 3, "image_size": 32}
     config = SimpleNamespace(model_weights_path=str(path), model_width_mult=0.35, model_num_classes=3, **means)
     with pytest.raises(ValueError, match=f"^{path}: its {name} cannot be: expected .+; get or save it again|the file"):
         utils.load_trained_network(network, config)

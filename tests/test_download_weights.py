@@ -339,10 +339,11 @@ def test_printed_lines_make_test_and_inference_work(project: Project, server: st
             project.set(**{name: json.loads(value)})
     project.set(image_size=32)  # for the time it takes
     tested = project.run_well("test.py", mode="test")
+    assert "was trained with image_size = 224; config.py line 26 has 32" in tested
     assert "1000 images of 1000 classes at 32 pixels" in tested
     picture = "data/ImageNet_1K/ILSVRC2012_img_val/n02123045/0.png"
     labels = json.loads((ROOT / "data/ImageNet_1K_labels_map.txt").read_text()).values()
-    answers = project.run_well("inference.py", picture).splitlines()[2:]
+    answers = project.run_well("inference.py", picture).splitlines()[3:]
     assert len(answers) == 5
     assert all(answer[:75].rstrip() in [label[:75] for label in labels] for answer in answers)
     assert "n01440764" not in "".join(labels)

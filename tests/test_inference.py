@@ -65,6 +65,7 @@ def test_many_pictures_get_the_answers_of_few(pictures: Project, image_size: int
         shutil.copy(pictures.root / names[number % 15], pictures.root / f"many/{number:03}.png")
     printed = pictures.run_well("inference.py", "many")
     assert "warn" not in printed.lower()
+    assert ("was trained with image_size = 32; config.py line 26 has 64" in printed) == (image_size == 64)
     many = answers_of(printed)
     for number in range(200):
         for label, share in many[f"many/{number:03}.png"].items():

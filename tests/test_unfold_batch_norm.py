@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/unfold_batch_norm.py on weights folded here by the textbook formula."""
 
+import contextlib
 import itertools
+import re
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -10,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, config_with
 from torch import nn
 
+import utils
 from imgproc import eval_transform, load_image, normalize
 from model import MobileNetV2
 from small_training import write_images
@@ -40,12 +44,12 @@ def images(tmp_path: Path) -> torch.Tensor:
     return normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.full((3,), 0.5), torch.full((3,), 0.5))
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess:
+def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
     command = [sys.executable, "-W", "error", ROOT / "scripts/unfold_batch_norm.py", *arguments]
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=cwd)
 
 
-def test_function_stays_and_statistics_become_those_of_the_images(tmp_path: Path, images: torch.Tensor) -> None:
+def test_training_names_the_command_that_keeps_the_function(tmp_path: Path, images: torch.Tensor) -> None:
     torch.manual_seed(0)
     network = MobileNetV2(5, width_mult=0.35, dropout=0.0)
     with torch.no_grad():
@@ -54,12 +58,25 @@ def test_function_stays_and_statistics_become_those_of_the_images(tmp_path: Path
         original = network(images)
         fold(network)
         assert torch.allclose(network(images), original, atol=1e-5)
-        torch.save(network.state_dict(), tmp_path / "folded.pth")
-        options = ("--images", tmp_path / "images", "--image-size", 64, "--width-mult", 0.35, "--num-images", 60)
-        options += ("--mean", 0.5, 0.5, 0.5, "--std", 0.5, 0.5, 0.5)
-        done = run(tmp_path / "folded.pth", tmp_path / "unfolded.pth", *options)
+        names = ["bird", "cat", "dog", "frog", "horse"]
+        torch.save({"state_dict": network.state_dict(), "class_names": names}, tmp_path / "folded.pth")
+        use = {"image_size": 64, "model_mean_parameters": [0.5] * 3, "model_std_parameters": [0.5] * 3}
+        config = config_with(pretrained_model_weights_path="folded.pth", train_image_dir="images", **use)
+        config.model_width_mult = 0.35
+        with (
+            contextlib.chdir(tmp_path),
+            pytest.raises(ValueError, match="52 layers have variance 1 throughout") as caught,
+        ):
+            utils.load_pretrained_weights(MobileNetV2(5, 0.35), config, names)
+        python, script, *words = shlex.split(re.search("`(.+)`", str(caught.value))[1])
+        assert (python, script) == ("python3", "scripts/unfold_batch_norm.py")
+        done = run(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        network.load_state_dict(torch.load(tmp_path / "unfolded.pth", weights_only=True))
+        config.pretrained_model_weights_path = tmp_path / "results/pretrained_models/folded-unfolded.pth.tar"
+        assert str(config.pretrained_model_weights_path.relative_to(tmp_path)) in done.stdout
+        lines = utils.load_pretrained_weights(network, config, names)
+        assert lines == f"Load pretrained weights `{config.pretrained_model_weights_path}`, classifier included."
+        assert "trained with other classes" in utils.load_pretrained_weights(network, config, list("abcde"))
         assert torch.allclose(network(images), original, atol=1e-5)
         # Now training and scoring agree on these images, as in a network that was trained.
         network.train()

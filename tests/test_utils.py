@@ -2,16 +2,21 @@
 """Errors, precision, metrics, and weights files."""
 
 import errno
+import gzip
 import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import timm
 import torch
 import torchvision
 from conftest import ROOT, config_with
@@ -328,7 +333,8 @@ def test_fine_tuning_keeps_a_fresh_classifier_for_other_classes(tmp_path: Path) 
     trained, network = small_network(7), small_network(3)
     own = {name: value.clone() for name, value in network.state_dict().items()}
     torch.save(trained.state_dict(), tmp_path / "w.pth")
-    line = utils.load_pretrained_weights(network, config_with(pretrained_model_weights_path=tmp_path / "w.pth"))
+    config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
+    line = utils.load_pretrained_weights(network, config, list("abc"))
     assert line.endswith("the classifier starts fresh: 3 classes, not 7.")
     for name, value in network.state_dict().items():
         expected = own if name.startswith("classifier") else trained.state_dict()
@@ -339,14 +345,184 @@ def test_fine_tuning_on_as_many_classes_takes_the_classifier(tmp_path: Path) -> 
     trained, network = small_network(), small_network()
     torch.save({"state_dict": trained.state_dict()}, tmp_path / "w.pth")
     config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
-    assert utils.load_pretrained_weights(network, config).endswith("classifier included.")
+    assert utils.load_pretrained_weights(network, config, list("abc")).endswith("classifier included.")
     assert torch.equal(network.classifier[1].weight, trained.classifier[1].weight)
 
 
 def test_fine_tuning_from_another_width_is_refused(tmp_path: Path) -> None:
     torch.save(MobileNetV2(7, width_mult=0.5).state_dict(), tmp_path / "w.pth")
+    config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
     with pytest.raises(ValueError, match="check model_width_mult"):
-        utils.load_pretrained_weights(small_network(), config_with(pretrained_model_weights_path=tmp_path / "w.pth"))
+        utils.load_pretrained_weights(small_network(), config, list("abc"))
+
+
+def test_classifier_rows_follow_the_names_of_the_classes(tmp_path: Path) -> None:
+    """Numbered folders once sorted as text: the row of each class is the one that was trained for it."""
+    trained, network, images = small_network().eval(), small_network().eval(), torch.randn(2, 3, 32, 32)
+    torch.save({"state_dict": trained.state_dict(), "class_names": ["1", "10", "2"]}, tmp_path / "w.pth")
+    config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
+    line = utils.load_pretrained_weights(network, config, ["1", "2", "10"]).splitlines()[1]
+    assert line == "They were trained with these classes in another order; the classifier's rows were matched by name."
+    assert torch.equal(network(images), trained(images)[:, [0, 2, 1]])
+
+
+def test_classes_of_other_names_are_told(tmp_path: Path) -> None:
+    trained, network = small_network(), small_network()
+    torch.save({"state_dict": trained.state_dict(), "class_names": ["ant", "bee", "cat"]}, tmp_path / "w.pth")
+    config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
+    line = utils.load_pretrained_weights(network, config, ["ant", "cow", "dog"]).splitlines()[1]
+    assert line == (
+        "They were trained with other classes: the classifier's row of 'cow' was that of 'bee', 2 of 3 differ."
+    )
+    assert torch.equal(network.classifier[1].weight, trained.classifier[1].weight)
+    assert "\n" not in utils.load_pretrained_weights(small_network(), config, ["ant", "bee", "cat"])
+    fresh = utils.load_pretrained_weights(small_network(2), config, ["cow", "dog"])
+    assert fresh.endswith("the classifier starts fresh: 2 classes, not 3.")
+
+
+@pytest.mark.parametrize("size", [64, 224])
+def test_another_image_size_than_in_training_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int
+) -> None:
+    path = tmp_path / "w.pth"
+    config = config_with(model_weights_path=path, model_num_classes=3, model_width_mult=0.35, image_size=224)
+    record = {"state_dict": small_network().state_dict(), "image_size": size}
+    for content in (record, {"state_dict": record["state_dict"], "config": {"image_size": size}}):
+        torch.save(content, path)
+        utils.load_trained_network(small_network(), config)
+        line = (
+            f"`{path}` was trained with image_size = 64; config.py line 26 has 224: the answers differ from those at "
+        )
+        assert capsys.readouterr().out.startswith(line if size == 64 else "")
+    torch.save(record | {"image_size": (224, 224)}, path)  # of another project
+    utils.load_trained_network(small_network(), config)
+    assert capsys.readouterr().out == ""
+
+
+# Batch-norm that was folded into the convolutions
+
+
+def batch_norm(mean: float, var: float, weight: float, bias: float) -> dict[str, torch.Tensor]:
+    values = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": var}
+    return {f"n.{name}": torch.tensor([value, value]) for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("weights", "is_folded"),
+    [
+        (batch_norm(0, 1, (1 + 1e-5) ** 0.5, 0.3), True),  # as in mobilenet_v2-imagenet_1k-tflite.pth
+        (batch_norm(0, 1 - 1e-5, 1, 0.3), True),
+        (batch_norm(0, 1 - 1e-3, 1, 0.3), True),  # the eps of TensorFlow
+        (batch_norm(-0.3, 1, 1, 0), True),  # the shift in the mean
+        (batch_norm(0, 1, 1, 0), False),  # torch's initialisation
+        (batch_norm(0.1, 0.95, 1, 0.1), False),
+        (batch_norm(0, 1, 1, 0.3) | {"n.running_var": torch.tensor([1.0, 0.98])}, False),
+    ],
+)
+def test_folded_layers_by_hand(weights: dict, is_folded: bool) -> None:
+    assert utils.folded_layers(weights) == ["n"] * is_folded
+
+
+def test_a_network_that_was_never_trained_is_not_folded(tmp_path: Path) -> None:
+    torch.save(torchvision.models.mobilenet_v2(num_classes=3, width_mult=0.35).state_dict(), tmp_path / "w.pth")
+    config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
+    assert "classifier included" in utils.load_pretrained_weights(small_network(), config, list("abc"))
+
+
+# Files of other programs
+
+
+def script_archive(path: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):  # it is deprecated
+        torch.jit.script(torch.nn.Linear(1, 1)).save(path)
+
+
+def exported_program(path: Path) -> None:
+    torch.export.save(torch.export.export(torch.nn.Linear(1, 1), (torch.zeros(1, 1),)), path)
+
+
+def zip_with(name: str) -> Callable[[Path], object]:
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, b"content")
+
+    return write
+
+
+PYTORCH = "these scripts read PyTorch's files and .safetensors; save or export it as one of them"
+FOREIGN = {  # what writes them, or how their formats say that they begin
+    "safetensors": (
+        lambda p: safetensors.torch.save_file(small_network().state_dict(), p),
+        "a .safetensors file; COMMAND",
+    ),
+    "script": (script_archive, "a TorchScript archive; COMMAND"),
+    "exported": (
+        exported_program,
+        "a program of torch.export; save the state_dict() of the network that it was made fr",
+    ),
+    "keras.h5": (
+        lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)),
+        f"an HDF5 file, as Keras writes; {PYTORCH}",
+    ),
+    "keras": (zip_with("model.weights.h5"), f"a Keras model; {PYTORCH}"),
+    "tflite": (lambda p: p.write_bytes(b"\x1c\0\0\0TFL3" + bytes(99)), f"a TFLite model; {PYTORCH}"),
+    "onnx": (lambda p: p.write_bytes(b"\x08\x0a\x12\x07pytorch" + bytes(99)), f"an ONNX model; {PYTORCH}"),
+    "web": (
+        lambda p: p.write_bytes(b"\n<!DOCTYPE html>\n<html>"),
+        "a web page, not the file; download the file itself",
+    ),
+    "lfs": (
+        lambda p: p.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid "),
+        "a pointer of Git LFS, not the",
+    ),
+    "gzip": (lambda p: p.write_bytes(gzip.compress(b"content")), "a compressed file; if the weights are in it, unpack"),
+    "zip": (zip_with("best.pth"), "a zip file of other things; if the weights are in it, unpack them"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_files_of_other_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    write, words = FOREIGN[name]
+    monkeypatch.chdir(tmp_path)
+    write(Path("my net.pt"))
+    with pytest.raises(ValueError) as caught:
+        utils.read_checkpoint("my net.pt")
+    command = "`python3 scripts/convert_weights.py 'my net.pt' 'results/pretrained_models/my net.pth.tar'` reads it"
+    assert str(caught.value).startswith(f"my net.pt: {words.replace('COMMAND', command)}")
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [
+        lambda w: {"model": w, "epoch": 3},
+        lambda w: {"model_state_dict": w, "optimizer_state_dict": {}},
+        lambda w: {"state_dict": {f"model.{name}": value for name, value in w.items()}},  # Lightning
+        lambda w: {"model": {"state_dict": w}},
+        lambda w: w | {"epoch": 3},
+        lambda w: w | {"n_averaged": torch.tensor(7)},
+        lambda w: timm.create_model("mobilenetv2_035", pretrained=False, num_classes=3).state_dict(),
+        lambda w: w | {"features.0.0.bias": torch.zeros(16)},  # batch-norm folded
+    ],
+)
+def test_weights_as_other_projects_save_them_name_the_script_that_reads_them(tmp_path: Path, checkpoint) -> None:
+    path, target = tmp_path / "w.pth", "results/pretrained_models/w.pth.tar"
+    torch.save(checkpoint(small_network().state_dict()), path)
+    score = config_with(model_weights_path=path, model_width_mult=0.35)
+    start = config_with(pretrained_model_weights_path=path, model_width_mult=0.35)
+    for load in (
+        lambda: utils.load_trained_network(small_network(), score),
+        lambda: utils.load_pretrained_weights(small_network(), start, list("abc")),
+    ):
+        with pytest.raises(ValueError, match=f"`python3 scripts/convert_weights.py {path} {target}` reads it$"):
+            load()
+
+
+def test_the_file_to_write_is_not_the_one_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("results/pretrained_models/w.pth.tar")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    assert f"{path} results/pretrained_models/w-converted.pth.tar`" in utils.conversion(path)
 
 
 class Payload:

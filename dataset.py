@@ -9,7 +9,6 @@ import re
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -567,16 +566,3 @@ def start_worker(worker_id: int, on_start: Callable[[], None] | None) -> None:
         signal.signal(number, signal.SIG_IGN)
     if on_start:
         on_start()
-
-
-# Stands here until the branch that counts what is left out is merged, whose version of this file is the right one.
-
-
-def describe_left_out(left_out: Counter[str]) -> str:
-    """Files that are not read, counted by their suffixes, with what to do: "8 .cr2 (camera raw: export as JPEG)"."""
-    raw = dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"), "camera raw: export as JPEG")
-    advice = {suffix: f" ({text})" for suffix, text in raw.items()}
-    return ", ".join(
-        f"{count:,} {suffix or 'without a suffix'}{advice.get(suffix, '')}"
-        for suffix, count in sorted(left_out.items())
-    )

@@ -13,7 +13,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -34,7 +34,7 @@ from folder_layouts import Folder, Layout, find_layout
 
 SPLITS = ("train", "valid")
 IMAGE_SUFFIXES = (  # as imgproc.py
-    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg"),
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
     *(".png", ".tif", ".tiff", ".webp"),
 )
 VALID_NAMES = ("valid", "val", "validation")  # of lists of images
@@ -397,14 +397,14 @@ def read_folder(source: Source) -> Iterator[Sample]:
 
 def list_folder(source: Source) -> tuple[list[Parts], str]:
     """The names of all images, and the words for the files that are none. Raises: ValueError without an image."""
-    from dataset import describe_left_out  # imports torch, which takes seconds
+    from imgproc import describe_left_out, is_left_out, kind_of_name  # imports torch, which takes seconds
 
     images, left_out = [], Counter[str]()
     for parts, _ in folder_parts(source):
         if is_image(parts[-1]):
             images.append(parts)
-        else:
-            left_out[suffix_of(parts[-1])] += 1
+        elif is_left_out(parts[-1]):
+            left_out[kind_of_name(parts[-1])] += 1
     described = describe_left_out(left_out)
     if not images:
         raise ValueError(f"{source.path}: no images in it{f'; left out {described}' if described else ''}")
@@ -415,12 +415,6 @@ def folder_parts(source: Source) -> Iterator[tuple[Parts, Readable]]:
     """Yield every visible file, its name without the source's own."""
     above = 1 if source.path.is_dir() else 0
     return ((parts[above:], file) for parts, file in visible_files(source))
-
-
-def suffix_of(name: str) -> str:
-    """What a file name ends in, in small letters; nothing where it is no suffix but a part of the name."""
-    suffix = PurePosixPath(name).suffix.lower()
-    return suffix if re.fullmatch(r"\.[a-z0-9]{1,8}", suffix) else ""
 
 
 def placed_images(source: Source, layout: Layout) -> Iterator[tuple[tuple[str | None, str, str], Readable]]:

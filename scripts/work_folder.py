@@ -28,7 +28,7 @@ import numpy as np
 from sources import Sample, encode_png
 
 RECORD = "prepare_dataset.json"  # in a target: what made it and what it held then
-JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif")
 JPEG_QUALITY = 95
 WHOLE_FILES = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND\xaeB`\x82"))  # how a JPEG and a PNG begin and end
 # Samples that are read but not written yet: enough to keep the threads busy, few enough for any memory.
@@ -257,11 +257,9 @@ def is_whole(path: Path) -> bool:
 
 def is_turned(data: bytes) -> bool:
     """Tell whether a camera noted that a picture is not upright as it is stored."""
-    from imgproc import image_kind, read_orientation  # imports torch, which takes seconds
+    from imgproc import read_orientation  # imports torch, which takes seconds
 
-    array = np.frombuffer(data, np.uint8)
-    # Whoever decodes a TIFF turns it upright.
-    return image_kind(array) != "TIFF" and read_orientation(array) != 1
+    return read_orientation(np.frombuffer(data, np.uint8)) != 1
 
 
 def convert(data: bytes, name: str, short_side: int | None, is_turned: bool) -> bytes | None:

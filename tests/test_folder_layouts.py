@@ -89,9 +89,7 @@ LAYOUTS = {
         "n02085620-Chihuahua n02113978-Mexican_hairless",
         files=("annotations/Annotation/n02085620/n1",),
     ),
-    "asirra": Case(
-        "PetImages/*", "Cat Dog", files=("readme[1].txt", "PetImages/Cat/Thumbs.db"), says=("1 .db, 1 .txt",)
-    ),
+    "asirra": Case("PetImages/*", "Cat Dog", files=("readme[1].txt", "PetImages/Cat/Thumbs.db"), says=("1 .txt",)),
     "dataset/dataset": split("dataset/dataset/*", "O R", "those in dataset/dataset: 'O', 'R'"),
     "gtsrb": split(
         "Train/* Test Meta", "0 1 10", "Train was taken for the whole and divided by the share; left out: Meta"

@@ -2,10 +2,12 @@
 """One image: decode, train and evaluation transforms, normalise. Images are RGB uint8 [H, W, 3] numpy arrays."""
 
 import enum
+import io
 import math
 import os
 import re
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -32,7 +34,10 @@ __all__ = [
 
 Image = np.ndarray
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
+    *(".png", ".tif", ".tiff", ".webp"),
+)
 CROP_SHARE = 0.875  # evaluation crops the central 7/8 of the short side: 224 of 256
 MAX_PIXELS = 178_956_970  # where Pillow raises DecompressionBombError: 0.5 GB as RGB, up to 2 GB while decoding
 MAX_ASPECT_RATIO = 1000  # resized to the evaluation size, anything longer would need gigabytes
@@ -71,6 +76,8 @@ def decode_image(data: np.ndarray, name: str | Path, apply_orientation: bool = F
     """
     flags = cv2.IMREAD_COLOR_RGB | (0 if apply_orientation else cv2.IMREAD_IGNORE_ORIENTATION)
     check_claims(data, name)
+    if image_kind(data) in ("AVIF", "HEIC"):
+        return decode_with_pillow(data, name, apply_orientation)
     if image_kind(data) == "PNG":
         data = without_animation(data)
     try:
@@ -250,6 +257,8 @@ IMAGE_KINDS: dict[str, tuple[re.Pattern[bytes], Callable[[np.ndarray], Size | No
     "BMP": (re.compile(rb"BM"), bmp_size),
     "TIFF": (re.compile(rb"II\*\0|MM\0\*"), tiff_size),
     "WebP": (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), webp_size),
+    "AVIF": (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), lambda data: pillow_size(data)),
+    "HEIC": (re.compile(rb".{4}ftyp(hei|hev|mif)", re.DOTALL), lambda data: pillow_size(data)),
 }
 
 
@@ -555,3 +564,103 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 def denormalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """The inverse of normalize(): float [N, 3, H, W] -> uint8 levels, rounded and clipped to 0..255."""
     return ((images * std[:, None, None] + mean[:, None, None]) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+# Stands here until the branch that reads HEIC and AVIF is merged, whose version of this file is the right one.
+
+
+def open_picture(data: np.ndarray):
+    import PIL.Image
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return PIL.Image.open(io.BytesIO(data.tobytes()))
+
+
+def pillow_size(data: np.ndarray) -> Size | None:
+    try:
+        return open_picture(data).size
+    except Exception:
+        return None
+
+
+def read_orientation(data: np.ndarray) -> int:
+    """The camera orientation that an image file, uint8 [N], stores: 1 to 8; 1 (upright) if it stores none."""
+    try:
+        orientation = open_picture(data).getexif().get(274, 1)
+    except Exception:
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def turn_upright(image: Image, orientation: int) -> Image:
+    """Undo a camera orientation."""
+    flips = {2: 1, 3: -1, 4: 0}
+    turns = {6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
+    if orientation in flips:
+        return cv2.flip(image, flips[orientation])
+    if orientation in turns:
+        return cv2.rotate(image, turns[orientation])
+    if orientation == 5:
+        return cv2.transpose(image)
+    return cv2.flip(cv2.transpose(image), -1) if orientation == 7 else image
+
+
+def decode_with_pillow(data: np.ndarray, name: str | Path, apply_orientation: bool) -> Image:
+    try:
+        image = np.array(open_picture(data).convert("RGB"))
+    except Exception:
+        raise unreadable(data, name) from None
+    return turn_upright(image, read_orientation(data)) if apply_orientation else image
+
+
+MADE_BY_SYSTEMS = ("desktop.ini", "ehthumbs.db", "thumbs.db")  # beside photos, without anybody's doing
+# What a file that is no image most often is, by its suffix, and what to do with it.
+LEFT_OUT_ADVICE = {
+    **dict.fromkeys(
+        (".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"),
+        "camera raw: export as JPEG",
+    ),
+    **dict.fromkeys((".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm", ".wmv"), "video"),
+    **dict.fromkeys((".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"), "archive: unpack it"),
+    **dict.fromkeys((".crdownload", ".download", ".part", ".partial"), "unfinished download: get it again"),
+    **dict.fromkeys(
+        (
+            *(".ai", ".dcm", ".eps", ".exr", ".hdr", ".ico", ".j2k", ".jp2", ".jxl", ".pbm", ".pcx", ".pdf"),
+            *(".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga", ".xcf"),
+        ),
+        "not read here: save as PNG or JPEG",
+    ),
+    "": "images need one, such as .jpg",
+}
+LEFT_OUT_KINDS = 6  # that a line names
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a file is passed over although somebody may take it for an image: visible, and without their suffix."""
+    lower = name.lower()
+    return not lower.endswith(IMAGE_SUFFIXES) and not name.startswith(".") and lower not in MADE_BY_SYSTEMS
+
+
+def kind_of_name(name: str) -> str:
+    """What a file that is left out is counted as: its suffix in small letters, with that of an image before it."""
+    stem, suffix = os.path.splitext(name.lower())
+    before = os.path.splitext(stem)[1]
+    suffix = before + suffix if before in IMAGE_SUFFIXES else suffix
+    return suffix if re.fullmatch(r"[.\w~-]{2,20}", suffix) else ""  # a sentence with a dot in it has none
+
+
+def describe_left_out(left_out: Counter[str]) -> str:
+    """How many files were left out, by suffix, with what to do: "8 .cr2 (camera raw: export as JPEG), 2 .txt".
+
+    left_out: counts by kind_of_name(), or by words for what is no suffix.
+    """
+    kinds = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    parts = []
+    for kind, count in kinds[:LEFT_OUT_KINDS]:
+        advice = LEFT_OUT_ADVICE.get(kind and "." + kind.rpartition(".")[2])
+        parts.append(f"{count:,} {kind or 'without a suffix'}" + (f" ({advice})" if advice else ""))
+    if len(kinds) > LEFT_OUT_KINDS:
+        rest = sum(count for _, count in kinds[LEFT_OUT_KINDS:])
+        parts.append(f"{rest:,} of {len(kinds) - LEFT_OUT_KINDS} other kinds")
+    return ", ".join(parts)

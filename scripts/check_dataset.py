@@ -13,10 +13,13 @@ if __name__ == "__main__":
     check_environment()
 
 import argparse
+import ast
+import functools
 import hashlib
 import io
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -34,25 +37,42 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from command_line import REPOSITORY, OneLineParser
+import folder_layouts
+from command_line import REPOSITORY, OneLineParser, config_assignments, printable
 
 sys.path.insert(0, str(REPOSITORY))
 
 from dataset import list_classes, list_images
-from imgproc import IMAGE_SUFFIXES, decode_image, image_kind
+from imgproc import (
+    IMAGE_SUFFIXES,
+    decode_image,
+    describe_left_out,
+    image_kind,
+    is_left_out,
+    kind_of_name,
+    read_orientation,
+)
 from utils import user_errors, write_atomically
 
 SPLIT_FOLDERS = {"train": ("train", "ILSVRC2012_img_train"), "valid": ("valid", "ILSVRC2012_img_val")}
 KIND_SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg"),
-    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif"),
+    "PNG": (".png", ".apng"),
     "GIF": (".gif",),
-    "BMP": (".bmp",),
+    "BMP": (".bmp", ".dib"),
     "TIFF": (".tif", ".tiff"),
     "WebP": (".webp",),
+    "AVIF": (".avif",),
+    "HEIC": (".heic", ".heif", ".hif"),
 }
 CHUNK_IMAGES = 32  # sent to a worker at once: large enough that sending costs nothing, small enough to stop soon
 SHOWN = 20  # of each kind of finding; the rest is counted
+TURNED = (
+    "photos that the camera noted as turned, which training takes as they are stored: set apply_orientation = True in "
+    "config.py, or let prepare_dataset.py folder turn them"
+)
+NO_CLASSES = "folders that may be no classes; prepare_dataset.py folder --source FOLDER arranges what it understands"
+OPENCV_PREFIX = re.compile(r"^\[ *\w+:\d+@[\d.]+\] \S+ \S+ \S+ ")  # with the time, so that no two runs are the same
 KILLED = "the process that decoded it was killed, for lack of memory or by a defect of the decoder; remove the file"
 
 
@@ -60,10 +80,11 @@ class Finding(NamedTuple):
     """What a worker found in one image file."""
 
     error: str  # empty if it loads
-    damage: str = ""  # what the JPEG decoder had to repair
+    complaint: str = ""  # what the decoder said, though it gave a picture
     kind: str = ""  # of the content: a key of KIND_SUFFIXES
     mode: str = ""  # Pillow's name: RGB, L, CMYK, ...
-    is_rotated: bool = False
+    orientation: int = 1  # as the camera noted it; 1 is upright
+    is_single_colour: bool = False
     width: int = 0
     height: int = 0
     digest: bytes = b"\0" * 16
@@ -132,22 +153,27 @@ class Inventory:
         self.roots, self.splits = list(splits.values()), list(splits)
         self.folders: list[tuple[int, str]] = []  # (split, class name)
         self.ignored: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()  # by suffix
         names, counts, lengths = bytearray(), [], []
         for split, root in enumerate(self.roots):
+            tree = folder_layouts.Folder()
             for class_name in self._list_classes(split, report):
                 images = self._list_images(split, class_name, report)
                 self.folders.append((split, class_name))
                 counts.append(len(images))
                 lengths.append(np.fromiter(map(len, images), dtype=np.int64, count=len(images)))
                 names += b"".join(images)
+                for inner, count in Counter(os.path.dirname(name) for name in images).items():
+                    tree.add((class_name, *Path(os.fsdecode(inner)).parts), count)
             self._count_ignored(root)
+            report_layer(root, tree, bool(self.splits[split]), report)
         self.names = bytes(names)
         self.ends = np.cumsum(np.concatenate(lengths)) if lengths else np.zeros(0, np.int64)
         self.folder_of = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         self.sizes = np.zeros((len(self), 2), dtype=np.int32)  # width, height; 0 if it does not load
         self.digests = np.zeros((len(self), 2), dtype=np.uint64)
         self.modes: Counter[str] = Counter()
-        self.num_rotated = 0
+        self.num_turned = 0
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -191,16 +217,22 @@ class Inventory:
         return images
 
     def _count_ignored(self, root: str) -> None:
-        """Count the files that the program passes over: hidden, without an image suffix, outside a class folder."""
+        """Count the files that the program passes over: hidden, of another kind, outside a class folder."""
         for folder, subfolders, files in os.walk(root):
             hidden = [name for name in (*subfolders, *files) if name.startswith(".")]
             self.ignored["hidden files or folders"] += len(hidden)
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            visible = [name for name in files if not name.startswith(".")]
-            images = sum(name.lower().endswith(IMAGE_SUFFIXES) for name in visible)
-            self.ignored["files without an image suffix"] += len(visible) - images
+            self.left_out.update(kind_of_name(name) for name in files if is_left_out(name))
             if folder == root:
-                self.ignored["images outside a class folder"] += images
+                images = [name for name in files if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES)]
+                self.ignored["images outside a class folder"] += len(images)
+
+
+def report_layer(root: str, tree: folder_layouts.Folder, is_split: bool, report: "Report") -> None:
+    """Say if the folders of a root may be something else than classes."""
+    is_wrong, doubt = folder_layouts.layer_doubt(tree, is_split)
+    if doubt:
+        (report.problem if is_wrong else report.warning)(NO_CLASSES, f"{root}: {doubt}")
 
 
 def check_images(dataset: Inventory, report: "Report") -> None:
@@ -216,11 +248,22 @@ def check_images(dataset: Inventory, report: "Report") -> None:
             dataset.sizes[index] = finding.width, finding.height
             dataset.digests[index] = np.frombuffer(finding.digest, dtype=np.uint64)
             dataset.modes[finding.mode] += 1
-            dataset.num_rotated += finding.is_rotated
-            if finding.damage:
-                report.warning("damaged files that load nevertheless", f"{path}: {finding.damage}")
+            dataset.num_turned += finding.orientation != 1
+            if finding.orientation != 1 and not applies_orientation():
+                report.warning(TURNED, f"{path}: orientation {finding.orientation}")
+            if finding.complaint:
+                report.warning("files that load, of which the decoder complained", f"{path}: {finding.complaint}")
+            if finding.is_single_colour:
+                report.warning("pictures of a single colour", path)
             if not path.lower().endswith(KIND_SUFFIXES[finding.kind]):
                 report.warning("wrong suffixes, which do no harm", f"{path}: is {finding.kind}")
+
+
+@functools.cache
+def applies_orientation() -> bool:
+    """What config.py says; the three scripts that read it refuse what is neither."""
+    node = config_assignments().get("apply_orientation")
+    return node is not None and isinstance(node.value, ast.Constant) and node.value.value is True
 
 
 def inspect_all(dataset: Inventory) -> Iterator[Finding]:
@@ -290,7 +333,7 @@ def start_worker() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)  # libtiff speaks through it
     warnings.simplefilter("ignore")  # Pillow's, about odd metadata
     Image.MAX_IMAGE_PIXELS = None  # decode_image() has decided
-    with tempfile.TemporaryFile(mode="a+b") as messages:
+    with tempfile.TemporaryFile() as messages:
         os.dup2(messages.fileno(), 2)
 
 
@@ -306,12 +349,11 @@ def inspect_images(paths: list[str]) -> list[Finding]:
 
 def inspect_image(path: str) -> Finding:
     """Decode one image, as training does, and describe it."""
-    os.ftruncate(2, 0)
     if os.path.exists(path) and not os.path.isfile(path):
         return Finding("not a regular file; remove it")  # reading a pipe would wait for ever
     try:
         data = np.fromfile(path, dtype=np.uint8)
-        height, width, _ = decode_image(data, "").shape
+        image, complaint = decode_listening(data)
     except OSError as error:
         return Finding(f"{error.strerror or error}; replace or remove the file")
     except ValueError as error:
@@ -319,24 +361,40 @@ def inspect_image(path: str) -> Finding:
     except MemoryError:
         return Finding("too large for the memory; remove the file")
     kind = image_kind(data)
-    mode, is_rotated = describe(data, kind)
+    height, width, _ = image.shape
     digest = hashlib.blake2b(data, digest_size=16).digest()
-    return Finding("", decoder_complaint(), kind, mode, is_rotated, width, height, digest)
+    mode = picture_mode(data)
+    return Finding("", complaint, kind, mode, read_orientation(data), is_single_colour(image), width, height, digest)
 
 
-def decoder_complaint() -> str:
-    """The first line that libjpeg or libtiff printed about data it had to guess; empty if there was none."""
-    lines = os.pread(2, 1000, 0).decode(errors="replace").splitlines()
-    return next((line for line in lines if "Corrupt JPEG data" in line or "ecoding error" in line), "")
+def decode_listening(data: np.ndarray) -> tuple[np.ndarray, str]:
+    """Decode an image; gives what the decoder said too: OpenCV's on stderr, Pillow's as Python's warnings.
+
+    Raises: as decode_image().
+    """
+    os.ftruncate(2, 0)
+    os.lseek(2, 0, os.SEEK_SET)  # or the next line lands where the last one ended, behind a hole of zeros
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        image = decode_image(data, "")
+    said = os.pread(2, 1000, 0).decode(errors="replace").splitlines()
+    lines = [OPENCV_PREFIX.sub("", line) for line in said] + [str(warning.message) for warning in caught]
+    return image, next((line for line in lines if line.strip()), "")
 
 
-def describe(data: np.ndarray, kind: str) -> tuple[str, bool]:
-    """Pillow's mode, and whether a JPEG has a camera orientation. Only for statistics."""
+def is_single_colour(image: np.ndarray) -> bool:
+    """Tell whether all pixels are the same."""
+    first = image[0, 0]
+    return bool((image[0] == first).all() and (image == first).all())  # nearly all are known by their first row
+
+
+def picture_mode(data: np.ndarray) -> str:
+    """Pillow's name. Only for statistics."""
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            return picture.mode, kind == "JPEG" and picture.getexif().get(274, 1) != 1
+            return picture.mode
     except Exception:  # Pillow need not read what OpenCV does, and raises almost anything for odd metadata
-        return "other", False
+        return "other"
 
 
 def report_duplicates(dataset: Inventory, report: "Report") -> None:
@@ -381,8 +439,10 @@ def report_statistics(dataset: Inventory, report: "Report") -> None:
         spans = [f"{side} {v.min()} to {v.max()} (median {np.median(v):.0f})" for side, v in sides.items()]
         report.say(f"pixels: {', '.join(spans)}")
         modes = ", ".join(f"{mode} {count}" for mode, count in sorted(dataset.modes.items()))
-        report.say(f"kinds: {modes}; {dataset.num_rotated} JPEG with a camera orientation, which is not applied")
+        report.say(f"kinds: {modes}; {dataset.num_turned} with a camera orientation other than upright")
     ignored = [f"{count} {what}" for what, count in dataset.ignored.items() if count]
+    if dataset.left_out:
+        ignored.append(describe_left_out(dataset.left_out))
     if ignored:
         report.say(f"ignored: {', '.join(ignored)}")
 
@@ -426,15 +486,14 @@ class Report:
                 if self.counts[kind] > SHOWN:
                     print(f"    and {self.counts[kind] - SHOWN} more")
         bad = self.counts["unreadable images"]
+        if bad:
+            print(
+                "To go on: replace or remove the unreadable images (--list FILE writes their paths), and check again."
+            )
         verdict = "training would fail" if self.problems else "training works"
         warned = sum(self.counts[kind] for kind in self.warnings)
         print(f"{printable(self.folder)}: {len(dataset)} images, {bad} unreadable, {warned} warnings; {verdict}.")
         return 1 if self.problems else 0
-
-
-def printable(text: str) -> str:
-    """Control characters, which a file name may hold, as escapes: they would act on the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def list_of_names(dataset: Inventory) -> bytes:

@@ -27,16 +27,26 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
+def printable(text: str) -> str:
+    """Control characters, which a file name may hold, as escapes: they would act on the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def config_assignments() -> dict[str, ast.Assign]:
+    """Where config.py sets each name; nothing if it cannot be read, for it is the user's to edit."""
+    try:
+        nodes = ast.walk(ast.parse((REPOSITORY / "config.py").read_text(encoding="utf-8")))
+    except (OSError, ValueError, SyntaxError):
+        return {}
+    assignments = [node for node in nodes if isinstance(node, ast.Assign)]
+    return {target.id: node for node in assignments for target in node.targets if isinstance(target, ast.Name)}
+
+
 def print_config_lines(purpose: str, values: dict[str, Any]) -> None:
     """Print what to set in config.py, in the order of its lines; without their numbers if it cannot be read."""
-    path = REPOSITORY / "config.py"
-    try:
-        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, SyntaxError):  # it is the user's to edit
-        nodes = iter(())
-    stored = [node for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-    lines = {node.id: node.lineno for node in stored}
+    lines = {name: node.lineno for name, node in config_assignments().items()}
     print(f"\nconfig.py, {purpose}:")
     for name in sorted(values, key=lambda name: lines.get(name, 0)):
         place = f"line {lines[name]}: " if name in lines else ""
-        print(f"  {place}{name} = {json.dumps(values[name], ensure_ascii=False)}")
+        value = values[name] if isinstance(values[name], bool) else json.dumps(values[name], ensure_ascii=False)
+        print(f"  {place}{name} = {value}")

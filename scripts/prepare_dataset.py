@@ -3,7 +3,7 @@
 
     python3 scripts/prepare_dataset.py digits
     python3 scripts/prepare_dataset.py cifar10 [--source PATH] [--target DIR] [--short-side 256]
-    python3 scripts/prepare_dataset.py folder --source PATH [--valid-share 0.2] [--seed 0]
+    python3 scripts/prepare_dataset.py folder --source PATH [--valid-share 0.2] [--seed 0] [--test-as-valid]
 
 The images are made in a hidden folder next to the target and get its name when all of them are there: a split that
 exists is whole. An interrupted run is continued by the next one. data/README.md describes every dataset.
@@ -17,6 +17,7 @@ if __name__ == "__main__":
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -29,10 +30,10 @@ from tqdm import tqdm
 import imagenet_sources
 import sources
 from archives import Parts, damage_named
-from command_line import REPOSITORY, OneLineParser, print_config_lines
+from command_line import REPOSITORY, OneLineParser, print_config_lines, printable
 from downloads import download
 from sources import SPLITS, Sample, Source, is_image
-from work_folder import RECORD, WorkFolder, read_json, write_json, write_samples
+from work_folder import RECORD, Conversion, WorkFolder, read_json, write_json, write_samples
 
 sys.path.insert(0, str(REPOSITORY))  # for imgproc and dataset, imported where they are needed
 
@@ -41,7 +42,7 @@ VALID_SHARE, SEED = 0.2, 0
 MOVE_AWAY = "move it away and run again, or choose another --target"
 SplitInventory = dict[str, tuple[int, int]]  # class -> (images, bytes)
 Inventory = dict[str, SplitInventory]  # split -> its classes
-OUTCOME = ("splits", "origins", "notes")  # what RECORD has beside the options of the run
+OUTCOME = ("splits", "origins", "notes", "turned")  # what RECORD has beside the options of the run
 
 
 class Dataset(NamedTuple):
@@ -111,6 +112,11 @@ class Job:
                 raise ValueError(f"{option} {value}: {self.name} is divided by its authors; leave the option out")
         self.valid_share = VALID_SHARE if arguments.valid_share is None else arguments.valid_share
         self.seed = SEED if arguments.seed is None else arguments.seed
+        self.test_as_valid = arguments.test_as_valid
+        if self.test_as_valid and dataset.folder is not None:
+            raise ValueError(f"--test-as-valid: goes with folder, not with {self.name}; leave the option out")
+        # A published dataset keeps its bytes, with which others have measured.
+        self.conversion = Conversion(self.short_side, dataset.folder is None or self.short_side is not None)
         self.is_source_named = arguments.source is not None
         self.source_path: Path | None = arguments.source or dataset.source
         if self.source_path is None and dataset.remedy:
@@ -132,14 +138,16 @@ class Job:
         """What decides how the files of a target look."""
         share = {} if self.dataset.is_divided else {"valid_share": self.valid_share, "seed": self.seed}
         source = {"source": str(self.source_path.resolve())} if self.dataset.folder is None else {}
-        return {"name": self.name, "short_side": self.short_side, **share, **source}
+        test = {"test_as_valid": True} if self.test_as_valid else {}
+        return {"name": self.name, "short_side": self.short_side, **share, **source, **test}
 
     def recipe(self, splits: list[str]) -> dict:
         """The options, and which source exactly: an archive that was replaced is another one."""
         paths = [self.source_path] if self.source_path else []
         if self.dataset.split_archives:
             paths = [self.source_path / self.dataset.split_archives[split] for split in splits]
-        return {**self.options(), "splits": splits, "files": [identify(path) for path in paths]}
+        upright = {"upright": True} if self.conversion.is_upright else {}  # what older versions did not know
+        return {**self.options(), **upright, "splits": splits, "files": [identify(path) for path in paths]}
 
     def origin(self, split: str) -> list:
         """What tells a source from another one or from itself before a change: its place, size and time of change.
@@ -193,7 +201,7 @@ def prepare(job: Job) -> tuple[Inventory, list[str]]:
         print(f"{job.target}: complete")
     elif inventory:
         remove_rest(job, inventory)
-        print(f"{job.target}: there already, nothing to do")
+        print(f"{job.target}: there already, {state_of(job, inventory)}")
     else:
         archives = " nor ".join(job.dataset.split_archives.values())
         raise FileNotFoundError(
@@ -222,36 +230,47 @@ def find_complete(job: Job, notes: list[str]) -> Inventory:
     if record is None and not there and (job.dataset.split_archives or not holds_anything(job.target)):
         return {}
     check_options(job, record)
-    wanted = record.get("splits", {}) if record else there if job.dataset.split_archives else SPLITS
+    # of a split that has an archive of its own, the folder may be removed to make it anew
+    wanted = there if job.dataset.split_archives else record.get("splits", {}) if record else SPLITS
     inventory = {split: count_images(job.target / job.folders[split]) for split in wanted}
     try:
         check_inventory(job, job.target, inventory, notes)
         sizes = {len(classes) for classes in inventory.values()}
         if record is None and isinstance(job.dataset.classes, int) and sizes != {job.dataset.classes}:
             raise ValueError(f"{job.target}: not the {job.dataset.classes:,} classes of {job.name}")
-        for split, counted in wanted.items() if record else ():
-            if (images := summarize(inventory[split])["images"]) != counted["images"]:
-                raise ValueError(
-                    f"{job.target}: {images:,} images in {split}, there were {counted['images']:,} when it was made"
-                )
     except ValueError as error:
-        raise ValueError(f"{error}: not complete; {MOVE_AWAY}") from error
+        raise ValueError(f"{error}: not complete; put them back, or {MOVE_AWAY}") from error
     notes += (record or {}).get("notes", [])
-    note_other_source(job, record or {}, notes)
     return inventory
 
 
-def note_other_source(job: Job, record: dict, notes: list[str]) -> None:
-    """Note that the source named now is not the one that a split was made from, or has changed since."""
+def state_of(job: Job, inventory: Inventory) -> str:
+    """What there is to say of a complete target: its source has changed, or its images have, which is recorded."""
+    record = read_json(job.target / RECORD) or {}
+    if old := other_sources(job, record):
+        folders = [job.target / job.folders[split] for split in old] if job.dataset.split_archives else [job.target]
+        removal = shlex.join(["rm", "-r", *map(str, folders)])
+        origins = " and ".join(dict.fromkeys(old.values()))
+        return f"but made from {origins}; {removal}, then the same command, makes it anew"
+    now = {split: summarize(classes) for split, classes in inventory.items()}
+    was = record.get("splits", now)
+    if now == was:
+        return "nothing to do"
+    write_json(job.target / RECORD, record | {"splits": now})
+    more = sum(now[split]["images"] - was[split]["images"] for split in was.keys() & now.keys())
+    what = f"{abs(more):,} images {'more' if more > 0 else 'fewer'}" if more else "other images"
+    return f"with {what} than when it was made; record and index are renewed"
+
+
+def other_sources(job: Job, record: dict) -> dict[str, str]:
+    """The splits that were made from another source than the one named now, or from what it was: split -> words."""
+    old = {}
     for split, was in record.get("origins", {}).items() if job.is_source_named else ():
         now = job.origin(split)
         is_archive_gone = job.dataset.split_archives and len(now) == 1  # it is not needed any more
-        if now == was or is_archive_gone:
-            continue
-        before = "a download" if not was else was[0] if was[0] != now[0] else f"{was[0]} before it was changed"
-        notes.append(
-            f"{job.target / job.folders[split]}: was made from another source ({before}); move it away to make it anew"
-        )
+        if now != was and not is_archive_gone:
+            old[split] = "a download" if not was else was[0] if was[0] != now[0] else f"{was[0]} before it was changed"
+    return old
 
 
 def check_options(job: Job, record: dict | None) -> None:
@@ -262,9 +281,10 @@ def check_options(job: Job, record: dict | None) -> None:
         return
     made_with = {key: value for key, value in record.items() if key not in OUTCOME}
     if made_with != job.options():
-        changed = [key for key in job.options() if made_with.get(key) != job.options()[key]]
-        values = ", ".join(f"{key} = {made_with.get(key)!r}, not {job.options()[key]!r}" for key in changed)
-        raise ValueError(f"{job.target}: was made with {values or 'other options'}; {MOVE_AWAY}")
+        wanted = job.options()
+        changed = [key for key in wanted | made_with if made_with.get(key) != wanted.get(key)]
+        values = ", ".join(f"{key} = {made_with.get(key)!r}, not {wanted.get(key)!r}" for key in changed)
+        raise ValueError(f"{job.target}: was made with {values}; {MOVE_AWAY}")
 
 
 def holds_anything(folder: Path) -> bool:
@@ -300,14 +320,15 @@ def fill(job: Job, splits: list[str], inventory: Inventory, notes: list[str]) ->
     work = job.work
     work.begin(job.recipe(splits))
     path = job.source_path or download(job.name, work.downloads)
-    source = Source(path, job.valid_share, job.seed, tuple(splits), published_total(job.dataset, splits))
-    if job.short_side:
-        limit_threads()
-    written, names = 0, set[str]()
+    total = published_total(job.dataset, splits)
+    source = Source(path, job.valid_share, job.seed, tuple(splits), total, test_as_valid=job.test_as_valid)
+    if any(job.conversion):
+        limit_threads(job.conversion)
+    written, turned, names = 0, 0, set[str]()
     with damage_named(path), tqdm(desc=job.name, unit=" images", total=source.total, disable=None) as bar:
         try:
-            for name in write_samples(job.dataset.read(source), work, job.folders, job.short_side):
-                written += 1
+            for name, was_turned in write_samples(job.dataset.read(source), work, job.folders, job.conversion):
+                written, turned = written + 1, turned + was_turned
                 if name in names:  # only a name to which .jpg was appended can be there
                     raise ValueError(f"{name.removesuffix('.jpg')!r} and {name!r} get the same name; rename one")
                 names.add(name)
@@ -323,6 +344,8 @@ def fill(job: Job, splits: list[str], inventory: Inventory, notes: list[str]) ->
             f"{work.images}: holds {found:,} images where {written:,} were written, so names differ in upper and lower "
             "case only, which this file system does not tell apart; rename one of each and run again"
         )
+    if turned:
+        source.notes.append(f"{turned:,} photos were turned upright, as their camera noted")
     notes += source.notes
     inventory.update(made)
     os.sync()  # the record says that everything is on the disk
@@ -331,6 +354,7 @@ def fill(job: Job, splits: list[str], inventory: Inventory, notes: list[str]) ->
         {split: summarize(inventory[split]) for split in inventory},
         {**before.get("origins", {}), **{split: job.origin(split) for split in splits}},
         [*before.get("notes", []), *source.notes],
+        before.get("turned", 0) + turned,
     )
     write_json(work.record, job.options() | dict(zip(OUTCOME, outcome, strict=True)))
 
@@ -342,13 +366,14 @@ def published_total(dataset: Dataset, splits: list[str]) -> int | None:
     return None
 
 
-def limit_threads() -> None:
+def limit_threads(conversion: Conversion) -> None:
     """One thread an image: the images are what is done in parallel."""
-    import torch  # takes seconds, which a run without --short-side need not wait for
-
     cv2.setNumThreads(1)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    torch.set_num_threads(1)
+    if conversion.short_side:
+        import torch  # takes seconds
+
+        torch.set_num_threads(1)
 
 
 def count_images(split_folder: Path) -> SplitInventory:
@@ -434,7 +459,10 @@ def print_table(inventory: Inventory) -> None:
 
 
 def config_values(job: Job, inventory: Inventory) -> dict[str, str | int]:
-    """What to set in config.py; the folders follow from dataset_name where they have the usual names."""
+    """What to set in config.py; the folders follow from dataset_name where they have the usual names.
+
+    Where photos were turned, new ones from the same cameras are to be turned too.
+    """
     is_inside = job.target.parent == DATA.resolve()
     values: dict[str, str | int] = {
         "dataset_name": job.target.name if is_inside else job.dataset.folder or job.target.name,
@@ -447,6 +475,8 @@ def config_values(job: Job, inventory: Inventory) -> dict[str, str | int]:
                 values[f"{name}_image_dir"] = f"{root}/{job.folders[split]}"
     if job.dataset.label_file:
         values["class_label_file"] = job.dataset.label_file
+    if (read_json(job.target / RECORD) or {}).get("turned"):
+        values["apply_orientation"] = True
     return values
 
 
@@ -488,6 +518,9 @@ def create_parser() -> OneLineParser:
         "--valid-share", type=share, metavar="S", help=f"of each class, where no split exists (default: {VALID_SHARE})"
     )
     parser.add_argument("--seed", type=int, metavar="N", help=f"decides which images those are (default: {SEED})")
+    parser.add_argument(
+        "--test-as-valid", action="store_true", help="of a folder with train and test: validate on test"
+    )
     return parser
 
 
@@ -507,7 +540,7 @@ def main(command_line: list[str] | None = None) -> int:
         return 2
     try:
         for note in dict.fromkeys(notes):  # two looks at one folder give the same notes
-            print(f"note: {note}")
+            print(f"note: {printable(note)}")
         print_table(inventory)
         print_config_lines("to use it", config_values(job, inventory))
         print(end="", flush=True)

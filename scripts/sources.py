@@ -10,7 +10,7 @@ import io
 import math
 import pickle
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,15 +30,14 @@ from archives import (
     read_whole,
     tar_files,
 )
+from folder_layouts import Folder, Layout, find_layout
 
 SPLITS = ("train", "valid")
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # as imgproc.py
-VALID_NAMES = ("valid", "val", "validation")  # what people call the second split
-SPLIT_NAMES = {  # in small or capital letters; of "test" nothing is read
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(VALID_NAMES, "valid"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+IMAGE_SUFFIXES = (  # as imgproc.py
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
+    *(".png", ".tif", ".tiff", ".webp"),
+)
+VALID_NAMES = ("valid", "val", "validation")  # of lists of images
 
 DIGITS_LINES = 1797
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -68,6 +67,7 @@ class Source:
     splits: Parts = SPLITS
     total: int | None = None  # samples, for the progress bar, as soon as the reader knows
     notes: list[str] = field(default_factory=list)  # lines for the user
+    test_as_valid: bool = False
 
 
 # The parts that readers share.
@@ -370,68 +370,55 @@ def caltech_files(source: Source, top: str) -> Iterator[tuple[Parts, Readable]]:
 
 
 def read_folder(source: Source) -> Iterator[Sample]:
-    """Yield <class>/**/<image> split by the share, or train/ and valid/ as they are. Raises: ValueError for neither.
+    """Yield the images of class folders split by the share, or those of train and valid as they are.
 
-    Folders that hold all the rest, as archives often have one, do not count as classes.
+    Raises: ValueError if it is not clear what the folders are.
     """
     require_rereadable(source)
-    names = [parts for parts, _ in visible_files(source) if is_image(parts[-1])]
-    depth = common_depth(names)
-    tops = {parts[depth] for parts in names if len(parts) > depth + 1}
-    if splits := own_splits(source, tops):
-        yield from read_own_split(source, depth, splits)
+    images, left_out = list_folder(source)
+    try:
+        layout = find_layout(Folder.of(images), source.path, source.test_as_valid)
+    except ValueError as error:
+        raise ValueError(f"{source.path}: {error}") from error
+    places = [place for parts in images if (place := layout.place(parts))]
+    source.notes += [f"{source.path}: {note}" for note in layout.notes]
+    note_left_out(source, len(images) - len(places), "outside class folders")
+    if left_out:
+        source.notes.append(f"{source.path}: left out {left_out}")
+    placed = placed_images(source, layout)
+    if None in layout.splits.values():
+        listing = ((class_name, name) for _, class_name, name in places)
+        yield from split_by_share(source, listing, ((*place[1:], file) for place, file in placed))
         return
-    listing = ((parts[depth], "/".join(parts[depth + 1 :])) for parts in names if len(parts) > depth + 1)
-    yield from split_by_share(source, listing, class_images(source, depth))
-    note_left_out(source, sum(len(parts) <= depth + 1 for parts in names), "outside class folders")
+    source.total = len(places)
+    for (split, class_name, name), file in placed:
+        yield Sample(split, class_name, name, read_whole(source.path, (split, class_name, name), file))
 
 
-def own_splits(source: Source, tops: set[str]) -> dict[str, str]:
-    """Which of the folders are train and valid, by their names; none where the folders are classes.
+def list_folder(source: Source) -> tuple[list[Parts], str]:
+    """The names of all images, and the words for the files that are none. Raises: ValueError without an image."""
+    from imgproc import describe_left_out, is_left_out, kind_of_name  # imports torch, which takes seconds
 
-    Raises: ValueError if two folders are one split, or train or valid is missing beside the other or a test split.
-    """
-    found = {split: [top for top in sorted(tops) if SPLIT_NAMES.get(top.lower()) == split] for split in SPLITS}
-    are_splits = bool(tops) and all(top.lower() in SPLIT_NAMES for top in tops)
-    if not are_splits and not all(found.values()):
-        return {}
-    for split, same in found.items():
-        if len(same) > 1:
-            raise ValueError(f"{source.path}: {' and '.join(same)} are both called {split}; remove or rename one")
-    if not all(found.values()):
-        raise ValueError(
-            f"{source.path}: holds {' and '.join(sorted(tops))} without the other split; name the folder of classes"
-        )
-    return {same[0]: split for split, same in found.items()}
+    images, left_out = [], Counter[str]()
+    for parts, _ in folder_parts(source):
+        if is_image(parts[-1]):
+            images.append(parts)
+        elif is_left_out(parts[-1]):
+            left_out[kind_of_name(parts[-1])] += 1
+    described = describe_left_out(left_out)
+    if not images:
+        raise ValueError(f"{source.path}: no images in it{f'; left out {described}' if described else ''}")
+    return images, described
 
 
-def common_depth(names: list[Parts]) -> int:
-    """How many folders lie above the classes: a folder is none if it holds everything, and other folders."""
-    depth = 0
-    while True:
-        below = [parts for parts in names if len(parts) > depth + 1]
-        if len({parts[depth] for parts in below}) != 1 or all(len(parts) == depth + 2 for parts in below):
-            return depth
-        depth += 1
+def folder_parts(source: Source) -> Iterator[tuple[Parts, Readable]]:
+    """Yield every visible file, its name without the source's own."""
+    above = 1 if source.path.is_dir() else 0
+    return ((parts[above:], file) for parts, file in visible_files(source))
 
 
-def class_images(source: Source, depth: int) -> Iterator[tuple[str, str, Readable]]:
-    """Yield (class, name inside the class, open file)."""
-    for parts, file in visible_files(source):
-        if is_image(parts[-1]) and len(parts) > depth + 1:
-            yield parts[depth], "/".join(parts[depth + 1 :]), file
-
-
-def read_own_split(source: Source, depth: int, splits: dict[str, str]) -> Iterator[Sample]:
-    """Yield <split>/<class>/**/<image> of a source that is divided already."""
-    left_out = 0
-    for parts, file in visible_files(source):
-        if not is_image(parts[-1]):
-            continue
-        if len(parts) > depth + 2 and parts[depth] in splits:
-            name = "/".join(parts[depth + 2 :])
-            yield Sample(splits[parts[depth]], parts[depth + 1], name, read_whole(source.path, parts, file))
-        else:
-            left_out += 1
-    source.notes.append(f"{source.path}: is divided into {' and '.join(splits)} already, which was kept")
-    note_left_out(source, left_out, f"outside {' and '.join(splits)}")
+def placed_images(source: Source, layout: Layout) -> Iterator[tuple[tuple[str | None, str, str], Readable]]:
+    """Yield the images in class folders: (split, class, name inside the class), open file."""
+    for parts, file in folder_parts(source):
+        if is_image(parts[-1]) and (place := layout.place(parts)):
+            yield place, file

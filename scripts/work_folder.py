@@ -4,7 +4,7 @@
 It lies next to the target, data/.<NAME>.partial, and holds
     recipe.json            what is being made; another recipe starts afresh
     images/<split>/...     every file whole: written to writing/, then renamed
-    sources.txt            with --short-side: from which bytes each file was made
+    sources.txt            where images are converted: from which bytes each file was made
     download/              archives that were fetched
     prepare_dataset.json   once every image is there: what goes into the target beside them
 """
@@ -20,18 +20,34 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from sources import Sample
+from sources import Sample, encode_png
 
 RECORD = "prepare_dataset.json"  # in a target: what made it and what it held then
-JPEG_SUFFIXES = (".jpg", ".jpeg")
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif")
 JPEG_QUALITY = 95
+WHOLE_FILES = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND\xaeB`\x82"))  # how a JPEG and a PNG begin and end
 # Samples that are read but not written yet: enough to keep the threads busy, few enough for any memory.
 MAX_WAITING = 256
 MAX_WAITING_BYTES = 2**28
+
+
+class Conversion(NamedTuple):
+    """What becomes of images that are not to be stored as they are."""
+
+    short_side: int | None = None  # in pixels, of those whose short side is longer
+    is_upright: bool = False  # those that the camera noted as turned are turned
+
+
+class Written(NamedTuple):
+    """One image of the work folder."""
+
+    name: str  # <split>/<class>/<name>; one that became a JPEG ends with .jpg
+    was_turned: bool
 
 
 class WorkFolder:
@@ -151,15 +167,14 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def write_samples(
-    samples: Iterator[Sample], work: WorkFolder, folders: dict[str, str], short_side: int | None
-) -> Iterator[str]:
-    """Write every sample to <images>/<folder of its split>/<class>/<name>; yields each name, as it is written.
+    samples: Iterator[Sample], work: WorkFolder, folders: dict[str, str], conversion: Conversion
+) -> Iterator[Written]:
+    """Write every sample to <images>/<folder of its split>/<class>/<name>; yields each, as it is written.
 
-    The name of an image that became a JPEG ends with .jpg then.
     Raises: ValueError for a name that occurs twice or cannot be written safely, or an unreadable image; OSError.
     """
     seen: set[str] = set()
-    waiting: deque[tuple[str, Future, int]] = deque()
+    waiting: deque[tuple[Future[Written], int]] = deque()
     waiting_bytes = 0
     with ThreadPoolExecutor(os.cpu_count()) as executor:
         try:
@@ -169,16 +184,15 @@ def write_samples(
                 if name in seen:
                     raise ValueError(f"holds {name!r} twice; get it again")
                 seen.add(name)
-                future = executor.submit(write_sample, sample.data, work.images / name, work, short_side)
-                waiting.append((name, future, len(sample.data)))
+                future = executor.submit(write_sample, sample.data, name, work, conversion)
+                waiting.append((future, len(sample.data)))
                 waiting_bytes += len(sample.data)
                 while len(waiting) > MAX_WAITING or waiting_bytes > MAX_WAITING_BYTES:
-                    name, future, size = waiting.popleft()
+                    future, size = waiting.popleft()
                     waiting_bytes -= size
-                    yield name + future.result()
+                    yield future.result()
             while waiting:
-                name, future, _ = waiting.popleft()
-                yield name + future.result()
+                yield waiting.popleft()[0].result()
         finally:
             executor.shutdown(cancel_futures=True)
 
@@ -194,28 +208,31 @@ def check_names(sample: Sample) -> None:
         raise ValueError(f"holds the class {sample.class_name!r}, which begins or ends with a blank; rename it")
 
 
-def write_sample(data: bytes, path: Path, work: WorkFolder, short_side: int | None) -> str:
-    """Write one image unless it is there: as it is, or re-encoded if its short side is larger.
+def write_sample(data: bytes, name: str, work: WorkFolder, conversion: Conversion) -> Written:
+    """Write one image unless it is there: as it is, or converted.
 
-    Returns what was appended to its name: ".jpg" or nothing. Raises: ValueError for an unreadable image; OSError.
+    Raises: ValueError for an unreadable image that is to be made smaller; OSError.
     """
-    suffix = "" if path.suffix.lower() in JPEG_SUFFIXES else ".jpg"
-    jpeg_path = path.with_name(path.name + suffix)
-    if has_content(path, data):
-        return ""
-    if short_side:
+    if has_content(work.images / name, data):
+        return Written(name, False)
+    was_turned = False
+    if any(conversion):
+        jpeg_name = name if name.lower().endswith(JPEG_SUFFIXES) else name + ".jpg"
+        was_turned = conversion.is_upright and is_turned(data)
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-        if work.made_from.get(work.name_of(jpeg_path)) == digest and is_whole_jpeg(jpeg_path):
-            return suffix
-        smaller = reencode(data, path, short_side)
-        if smaller:
-            path, data = jpeg_path, smaller
-        work.note_origin(path, digest)
+        for made in (jpeg_name, name):
+            if work.made_from.get(made) == digest and is_whole(work.images / made):
+                return Written(made, was_turned)
+        converted = convert(data, name, conversion.short_side, was_turned)
+        was_turned = was_turned and converted is not None
+        if converted:
+            name, data = name if converted.startswith(b"\x89PNG") else jpeg_name, converted
+        work.note_origin(work.images / name, digest)
+    path, partial = work.images / name, work.writing / str(threading.get_ident())
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = work.writing / str(threading.get_ident())
     partial.write_bytes(data)
     partial.replace(path)
-    return suffix if short_side and smaller else ""
+    return Written(name, was_turned)
 
 
 def has_content(path: Path, data: bytes) -> bool:
@@ -226,30 +243,62 @@ def has_content(path: Path, data: bytes) -> bool:
         return False
 
 
-def is_whole_jpeg(path: Path) -> bool:
-    """Tell whether a file is there and begins and ends as a JPEG does."""
+def is_whole(path: Path) -> bool:
+    """Tell whether a file is there and begins and ends as a JPEG or a PNG does."""
     try:
         with path.open("rb") as file:
-            start = file.read(2)
-            file.seek(-2, os.SEEK_END)
-            return start == b"\xff\xd8" and file.read(2) == b"\xff\xd9"
+            start = file.read(8)
+            file.seek(-8, os.SEEK_END)
+            end = file.read()
     except OSError:  # none, or too short
         return False
+    return any(start.startswith(first) and end.endswith(last) for first, last in WHOLE_FILES)
 
 
-def reencode(data: bytes, path: Path, short_side: int) -> bytes | None:
-    """JPEG of the image with this short side, antialiased; None if it has no more. Raises: ValueError."""
-    from imgproc import decode_image, resize  # imports torch, which takes seconds
+def is_turned(data: bytes) -> bool:
+    """Tell whether a camera noted that a picture is not upright as it is stored."""
+    from imgproc import read_orientation  # imports torch, which takes seconds
 
-    name = "/".join(path.parts[-3:])
-    image = decode_image(np.frombuffer(data, np.uint8), name)
+    return read_orientation(np.frombuffer(data, np.uint8)) != 1
+
+
+def convert(data: bytes, name: str, short_side: int | None, is_turned: bool) -> bytes | None:
+    """The image upright if it is turned, and with this short side, antialiased, if its own is longer.
+
+    JPEG, but PNG of a PNG that was only turned; None of an image that stays as it is, as does an unreadable one that
+    would only be turned. Raises: ValueError for an unreadable one that is to be made smaller.
+    """
+    from imgproc import decode_image, image_kind, resize
+
+    array = np.frombuffer(data, np.uint8)
+    if not (short_side or is_turned):
+        return None
+    try:
+        image = decode_image(array, name, apply_orientation=is_turned)
+    except ValueError:
+        if short_side:
+            raise
+        return None
     height, width = image.shape[:2]
     short = min(height, width)
-    if short <= short_side:
+    if short_side and short > short_side:
+        image = resize(image, short_side * height // short, short_side * width // short)
+        return encode_jpeg(image, name)
+    if not is_turned:
         return None
-    image = resize(image, short_side * height // short, short_side * width // short)
+    # a camera's colours are half as fine as its brightness: stored so again, they would lose twice
+    return (
+        encode_png(image)
+        if image_kind(array) == "PNG"
+        else encode_jpeg(image, name, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    )
+
+
+def encode_jpeg(image: np.ndarray, name: str, sampling: int = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420) -> bytes:
+    """JPEG of RGB pixels. Raises: ValueError if they are too many for one."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     try:
-        return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+        return cv2.imencode(".jpg", bgr, options)[1].tobytes()
     except cv2.error as error:
         raise ValueError(f"{name}: {image.shape[1]} x {image.shape[0]} pixels are too many for a JPEG") from error

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/check_dataset.py run as a user would, on folders whose faults are known because the tests made them."""
 
+import io
+import itertools
 import os
 import pty
 import random
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import termios
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,9 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+import check_dataset
+import command_line
+import imgproc
 from small_training import write_images
 
 SCRIPT = [sys.executable, "-W", "error", str(ROOT / "scripts/check_dataset.py")]
@@ -67,7 +74,7 @@ def test_sound_dataset_passes(folder: Path) -> None:
         "train: 12 images in 3 classes; smallest blue (4), largest blue (4, 1.0 times as many)",
         "valid: 6 images in 3 classes; smallest blue (2), largest blue (2, 1.0 times as many)",
         "pixels: width 36 to 36 (median 36), height 30 to 30 (median 30), shortest side 30 to 30 (median 30)",
-        "kinds: RGB 18; 0 JPEG with a camera orientation, which is not applied",
+        "kinds: RGB 18; 0 with a camera orientation other than upright",
         "Colours: 18 images, 0 unreadable, 0 warnings; training works.",
     ]
     assert (folder.parent / "bad.txt").read_bytes() == b""
@@ -162,30 +169,54 @@ def test_wrong_suffix_is_a_warning(folder: Path) -> None:
     }
 
 
-def test_jpeg_that_the_decoder_repairs_is_a_warning(folder: Path) -> None:
-    path = folder / "train/red/photo.jpg"
-    photo(0, (200, 200)).save(path)
-    content = path.read_bytes()
-    path.write_bytes(content[:4000] + content[-2:])  # the end marker is there
-    done = check(folder)
-    assert (done.returncode, done.stderr) == (0, "")
-    ((heading, (line,)),) = findings(done.stdout).items()
-    assert heading == "Warning: 1 damaged files that load nevertheless"
-    assert line.startswith("Colours/train/red/photo.jpg: Corrupt JPEG data")
+def damaged_jpeg(seed: int) -> bytes:
+    """Half of its pixels are missing, but not its end marker, so that libjpeg fills in grey and says so."""
+    buffer = io.BytesIO()
+    photo(seed, (200, 200)).save(buffer, "JPEG")
+    return buffer.getvalue()[:4000] + buffer.getvalue()[-2:]
 
 
-def test_tiff_whose_checksum_is_wrong_is_a_warning(folder: Path) -> None:
-    """OpenCV gives pixels for it, where Pillow refuses."""
-    path = folder / "train/red/photo.tif"
-    photo(0, (60, 60)).save(path, compression="tiff_deflate")
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+def test_complaints_of_decoders_and_pictures_without_a_picture_are_warnings(folder: Path) -> None:
+    red = folder / "train/red"
+    (red / "cut.jpg").write_bytes(damaged_jpeg(0))
+    buffer = io.BytesIO()
+    photo(1).save(buffer, "PNG")
+    text = struct.pack(">I", 3) + b"tEXta\0b" + bytes(4)  # after the header, with a wrong checksum
+    (red / "text.png").write_bytes(buffer.getvalue()[:33] + text + buffer.getvalue()[33:])
+    Image.new("RGB", (40, 30), (0, 90, 0)).save(red / "plain.gif")
     done = check(folder)
     assert (done.returncode, done.stderr) == (0, "")
-    ((heading, (line,)),) = findings(done.stdout).items()
-    assert heading == "Warning: 1 damaged files that load nevertheless"
-    assert line.startswith("Colours/train/red/photo.tif:") and "ecoding error" in line
+    found = findings(done.stdout)
+    assert found.pop("Warning: 1 pictures of a single colour") == ["Colours/train/red/plain.gif"]
+    ((heading, lines),) = found.items()
+    assert heading == "Warning: 2 files that load, of which the decoder complained"
+    assert lines == [
+        "Colours/train/red/cut.jpg: Corrupt JPEG data: premature end of data segment",
+        "Colours/train/red/text.png: libpng warning: tEXt: CRC error",
+    ]
+
+
+def test_complaint_is_that_of_its_own_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What one image made a decoder say must not hide, or appear in, what the next one does."""
+    said = [b"a long line\n" * 200, b"", b"[ WARN:0@12.345] global grfmt_x.cpp:117 TIFF_Error short: cut\n\n", b"b"]
+
+    def decode(data: np.ndarray, name: str) -> np.ndarray:
+        text = said.pop(0)
+        os.write(2, text)
+        if not text:
+            warnings.warn("of Pillow", stacklevel=1)
+        return data
+
+    monkeypatch.setattr(check_dataset, "decode_image", decode)
+    terminal = os.dup(2)
+    try:
+        with (tmp_path / "messages").open("w+b") as messages:
+            os.dup2(messages.fileno(), 2)
+        complaints = [check_dataset.decode_listening(np.zeros(1))[1] for _ in range(4)]
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+    assert complaints == ["a long line", "of Pillow", "short: cut", "b"]
 
 
 def test_duplicates(folder: Path) -> None:
@@ -237,36 +268,80 @@ def test_missing_split(folder: Path) -> None:
 def test_statistics_and_what_is_ignored(folder: Path) -> None:
     train = folder / "train"
     photo(0, (100, 50)).convert("L").save(train / "red/grey.jpg")
-    photo(1, (20, 80)).convert("CMYK").save(train / "red/cmyk.jpg")
+    photo(1, (20, 80)).convert("CMYK").save(train / "red/cmyk.jpe", "JPEG")
     exif = Image.Exif()
     exif[274] = 6
-    photo(2).save(train / "red/turned.jpg", exif=exif)
-    (train / "red/notes.txt").write_text("")
-    (train / "red/.DS_Store").write_text("")
+    photo(2).save(train / "red/turned.jfif", "JPEG", exif=exif)
+    photo(3).save(train / "red/turned.png", exif=exif)
+    photo(4).save(train / "red/turned.tif", exif=exif)
+    for name in ("red/notes.txt", "red/1.CR2", "red/2.cr2", "red/.DS_Store"):
+        (train / name).write_text("")
     (train / ".cache").mkdir()
     photo(3).save(train / ".cache/hidden.png")
     photo(4).save(train / "stray.png")
     done = check(folder)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[:5] == [
-        "train: 15 images in 3 classes; smallest blue (4), largest red (7, 1.8 times as many)",
+    lines = done.stdout.splitlines()
+    assert lines[:4] == [
+        "train: 17 images in 3 classes; smallest blue (4), largest red (9, 2.2 times as many)",
         "valid: 6 images in 3 classes; smallest blue (2), largest blue (2, 1.0 times as many)",
         "pixels: width 20 to 100 (median 36), height 30 to 80 (median 30), shortest side 20 to 50 (median 30)",
-        "kinds: CMYK 1, L 1, RGB 19; 1 JPEG with a camera orientation, which is not applied",
-        "ignored: 2 hidden files or folders, 1 files without an image suffix, 1 images outside a class folder",
+        "kinds: CMYK 1, L 1, RGB 21; 3 with a camera orientation other than upright",
     ]
+    assert lines[4].startswith("ignored: 2 hidden files or folders, 1 images outside a class folder, 2 .cr2 (")
+    assert re.search(r"\), 1 \.txt\b", lines[4])
+    ((heading, turned),) = findings(done.stdout).items()
+    assert heading.startswith("Warning: 3 photos that the camera noted as turned")
+    assert "apply_orientation = True in config.py, or let prepare_dataset.py folder" in heading
+    assert turned == [f"Colours/train/red/turned.{suffix}: orientation 6" for suffix in ("jfif", "png", "tif")]
+
+
+@pytest.mark.parametrize(
+    ("line", "applies"),
+    [("apply_orientation = True", True), ("apply_orientation = False", False), ("x = 1", False), ("x = (", False)],
+)
+def test_orientation_is_applied_where_config_says_so(
+    line: str, applies: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.py").write_text(line)
+    monkeypatch.setattr(command_line, "REPOSITORY", tmp_path)
+    assert check_dataset.applies_orientation.__wrapped__() is applies
+
+
+def test_suffixes_of_kinds_are_those_the_program_reads() -> None:
+    assert check_dataset.KIND_SUFFIXES.keys() == imgproc.IMAGE_KINDS.keys()
+    assert sorted(itertools.chain(*check_dataset.KIND_SUFFIXES.values())) == sorted(imgproc.IMAGE_SUFFIXES)
+
+
+def test_splits_taken_for_classes_are_a_problem(folder: Path) -> None:
+    for split in ("train", "test"):
+        shutil.move(folder / ("train" if split == "train" else "valid"), folder / f"seg_{split}/seg_{split}")
+    done = check(folder)
+    assert done.returncode == 1
+    ((heading, (line,)),) = findings(done.stdout).items()
+    assert heading.startswith("Problem: 1 folders that may be no classes; prepare_dataset.py folder --source FOLDER")
+    assert line.startswith("Colours: 'seg_test', 'seg_train' called like a split")
 
 
 def test_report_does_not_depend_on_the_number_of_cores(folder: Path) -> None:
     generator = random.Random(0)
+    damaged = unreadable = 0
     for index in range(150):
         path = folder / f"train/{generator.choice(['red', 'green'])}/{generator.random()}.jpg"
         photo(index % 100).save(path)
         if index % 7 == 0:
             cut(path)
+            unreadable += 1
+        elif index % 2:
+            path.write_bytes(damaged_jpeg(index))
+            damaged += 1
     one, all_cores = check(folder, cores=1), check(folder)
     assert one.returncode == all_cores.returncode == 1
     assert one.stdout == all_cores.stdout
+    assert damaged == 64
+    assert f"Warning: {damaged} files that load, of which the decoder complained\n" in one.stdout
+    assert f"Problem: {unreadable} unreadable images\n" in one.stdout
+    assert "\\x00" not in one.stdout
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import socket
@@ -31,7 +32,7 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
-from PIL import Image
+from PIL import Image, ImageOps
 
 import downloads
 import imagenet_sources
@@ -838,6 +839,8 @@ def test_imagenet_split_that_comes_later_is_added(first: str, imagenet: Path, tm
     assert f"note: ILSVRC2012_img_{other} is missing: add ILSVRC2012_img_{other}.tar and run again" in output
     assert "there already" in make("imagenet_1k")
     make("imagenet_1k", "--source", tmp_path / "source")
+    shutil.rmtree(imagenet / "ILSVRC2012_img_train")  # as its line says if the archive has changed
+    assert ": complete\n" in make("imagenet_1k", "--source", tmp_path / "source")
     found = {name: data for name, data in images_of(imagenet).items() if not name.endswith((".tar", ".gz"))}
     assert found == {**train, **valid}
 
@@ -1005,7 +1008,15 @@ def test_archive_of_another_dataset_is_refused(name: str, tmp_path: Path) -> Non
 def flowers() -> dict[str, bytes]:
     random = np.random.default_rng(6)
     names = [f"daisy/{number}.jpg" for number in range(7)] + [f"rose/{number}.PNG" for number in range(2)]
-    return {name: random.bytes(100) for name in [*names, "rose/garden/1.jpg", "rose/garden/old/1.webp"]}
+    names += [
+        "rose/garden/1.jpg",
+        "rose/garden/old/1.webp",
+        "rose/2.JPE",
+        "rose/3.jfif",
+        "daisy/IMG_4.HEIC",
+        "daisy/5.avif",
+    ]
+    return {name: random.bytes(100) for name in names}
 
 
 def expected_split(files: dict[str, bytes], share: float, seed: int) -> dict[str, bytes]:
@@ -1032,12 +1043,14 @@ def test_own_folder_is_split_by_the_documented_rule(
     kind: str, top: str, options: tuple, share: float, seed: int, tmp_path: Path, flowers: dict[str, bytes]
 ) -> None:
     others = {"readme.txt": b"x", "logo.png": b"left out", "daisy/.thumb.jpg": b"x", "notes/list.csv": b"x"}
+    others |= {"daisy/6.CR2": b"x", "rose/6.cr2": b"x"}
     source = make_source(kind, tmp_path, {f"{top}{name}": data for name, data in {**others, **flowers}.items()})
     before = contents(source) if kind == "folder" else source.read_bytes()
     output = make("folder", "--source", source, "--target", tmp_path / "Flowers", *options)
     assert images_of(tmp_path / "Flowers") == expected_split(flowers, share, seed)
     assert before == (contents(source) if kind == "folder" else source.read_bytes())
     assert "left out 1 images outside class folders" in output
+    assert re.search(rf"note: {source}: left out 2 \.cr2 \(.*\), 1 \.csv.*, 1 \.txt", output)
     assert config_line("dataset_name", "Flowers") in output.splitlines()
 
 
@@ -1055,15 +1068,16 @@ def test_own_folder_that_is_divided_keeps_its_split(
     assert images_of(tmp_path / "Flowers") == {
         name.replace(f"{valid}/", "valid/", 1).replace(f"{train}/", "train/", 1): data for name, data in files.items()
     }
-    assert f"{train} and {valid} already, which was kept" in output and "left out 1 images" in output
+    assert f"{train} was taken for train, {valid} was taken for valid; left out: test (no class folders)" in output
+    assert "left out 1 images outside class folders" in output
 
 
 @pytest.mark.parametrize(
     ("tops", "words"),
     [
-        (("Train", "Test"), "Test and Train without the other split"),
-        (("training", "testing"), "testing and training without"),
-        (("Validation", "test"), "Validation and test without"),
+        (("Train", "Test"), "holds Train and Test, and nothing to validate on; --test-as-valid takes Test"),
+        (("training", "testing"), "holds training and testing, and nothing to validate on"),
+        (("Validation", "test"), "holds Validation and test without the split to train on"),
         (("train", "Training", "val"), "Training and train are both called train"),
         (("train", "val", "valid", "more"), "val and valid are both called valid"),
     ],
@@ -1072,13 +1086,6 @@ def test_own_folder_with_half_a_split_is_refused(tops: tuple, words: str, tmp_pa
     names = (f"{top}/{name}/{number}.jpg" for top in tops for name in "ab" for number in range(2))
     source = make_source("zip", tmp_path, dict.fromkeys(names, b"x"))
     assert_refused(call("folder", "--source", source, "--target", tmp_path / "X"), source, words)
-
-
-def test_classes_of_which_one_is_called_train_are_classes(tmp_path: Path) -> None:
-    names = (f"{name}/{number}.jpg" for name in ("Train", "bus") for number in range(2))
-    source = make_source("zip", tmp_path, dict.fromkeys(names, b"x"))
-    make("folder", "--source", source, "--target", tmp_path / "X")
-    assert sorted(os.listdir(tmp_path / "X" / "train")) == ["Train", "bus"]
 
 
 def test_own_folder_is_named_after_its_source(
@@ -1179,6 +1186,99 @@ def test_short_side_names_an_image_that_cannot_be_read(data: bytes, tmp_path: Pa
     result = call("folder", "--source", source, "--target", tmp_path / "P", "--short-side", "64")
     assert_refused(result, source, "class0/bad.jpg")
     assert os.listdir(tmp_path) == [source.name]
+
+
+# Photos that the camera noted as turned
+
+
+def turned_photo(orientation: int, kind: str = "JPEG", size: tuple[int, int] = (96, 64)) -> bytes:
+    """A picture that is dark on the left and green at the bottom, so that no two ways to turn it look the same."""
+    x, y = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(np.stack([x, y, 0 * x], -1).astype(np.uint8)).save(buffer, kind, exif=exif)
+    return buffer.getvalue()
+
+
+def upright(data: bytes) -> Image.Image:
+    """As Pillow turns it."""
+    with Image.open(io.BytesIO(data)) as image:
+        return ImageOps.exif_transpose(image.convert("RGB"))
+
+
+def difference(stored: bytes, expected: Image.Image) -> np.ndarray:
+    """In levels. The image must have the right size and no orientation."""
+    with Image.open(io.BytesIO(stored)) as image:
+        assert image.size == expected.size and 274 not in image.getexif()
+        return np.abs(np.asarray(image.convert("RGB"), dtype=int) - np.asarray(expected))
+
+
+@pytest.fixture(scope="module")
+def phone() -> dict[str, bytes]:
+    """Two classes of photos with every orientation and in several kinds."""
+    files = {f"a/{number}.jpg": turned_photo(number) for number in range(1, 9)}
+    files |= {
+        "b/jfif.JFIF": turned_photo(6),
+        "b/png.png": turned_photo(8, "PNG"),
+        "b/webp.webp": turned_photo(3, "WEBP"),
+    }
+    files |= {"b/avif.avif": turned_photo(6, "AVIF"), "b/tiff.tif": turned_photo(6, "TIFF")}
+    return files | {
+        "b/plain.png": turned_photo(1, "PNG"),
+        "b/cut.jpg": turned_photo(6)[:-200],
+        "b/odd.jpg": b"no image",
+    }
+
+
+KEPT = {"a/1.jpg", "b/plain.png", "b/cut.jpg", "b/odd.jpg"}
+
+
+def test_photos_are_turned_upright(tmp_path: Path, phone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["folder", "--source", make_source("zip", tmp_path, phone), "--target", tmp_path / "F"]
+    interrupt_with_full_disk(monkeypatch, *arguments)
+    output = make(*arguments)
+    assert "continuing" in output
+    found = {name.partition("/")[2]: data for name, data in images_of(tmp_path / "F").items()}
+    assert {name: found.pop(name) for name in KEPT} == {name: phone[name] for name in KEPT}
+    assert found.keys() == {
+        *(f"a/{number}.jpg" for number in range(2, 9)),
+        *("b/jfif.JFIF", "b/png.png", "b/webp.webp.jpg", "b/avif.avif.jpg", "b/tiff.tif.jpg"),
+    }
+    for name, data in found.items():
+        off = difference(data, upright(phone.get(name) or phone[name.removesuffix(".jpg")]))
+        assert off.max() <= 6 if "png" not in name else not off.any()
+    with Image.open(io.BytesIO(found["a/6.jpg"])) as image, io.BytesIO() as again:
+        assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3  # colours as fine as brightness
+        image.save(again, "JPEG", quality=95)
+        with Image.open(again) as pillow:
+            assert image.quantization == pillow.quantization
+    assert "note: 12 photos were turned upright, as their camera noted" in output
+    assert re.search(r"  line \d+: apply_orientation = True$", output, re.M)
+    second = make(*arguments)
+    assert "there already, nothing to do" in second
+    assert second.splitlines()[1:] == output.splitlines()[2:]
+    make(*arguments[:-1], tmp_path / "straight")
+    assert images_of(tmp_path / "F") == images_of(tmp_path / "straight")
+
+
+def test_short_side_turns_photos_upright(tmp_path: Path) -> None:
+    photos = {f"train/{name}/1.jpg": turned_photo(6) for name in CLASSES}
+    photos |= {f"valid/{name}/1.jpg": turned_photo(8, size=(48, 32)) for name in CLASSES}
+    photos |= {"train/cat/2.png": turned_photo(5, "PNG"), "valid/cat/2.png": turned_photo(7, "PNG", size=(32, 60))}
+    arguments = ["cifar10", "--source", make_source("tar", tmp_path, photos)]
+    output = make(*arguments, "--target", tmp_path / "F", "--short-side", 32)
+    found = images_of(tmp_path / "F")
+    for name, data in photos.items():
+        expected = upright(data)
+        if is_longer := min(expected.size) > 32:
+            expected = expected.resize([side // 2 for side in expected.size], Image.Resampling.BILINEAR)
+        stored = found.pop(name + ".jpg" if name == "train/cat/2.png" else name)
+        assert difference(stored, expected).max() <= (8 if is_longer else 6)
+    assert not found
+    assert "note: 22 photos were turned upright" in output and "apply_orientation = True" in output
+    output = make(*arguments, "--target", tmp_path / "bytes")  # as others measured with
+    assert images_of(tmp_path / "bytes") == photos
+    assert "upright" not in output and "apply_orientation" not in output
 
 
 @pytest.fixture(autouse=True)
@@ -1383,9 +1483,9 @@ def test_short_side_makes_an_image_anew_that_was_replaced_meanwhile(
     names = ("class0/0.jpg", "class1/1.png")  # one is smaller than the short side now, the other one still larger
     (source / names[0]).write_bytes(photos["class0/2.jpg"])
     (source / names[1]).write_bytes(photos["class0/4.bmp"])
-    reencoded: list[Path] = []
-    real = work_folder.reencode
-    monkeypatch.setattr(work_folder, "reencode", lambda *options: (reencoded.append(options[1]), real(*options))[1])
+    reencoded: list[str] = []
+    real = work_folder.convert
+    monkeypatch.setattr(work_folder, "convert", lambda *options: (reencoded.append(options[1]), real(*options))[1])
     with (tmp_path / ".F.partial" / "sources.txt").open("a") as file:
         file.write('\n0123 "train/class0/0.j')  # as after a power failure
     assert "continuing" in make(*arguments, tmp_path / "F")
@@ -1475,7 +1575,7 @@ def test_name_in_upper_and_lower_case_is_found_where_both_are_one_file(
     monkeypatch.setattr(
         work_folder,
         "write_sample",
-        lambda data, path, *options: real(data, path.with_name(path.name.lower()), *options),
+        lambda data, name, *options: real(data, name.lower(), *options)._replace(name=name),
     )
     source = make_source("tar", tmp_path, {**flowers, "daisy/0.JPG": b"another"})
     arguments = ["folder", "--source", source, "--target", tmp_path / "F", "--valid-share", "0.01"]
@@ -1483,17 +1583,29 @@ def test_name_in_upper_and_lower_case_is_found_where_both_are_one_file(
     assert not (tmp_path / "F").exists()
 
 
+def make_as_told(output: str, *arguments: object) -> None:
+    """Do what the line of a target says that was made from something else, on which the same command goes on."""
+    told, _, _ = output.splitlines()[0].partition(", then the same command, makes it anew")
+    command, _, path = told.rpartition("; ")[2].partition(" -r ")
+    assert command == "rm"
+    shutil.rmtree(path)
+    assert ": complete\n" in make(*arguments)
+    assert "nothing to do" in make(*arguments)
+
+
 def test_complete_target_says_that_the_source_is_another_one(tmp_path: Path, images: dict[str, bytes]) -> None:
     first = make_source("tar", tmp_path, images)
     target = tmp_path / "CIFAR10"
     make("cifar10", "--source", first, "--target", target)
-    words = f"note: {target / 'train'}: was made from another source ({first}"
+    words = f"{target}: there already, but made from {first}"
     for arguments in (("--source", first), ()):
-        assert "another source" not in make("cifar10", *arguments, "--target", target)
-    output = make("cifar10", "--source", make_source("folder", tmp_path, images), "--target", target)
-    assert "nothing to do" in output and f"{words}); move it away to make it anew" in output
+        assert "nothing to do" in make("cifar10", *arguments, "--target", target)
+    second = ["cifar10", "--source", make_source("folder", tmp_path, images), "--target", target]
+    output = make(*second)
+    assert output.startswith(f"{words}; rm -r {target}, then the same command") and "nothing to do" not in output
     first.write_bytes(first.read_bytes() + bytes(512))
-    assert f"{words} before it was changed)" in make("cifar10", "--source", first, "--target", target)
+    assert f"{words} before it was changed;" in make("cifar10", "--source", first, "--target", target)
+    make_as_told(output, *second)
     first.unlink()
     assert_refused(call("cifar10", "--source", first, "--target", target), f"--source {first}: no such file")
 
@@ -1503,11 +1615,34 @@ def test_complete_target_says_that_its_folder_has_changed(tmp_path: Path, flower
     arguments = ["folder", "--source", source, "--target", tmp_path / "F"]
     make(*arguments)
     (source / "notes.txt").write_text("no image")
-    assert "another source" not in make(*arguments)
+    assert "nothing to do" in make(*arguments)
     (source / "daisy" / "new.jpg").write_bytes(b"new")
-    assert f"was made from another source ({source} before it was changed)" in make(*arguments)
+    output = make(*arguments)
+    assert f"but made from {source} before it was changed; rm -r" in output and "nothing to do" not in output
+    make_as_told(output, *arguments)
+    assert b"new" in images_of(tmp_path / "F").values()
     shutil.rmtree(source)
     assert_refused(call(*arguments), f"--source {source}: no such file or folder")
+
+
+def test_images_that_were_removed_from_a_target_are_let_go(tmp_path: Path, flowers: dict[str, bytes]) -> None:
+    """As the user does whom check_dataset.py told to remove unreadable images."""
+    from dataset import read_index
+
+    arguments = ["folder", "--source", make_source("folder", tmp_path, flowers), "--target", tmp_path / "F"]
+    make(*arguments)
+    removed = sorted((tmp_path / "F").glob("train/daisy/*"))[:2]
+    for path in removed:
+        path.unlink()
+    line = f"{tmp_path / 'F'}: there already, with 2 images fewer than when it was made; record and index are renewed"
+    assert make(*arguments).splitlines()[0] == line
+    assert "nothing to do" in make(*arguments)
+    assert len(images_of(tmp_path / "F")) == len(flowers) - 2
+    assert read_index(tmp_path / "F" / "train").counts.sum() == len(list((tmp_path / "F").glob("train/**/*.*")))
+    (tmp_path / "F" / "train" / "daisy" / "mine.jpg").write_bytes(b"mine")
+    assert "with 1 images more than when it was made" in make(*arguments)
+    shutil.rmtree(tmp_path / "F" / "valid" / "rose")
+    assert_refused(call(*arguments), "no images of class rose in valid", "put them back, or move it away")
 
 
 def test_link_that_leads_nowhere_is_left_out(tmp_path: Path, flowers: dict[str, bytes]) -> None:

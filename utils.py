@@ -553,8 +553,8 @@ class Interruptions:
         self.period = 60 * checkpoint_every_minutes
         self.began = time.monotonic()  # which no change of the clock moves
         self.folder = folder
-        self.turn = threading.RLock()  # of the main thread, or of the other one
-        self.is_leaving = False
+        self.announcing = threading.Lock()
+        self.is_leaving = self.is_ending = False  # after a signal between two steps; at once
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # gets each signal, whichever thread has to take it
@@ -564,8 +564,10 @@ class Interruptions:
         threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
 
     def _remember(self, number: int, _: FrameType | None) -> None:
-        with self.turn:  # where this thread stays once the other one ends the run
-            self.signal = self.signal or number
+        self.signal = self.signal or number
+        if self.is_ending:
+            signal.signal(signal.SIGCHLD, lambda *_: None)  # torch's handler takes the end of workers for a failure
+            time.sleep(END_SECONDS)  # the other thread is sooner
 
     def _watch(self, reader: int) -> None:
         """What the other thread does."""
@@ -582,23 +584,20 @@ class Interruptions:
                 self._end(number)
 
     def _announce(self, name: str) -> None:
-        with self.turn:
+        with self.announcing:
             if not self.is_leaving:  # else the line of the end is under way
-                print(
+                say_at_once(
                     f"{name}: finishing this step; sent again after {SECOND_SIGNAL_SECONDS} seconds or more, it ends "
-                    "the run at once.",
-                    flush=True,
+                    "the run at once."
                 )
 
     def _end(self, number: int) -> None:
         """End the process, its workers, and what only_run() would remove."""
-        self.turn.acquire()  # for good
+        self.is_ending = True
         signal.raise_signal(number)  # the main thread, if it goes on, comes to _remember() before it sees workers end
         threading.Timer(END_SECONDS, os._exit, [128 + number]).start()  # a file system that hangs holds this up too
         try:
-            if process_rank() == 0:
-                line = f"{signal.Signals(number).name} again: ended at once; what was saved before stays.\n"
-                os.write(sys.stderr.fileno(), line.encode())
+            say_at_once(f"{signal.Signals(number).name} again: ended at once; what was saved before stays.")
             workers = multiprocessing.active_children()
             for worker in workers:
                 worker.kill()
@@ -625,7 +624,7 @@ class Interruptions:
             dist.all_reduce(answers, dist.ReduceOp.MAX)
             number, is_due = int(answers[0]), bool(answers[1])  # a signal that came meanwhile waits for the next time
         if number:
-            with self.turn:
+            with self.announcing:
                 self.is_leaving = True
         if is_due:
             self.began = time.monotonic()
@@ -635,6 +634,13 @@ class Interruptions:
 SECOND_SIGNAL_SECONDS = 2  # from the first one to one that counts
 END_SECONDS = 5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def say_at_once(line: str) -> None:
+    """Write a line to stderr past Python's buffers, whose locks a thread that hangs may hold; in process 0 alone."""
+    if process_rank() == 0:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{line}\n".encode())
 
 
 def block_signals(is_blocked: bool) -> None:

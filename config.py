@@ -12,13 +12,13 @@ import torch
 dataset_name = "Digits"  # the folder data/<dataset_name>; also names the experiment
 # Names the folders of a run: samples/<exp_name>, samples/logs/<exp_name>, results/<exp_name>.
 exp_name = os.environ.get("EXP_NAME", f"MobileNetV2-{dataset_name}")
-# A run is a function of the seed (>= 0), whatever the number of workers and restarts.
+# A run is a function of the seed (>= 0), whatever the workers and restarts; on a GPU if deterministic = True.
 seed = 0
 # "cpu", "cuda" or "cuda:N".
 device = "cuda" if torch.cuda.is_available() else "cpu"
-# Arithmetic of convolutions: "float32", "bfloat16", "float16" (GPU only, with loss scaling), or
-# "auto": what trains fastest natively; float32 on the CPU. The 16-bit ones move about 3 answers
-# in 100, in both directions: to publish an accuracy, measure it in "float32".
+# Arithmetic of convolutions: "float32", "bfloat16", on GPUs also "float16" (with loss scaling) and "tf32" (float32
+# with factors of 10 bits; Ampere or later), or "auto": what trains fastest natively; float32 on the CPU. The 16-bit
+# ones move about 3 answers in 100, in both directions: to publish an accuracy, measure it in "float32".
 precision = "auto"
 # True: torch.compile the network. Needs a C++ compiler and minutes at the start; rounds differently.
 compile_model = False

@@ -453,6 +453,8 @@ class CUDAPrefetcher(CPUPrefetcher):
     """The same batches on a GPU: copied and normalised on a side stream while the previous step is running."""
 
     def __init__(self, loader: DataLoader, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        if not loader.pin_memory:  # from other memory it is copied later, when the workers may have written there again
+            raise ValueError("a loader of batches for a GPU needs pin_memory = True")
         super().__init__(loader, mean, std, device)
         # One for all passes: the memory of a batch is reused only on the stream it was made on.
         self.stream = torch.cuda.Stream(device)

@@ -40,7 +40,7 @@ MANY_IMAGES = 200  # from here on model.as_one_graph() saves more than the 0.3 s
 
 def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config)
-    device = setup_runtime(config.seed, config.device)
+    device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     images = find_images(arguments or [config.inference_image_path])
     network = getattr(model, config.model_arch_name)(config.model_num_classes, config.model_width_mult)
     class_names = load_trained_network(network, config)

@@ -37,6 +37,7 @@ from utils import (
     joined_processes,
     load_trained_network,
     num_processes,
+    precision_name,
     process_rank,
     remedy_for_weights,
     setup_runtime,
@@ -48,7 +49,7 @@ from utils import (
 
 def main(config: ModuleType) -> None:
     check_config(config, needed_mode="test")
-    device = setup_runtime(config.seed, config.device)
+    device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=1)
     with joined_processes(device):
         test(config, device)
@@ -81,7 +82,7 @@ def test(config: ModuleType, device: torch.device) -> None:
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     print(f"{len(dataset)} images of {len(dataset.classes)} classes at {config.image_size} pixels; {device}, {dtype}.")
 
-    report = describe_test(config, dtype)
+    report = describe_test(config, device, dtype)
     best_classes = BestClasses()
     metrics = evaluate(
         network,
@@ -144,7 +145,7 @@ def write_predictions(path: Path, dataset: ImageDataset, best: BestClasses) -> N
     write_atomically(path, write)
 
 
-def describe_test(config: ModuleType, dtype: torch.dtype) -> dict[str, Any]:
+def describe_test(config: ModuleType, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """What is measured, on what, with what: in test.json beside the figures."""
     with open(config.model_weights_path, "rb") as file:
         weights_hash = hashlib.file_digest(file, "sha256").hexdigest()
@@ -153,8 +154,9 @@ def describe_test(config: ModuleType, dtype: torch.dtype) -> dict[str, Any]:
         "weights_sha256": weights_hash,
         "data": config.test_image_dir,
         "image_size": config.image_size,
-        "precision": str(dtype).removeprefix("torch."),
+        "precision": precision_name(config.precision, dtype),
         "device": config.device,
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "versions": {library.__name__: library.__version__ for library in (torch, numpy, cv2)}
         | {"torchvision": metadata.version("torchvision")},  # not imported: that takes a second
     }

@@ -42,6 +42,7 @@ from utils import (
     config_lines,
     epoch_number,
     evaluate,
+    fill_momentum,
     from_main,
     joined_processes,
     least_over_processes,
@@ -68,7 +69,7 @@ from utils import (
 
 def main(config: ModuleType) -> None:
     check_config(config, needed_mode="train")
-    device = setup_runtime(config.seed, config.device)
+    device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=2)
     with joined_processes(device), contextlib.ExitStack() as held:
         train_batches, valid_batches = create_splits(config, device)
@@ -91,7 +92,7 @@ def train(
     start: Path | None,
 ) -> None:
     """Run the epochs that are left. Raises: SystemExit with status 128 + number after a signal."""
-    interruptions = Interruptions(config.checkpoint_every_minutes)
+    interruptions = Interruptions(config.checkpoint_every_minutes, Path("samples", config.exp_name))
     print_run(config, state, train_batches, valid_batches, start)
     if state.epoch >= config.epochs:
         print_end(config, train_batches)
@@ -228,6 +229,7 @@ def create_train_state(config: ModuleType, device: torch.device, batches: CPUPre
         nesterov=config.model_momentum > 0,
         fused=True,
     )
+    fill_momentum(optimizer, saved={})
     dtype = choose_dtype(config.precision, device)
     steps_per_epoch = math.ceil(len(batches) / config.gradient_accumulation_steps)
     warmup_steps = round(config.lr_warmup_epochs * steps_per_epoch)
@@ -265,14 +267,12 @@ class MovingAverage(AveragedModel):
         # AveragedModel's own method copies this count, which lies on the CPU, to the GPU and waits for it.
         updates = int(self.n_averaged)
         mix = get_ema_multi_avg_fn(min(self.decay, (1 + updates) / (10 + updates)) if updates else 0.0)
+        # Without batch-norm's counters, which averaged_weights() takes from the network.
         averaged, current = (
-            [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
+            [tensor.detach() for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
             for module in (self.module, network)
         )
-        for is_floating in (True, False):  # the others are batch-norm's counters; each call takes one kind
-            places = [i for i, tensor in enumerate(averaged) if tensor.is_floating_point() == is_floating]
-            if places:
-                mix([averaged[i] for i in places], [current[i] for i in places], updates)
+        mix(averaged, current, updates)
         self.n_averaged += 1
 
 

@@ -22,6 +22,7 @@ import socket
 import stat
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -55,18 +56,40 @@ def user_errors(interrupted: str = "Interrupted.") -> Iterator[None]:
     """
     try:
         yield
+    except SystemExit as error:  # what there was to say has been said
+        leave_if_joined(error.code)
+        raise
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
+        leave_if_joined(130)
         sys.exit(130)
     except Exception as error:
         message = describe_error(error)
         if message is None:
+            leave_if_joined(1, error)
             raise
         rank = os.environ.get("RANK", "0")
         print(f"process {rank}: {message}" if rank != "0" else message, file=sys.stderr)
+        leave_if_joined(2)
         sys.exit(2)
     finally:
         end_workers()
+
+
+def leave_if_joined(status: Any, defect: Exception | None = None) -> None:
+    """End a process that is still connected with others at once, without what the interpreter does at its end.
+
+    That would wait for what the GPU is to get from the others, which may have ended. `defect`: to show before.
+    """
+    if not dist.is_initialized():
+        return
+    if defect is not None:
+        traceback.print_exception(defect)
+    end_workers()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a closed pipe
+            stream.flush()
+    os._exit(status if isinstance(status, int) else 1)
 
 
 def end_workers() -> None:
@@ -149,7 +172,7 @@ FOLDER_NAME: Rule = (
     lambda v: isinstance(v, str) and re.fullmatch(r"(?!\.)[^/\\\x00-\x1f]{1,100}", v) is not None,
     "the name of a folder: a string of 1 to 100 characters without / and not starting with a dot",
 )
-PRECISIONS = ("float32", "bfloat16", "float16", "auto")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "auto")
 
 # What each value of config.py must be. A test holds the two files together.
 SHARED_RULES: dict[str, Rule] = {
@@ -296,7 +319,7 @@ def config_lines(config: ModuleType) -> dict[str, int]:
     return lines
 
 
-def setup_runtime(seed: int, device_name: str) -> torch.device:
+def setup_runtime(seed: int, device_name: str, precision: str = "float32", deterministic: bool = False) -> torch.device:
     """Seed the generators, set the library flags, return the device: the first call of every main().
 
     Of several processes on one machine each takes its own GPU. Raises: ValueError if the device is not there.
@@ -313,12 +336,32 @@ def setup_runtime(seed: int, device_name: str) -> torch.device:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-    torch.backends.cudnn.benchmark = True  # all training batches have one shape, so tuning once pays
+    choose_float32(precision)
+    choose_algorithms(deterministic)
     if device.type == "cpu":
         keep_freed_memory()
     cv2.setNumThreads(0)  # the workers are the threads
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # load_image() reports unreadable files itself
     return device
+
+
+def choose_float32(precision: str) -> None:
+    """Let a GPU round the factors of float32 products to the 10 bits of TF32, or not.
+
+    By itself torch does so in convolutions: logits then differ in the third digit.
+    """
+    # Not the newer fp32_precision: after it torch refuses these two, which torch.compile reads.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+
+
+def choose_algorithms(deterministic: bool) -> None:
+    """Let a GPU take the fastest routine for each shape, or only those that give the same bits every time."""
+    torch.backends.cudnn.benchmark = not deterministic  # all training batches have one shape, so tuning once pays
+    torch.backends.cudnn.deterministic = deterministic
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # which takes time; nothing here reads such memory
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
 
 
 def keep_freed_memory() -> None:
@@ -371,10 +414,14 @@ def seed_step(seed: int, epoch: int, step: int) -> None:
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The arithmetic of the convolutions; "auto" takes what trains fastest natively.
 
-    Raises: ValueError for float16 on the CPU.
+    "tf32" is float32 with other products: choose_float32(). Raises: ValueError for what the device does not have.
     """
     if precision == "float16" and device.type == "cpu":
         raise ValueError('precision = "float16" needs a GPU; use "bfloat16", "float32" or "auto"')
+    if precision == "tf32":
+        if device.type == "cpu" or torch.cuda.get_device_capability(device) < (8, 0):
+            raise ValueError('precision = "tf32" needs a GPU of 2020 (Ampere) or later; use "float32" or "auto"')
+        return torch.float32
     if precision != "auto":
         return getattr(torch, precision)
     if device.type == "cuda":
@@ -383,6 +430,11 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     # On a CPU with AVX512-BF16 a training step in bfloat16 takes 0.7 of the time in float32 at 224 pixels, but 1.4
     # times as long at 32; and scoring would give other answers.
     return torch.float32
+
+
+def precision_name(precision: str, dtype: torch.dtype) -> str:
+    """What `precision` = "auto" has become, and any other as it is: "tf32" is no dtype."""
+    return str(dtype).removeprefix("torch.") if precision == "auto" else precision
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
@@ -432,7 +484,10 @@ Result = TypeVar("Result")
 
 @contextlib.contextmanager
 def joined_processes(device: torch.device) -> Iterator[None]:
-    """Connect the processes that torchrun started; nothing is done for a single one."""
+    """Connect the processes that torchrun started; nothing is done for a single one.
+
+    After an error they stay connected, and user_errors() ends this one.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -440,12 +495,11 @@ def joined_processes(device: torch.device) -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     store, rank, size = meeting_store()
     dist.init_process_group(backend, store=store, rank=rank, world_size=size)
-    try:
-        if process_rank() > 0:
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
-        yield
-    finally:
-        dist.destroy_process_group()
+    if process_rank() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
+    yield
+    # Not after an error, of which nobody has read yet: it waits until the GPU has what the others were to send.
+    dist.destroy_process_group()
 
 
 def meeting_store() -> tuple[dist.Store, int, int]:
@@ -544,18 +598,71 @@ class Interruptions:
 
     Outside came() and agree() both are blocked in this thread, and so in the processes it starts: Ctrl-C, which a
     terminal sends to all of them, would otherwise kill the compiler that torch.compile has started for a step.
+    A thread of its own takes them, and so also while a step waits for a file for ever: it says what comes, and ends
+    the run at once if one comes again. torchrun sends a second one by itself, within moments of the first.
+    `folder`: what only_run() holds.
     """
 
-    def __init__(self, checkpoint_every_minutes: float) -> None:
+    def __init__(self, checkpoint_every_minutes: float, folder: Path) -> None:
         self.signal = 0
         self.period = 60 * checkpoint_every_minutes
         self.began = time.monotonic()  # which no change of the clock moves
+        self.folder = folder
+        self.announcing = threading.Lock()
+        self.is_leaving = self.is_ending = False  # after a signal between two steps; at once
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # gets each signal, whichever thread has to take it
         for number in SIGNALS:
             signal.signal(number, self._remember)
         block_signals(True)
+        threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
 
     def _remember(self, number: int, _: FrameType | None) -> None:
-        self.signal = self.signal or number  # a second signal changes nothing
+        self.signal = self.signal or number
+        if self.is_ending:
+            signal.signal(signal.SIGCHLD, lambda *_: None)  # torch's handler takes the end of workers for a failure
+            time.sleep(END_SECONDS)  # the other thread is sooner
+
+    def _watch(self, reader: int) -> None:
+        """What the other thread does."""
+        block_signals(False)
+        first = None
+        while received := os.read(reader, 1):
+            number = received[0]
+            if number not in SIGNALS:  # SIGCHLD
+                continue
+            if first is None:
+                first = time.monotonic()
+                self._announce(signal.Signals(number).name)
+            elif time.monotonic() - first >= SECOND_SIGNAL_SECONDS:
+                self._end(number)
+
+    def _announce(self, name: str) -> None:
+        with self.announcing:
+            if not self.is_leaving:  # else the line of the end is under way
+                say_at_once(
+                    f"{name}: finishing this step; sent again after {SECOND_SIGNAL_SECONDS} seconds or more, it ends "
+                    "the run at once."
+                )
+
+    def _end(self, number: int) -> None:
+        """End the process, its workers, and what only_run() would remove."""
+        self.is_ending = True
+        signal.raise_signal(number)  # the main thread, if it goes on, comes to _remember() before it sees workers end
+        threading.Timer(END_SECONDS, os._exit, [128 + number]).start()  # a file system that hangs holds this up too
+        try:
+            say_at_once(f"{signal.Signals(number).name} again: ended at once; what was saved before stays.")
+            workers = multiprocessing.active_children()
+            for worker in workers:
+                worker.kill()
+            for worker in workers:
+                worker.join()
+            if process_rank() == 0:
+                with open(self.folder / LOCK_NAME, "rb") as file:
+                    remove_traces(self.folder, file)
+        finally:
+            os._exit(128 + number)
 
     def came(self) -> bool:
         """Whether this process got a signal."""
@@ -571,12 +678,24 @@ class Interruptions:
             answers = torch.tensor([number, is_due])
             dist.all_reduce(answers, dist.ReduceOp.MAX)
             number, is_due = int(answers[0]), bool(answers[1])  # a signal that came meanwhile waits for the next time
+        if number:
+            with self.announcing:
+                self.is_leaving = True
         if is_due:
             self.began = time.monotonic()
         return number, is_due
 
 
+SECOND_SIGNAL_SECONDS = 2  # from the first one to one that counts
+END_SECONDS = 5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def say_at_once(line: str) -> None:
+    """Write a line to stderr past Python's buffers, whose locks a thread that hangs may hold; in process 0 alone."""
+    if process_rank() == 0:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{line}\n".encode())
 
 
 def block_signals(is_blocked: bool) -> None:
@@ -607,14 +726,19 @@ def only_run(folder: Path) -> Iterator[None]:
             end_workers()
             raise
         finally:
-            remove_shared_memory(file)
-            (folder / LOCK_NAME).unlink(missing_ok=True)
+            remove_traces(folder, file)
             with contextlib.suppress(OSError):  # a run that was refused leaves nothing, others leave files
                 for path in created:
                     path.rmdir()
 
 
 LOCK_NAME = ".lock"  # its lines are the numbers of the processes
+
+
+def remove_traces(folder: Path, lock: BinaryIO) -> None:
+    """Remove what would tell the next start of this run: its lock, and memory of the workers that have ended."""
+    remove_shared_memory(lock)
+    (folder / LOCK_NAME).unlink(missing_ok=True)
 
 
 def note_worker(folder: Path) -> None:
@@ -959,7 +1083,7 @@ def save_train_state(path: Path, state: TrainState, config: ModuleType) -> None:
         "epoch_sums": sums,
         "best_acc1": state.best_acc1,
         "state_dict": state.network.state_dict(),
-        "ema_state_dict": state.ema_network.module.state_dict(),
+        "ema_state_dict": averaged_weights(state),
         "ema_updates": int(state.ema_network.n_averaged),
         "optimizer": state.optimizer.state_dict(),
         "scheduler": state.scheduler.state_dict(),
@@ -968,6 +1092,15 @@ def save_train_state(path: Path, state: TrainState, config: ModuleType) -> None:
         "config": config_record(config, state),
     }
     from_main(lambda: write_atomically(path, lambda file: torch.save(checkpoint, file)))
+
+
+def averaged_weights(state: TrainState) -> dict[str, Tensor]:
+    """The average; what is no number to average, batch-norm's count of batches, is that of the network."""
+    weights = state.ema_network.module.state_dict()
+    for name, value in state.network.state_dict().items():
+        if not value.is_floating_point():
+            weights[name] = value.clone()
+    return weights
 
 
 def config_record(config: ModuleType, state: TrainState) -> dict[str, Any]:
@@ -985,7 +1118,7 @@ def save_weights(path: Path, state: TrainState, config: ModuleType, acc1: float)
     )
     checkpoint = to_plain({name: getattr(config, name) for name in described})
     checkpoint |= {"class_names": state.class_names, "acc1": acc1, "epoch": state.epoch}
-    checkpoint["state_dict"] = state.ema_network.module.state_dict()
+    checkpoint["state_dict"] = averaged_weights(state)
     write_atomically(path, lambda partial: torch.save(checkpoint, partial))
 
 
@@ -1513,6 +1646,8 @@ def check_train_state(path: str | Path, checkpoint: dict[str, Any], state: Train
     try:
         check_optimizer(checkpoint["optimizer"], state)
         scaling = [checkpoint["scaler"][name] for name in SCALER_NUMBERS] if checkpoint["scaler"] else []
+        if scaling and not is_int(checkpoint["scaler"]["_growth_tracker"], 0):
+            raise ValueError("a scaler with an impossible count")
         if not all(is_number(value, 0) and value > 0 for value in scaling):
             raise ValueError("a scaler with impossible numbers")
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -1574,13 +1709,24 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
         state.meter.sums[: len(checkpoint["epoch_sums"])] = torch.tensor(checkpoint["epoch_sums"], dtype=torch.float64)
     if checkpoint["scaler"] and state.scaler.is_enabled():
         state.scaler.load_state_dict(checkpoint["scaler"])
-    configured = state.optimizer.state_dict()["param_groups"]
-    momentum = {
-        index: {"momentum_buffer": None if (buffer := values["momentum_buffer"]) is None else buffer.clone()}
-        for index, values in checkpoint["optimizer"]["state"].items()  # clones: a damaged file may share memory
-    }
-    state.optimizer.load_state_dict({"state": momentum, "param_groups": configured})
+    saved = checkpoint["optimizer"]["state"]
+    fill_momentum(state.optimizer, {index: values["momentum_buffer"] for index, values in saved.items()})
     set_schedule(state, math.ceil(state.position / config.gradient_accumulation_steps))
+
+
+def fill_momentum(optimizer: torch.optim.SGD, saved: dict[int, Tensor | None]) -> None:
+    """Give every parameter its momentum: that of its number in `saved`, or zero, after which the first step is as ever.
+
+    torch's fused SGD leaves it unwritten if GradScaler skips the first step, and takes any strides for those of the
+    parameter.
+    """
+    parameters = [(parameter, group) for group in optimizer.param_groups for parameter in group["params"]]
+    for index, (parameter, group) in enumerate(parameters):
+        if group["momentum"] > 0:
+            momentum = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+            if saved.get(index) is not None:
+                momentum.copy_(saved[index])
+            optimizer.state[parameter]["momentum_buffer"] = momentum
 
 
 def batches_of(record: dict[str, Any]) -> tuple[Any, ...]:

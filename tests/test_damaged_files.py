@@ -302,6 +302,7 @@ def with_record(**values: object) -> Callable[[Checkpoint], bytes]:
     return lambda good: saved(good | {"config": good["config"] | values})
 
 
+SCALER = {"scale": 8.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000}  # without its count
 # Files whose weights are good, and whose state no training run can have.
 UNTRAINABLE: dict[str, Callable[[Checkpoint], bytes]] = {
     **{
@@ -315,7 +316,7 @@ UNTRAINABLE: dict[str, Callable[[Checkpoint], bytes]] = {
             "class_names": (["blue", "red", "green"], [1, 2, 3], None),
             "optimizer": ({}, {"state": {}}, [], None),
             "scheduler": (None, 3),  # what is in it is counted anew
-            "scaler": (None, 5),
+            "scaler": (None, 5, SCALER | {"_growth_tracker": -1}, SCALER),
             "config": (None, []),
         }.items()
         for place, value in enumerate(values)

@@ -254,6 +254,14 @@ def test_cuda_prefetcher_yields_the_batches_of_the_cpu_prefetcher(folder: Path) 
             assert torch.allclose(one.cpu(), other, atol=1e-6)
 
 
+def test_batches_for_a_gpu_come_from_pinned_memory(folder: Path) -> None:
+    """From other memory most batches would be those that the workers wrote into it later."""
+    loader = train_batches(folder).loader
+    assert not loader.pin_memory
+    with pytest.raises(ValueError, match="pin_memory"):
+        CUDAPrefetcher(loader, MEAN, STD, torch.device("cuda"))
+
+
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder; data/README.md"):
         ImageDataset(tmp_path / "nowhere", EVAL, num_classes=3)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import torch
 from conftest import Project
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_train import assert_equal, read
+
+from processes import session_processes
 
 SAMPLES, RESULTS = Path("samples/MobileNetV2-Colours"), Path("results/MobileNetV2-Colours")
 INTERRUPTED = SAMPLES / "interrupted.pth.tar"
@@ -71,6 +74,21 @@ def compile_slowly(network, backend):
     network.forward = compile_and_forward
 nn.Module.compile = compile_slowly
 torch.compile = lambda function: function
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+# A read that never ends, in a worker or in the main process, after the first epoch; a second signal counts at once.
+HANGING = """
+import runpy, sys, threading, dataset, utils
+utils.SECOND_SIGNAL_SECONDS = 0
+getitem = dataset.ImageDataset.__getitem__
+def read_or_hang(self, key):
+    if key[0] == 1:  # the epoch
+        print("hangs", flush=True)
+        threading.Event().wait()
+    return getitem(self, key)
+dataset.ImageDataset.__getitem__ = read_or_hang
 runpy.run_path("train.py", run_name="__main__")
 """
 
@@ -192,6 +210,23 @@ def test_second_signal_does_no_harm(project: Project, trained_writes: Project) -
     assert status == 130, lines
     project.run_well("train.py")
     assert_same_end(project, trained_writes)
+
+
+@pytest.mark.parametrize(("number", "num_workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 0)])
+def test_second_signal_ends_a_run_whose_read_hangs(project: Project, number: signal.Signals, num_workers: int) -> None:
+    prepare(project, num_workers=num_workers)
+    (project.root / "hanging.py").write_text(HANGING)
+    with start(project, "no line", number, script="hanging.py") as process:
+        deadline = threading.Timer(60, os.killpg, [process.pid, signal.SIGKILL])
+        deadline.start()
+        for line in process.stdout:
+            if line == "hangs\n" or line.startswith(f"{number.name}: finishing this step; sent again after"):
+                os.killpg(process.pid, number)
+        deadline.cancel()
+    assert process.returncode == 128 + number
+    assert line == f"{number.name} again: ended at once; what was saved before stays.\n"
+    assert os.listdir(project.root / SAMPLES) == ["epoch_1.pth.tar"]  # and no lock
+    assert not session_processes(process.pid)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

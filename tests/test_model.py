@@ -2,6 +2,7 @@
 """model.py against torchvision's MobileNetV2 and the published table of the paper's authors."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import model
 from model import InvertedResidual, MobileNetV2, ReLU6, as_one_graph, folded, mobilenet_v2, round_channels
 
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
@@ -268,6 +270,76 @@ def test_one_graph_in_bfloat16_stays_near() -> None:
             assert (graph(images) - expected).norm() < 0.1 * expected.norm()
 
 
+def is_fused(network: nn.Module) -> bool:
+    return any(isinstance(module, model.FusedConvolution) for module in network.modules())
+
+
+def without_activation(layer: model.FusedConvolution, x: Tensor) -> Tensor:
+    return layer.convolution(x.to(layer.convolution.weight.dtype))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("build", [network_with_statistics, partial(MobileNetV2, 10, 0.35)])
+def test_right_fused_convolutions_are_used_and_wrong_ones_are_not(
+    build: Callable[[], nn.Module],
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if not model.has_fused_convolution(torch.device("cpu"), dtype):
+        pytest.skip("this processor has no such convolution")
+    model.announce_other_logits.cache_clear()
+    network = build()
+    assert is_fused(folded(network, dtype))
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(model.FusedConvolution, "forward", without_activation)
+    plain = folded(network, dtype)
+    assert not is_fused(plain)
+    folded(network, dtype)  # says nothing more
+    assert capsys.readouterr().out == (
+        f"FusedConvolution gives other logits than the network here (in {dtype}); scoring without it, which is "
+        "slower.\n"
+    )
+    images = random_images(64, 64)
+    torch.testing.assert_close(plain(images), network.eval()(images), rtol=0, atol=1e-4)
+
+
+def test_weights_are_packed_for_the_first_images_not_for_the_probe() -> None:
+    copied = folded(network_with_statistics())
+    assert all(layer.packed is None for layer in copied.modules() if isinstance(layer, model.FusedConvolution))
+
+
+def test_network_that_diverged_is_folded_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    network = MobileNetV2(3, 0.35)
+    nn.init.constant_(network.classifier[1].bias, torch.nan)
+    assert is_fused(folded(network)) == model.has_fused_convolution(torch.device("cpu"), torch.float32)
+    assert capsys.readouterr().out == ""
+
+
+def test_arms_library_has_no_fused_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile leaves them out there too: torch/_inductor/fx_passes/mkldnn_fusion.py."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_acl_supported", lambda: True)
+    assert not model.has_fused_convolution(torch.device("cpu"), torch.float32)
+    assert not is_fused(folded(MobileNetV2(3, 0.35)))
+
+
+def test_wrong_graph_is_refused_with_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.announce_other_logits.cache_clear()
+    freeze = torch.jit.freeze
+
+    def freeze_and_spoil(traced: torch.jit.ScriptModule) -> Callable[[Tensor], Tensor]:
+        graph = freeze(traced)
+        return lambda images: 1.001 * graph(images)
+
+    monkeypatch.setattr(torch.jit, "freeze", freeze_and_spoil)
+    with pytest.raises(RuntimeError, match="other logits"):
+        as_one_graph(MobileNetV2(3, 0.35), 64)
+    assert capsys.readouterr().out.startswith("as_one_graph gives other logits than the network here")
+
+
 @pytest.mark.parametrize("copy_of", [folded, lambda network: as_one_graph(network, 64)])
 def test_folding_leaves_the_network_as_it_is(copy_of: Callable[[MobileNetV2], object]) -> None:
     network = network_with_statistics().train()
@@ -289,6 +361,12 @@ def test_relu6_clamps_in_place_and_passes_gradients_back_between_its_bounds(dtyp
     assert start.grad.tolist() == [0, 0, 3, 0, 0, 6]
     with torch.no_grad():
         assert ReLU6()(start * 1).tolist() == after.tolist()
+
+
+@pytest.mark.parametrize(("device", "node"), [("cpu", "ClampInPlaceBackward"), ("meta", "HardtanhBackward0")])
+def test_relu6_is_written_in_python_for_the_cpu_alone(device: str, node: str) -> None:
+    output = ReLU6()(torch.zeros(2, device=device, requires_grad=True) * 1)
+    assert type(output.grad_fn).__name__ == node
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch maps clamp_ image by image

@@ -196,7 +196,7 @@ def test_a_signal_ends_all_processes_and_nothing_is_lost(uninterrupted: Project,
     with start(project, 2) as process:
         lines = wait_for(process, "Epoch: [2][2/6]")
         pids = workers(process)
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # as a terminal does; torchrun then sends it once more
         lines += end_of(process)
     assert process.returncode != 0
     assert len(pids) == 2

@@ -81,6 +81,7 @@ def test_report_says_what_was_measured(tested: tuple[Project, str]) -> None:
     assert report["weights_sha256"] == hashlib.sha256((project.root / WEIGHTS).read_bytes()).hexdigest()
     assert report["data"] == "./data/Colours/valid"
     assert report["precision"] == "float32"
+    assert (report["device"], report["gpu"]) == ("cpu", None)
     versions = {library.__name__: library.__version__ for library in (torch, numpy, cv2)}
     torchvision_version = torchvision.__version__.partition("+")[0]  # without the kind of build
     assert report["versions"] == versions | {"torchvision": torchvision_version}

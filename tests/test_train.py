@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import train
+import utils
 from small_training import CLASSES
 
 CHECKPOINT_KEYS = {
@@ -96,6 +98,21 @@ def test_average_reaches_its_decay() -> None:
     assert average.module.weight.item() == pytest.approx(0.5)
 
 
+def test_average_leaves_counters_to_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One operation for all that has a fraction: 158 parameters, and two statistics of each of 52 batch-norms."""
+    state, calls = train_state(), []
+    monkeypatch.setattr(train, "get_ema_multi_avg_fn", lambda decay: lambda *lists: calls.append(lists[:2]))
+    state.ema_network.update_parameters(state.network)
+    assert [(len(averaged), len(current)) for averaged, current in calls] == [(262, 262)]
+    assert all(tensor.is_floating_point() for averaged, current in calls for tensor in (*averaged, *current))
+    state.network.get_buffer("features.0.1.num_batches_tracked").fill_(3)
+    saved = utils.averaged_weights(state)
+    assert saved["features.0.1.num_batches_tracked"] == 3
+    assert list(saved) == list(state.network.state_dict())
+    for name, value in state.ema_network.module.named_parameters():
+        assert torch.equal(saved[name], value)
+
+
 def train_state(**changes: object) -> train.TrainState:
     config = SimpleNamespace(
         **{"model_arch_name": "mobilenet_v2", "model_num_classes": 3, "model_width_mult": 0.35, "model_dropout": 0.2},
@@ -126,6 +143,76 @@ def test_weight_decay_spares_batch_norm_and_biases() -> None:
             assert decays.pop(id(parameter)) == (4e-5 if is_kernel else 0.0)
     assert not decays
     assert all(group["nesterov"] and group["momentum"] == 0.9 for group in state.optimizer.param_groups)
+
+
+def momenta(state: train.TrainState) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Each parameter with its momentum."""
+    return [(parameter, values["momentum_buffer"]) for parameter, values in state.optimizer.state.items()]
+
+
+def test_momentum_is_zero_and_in_the_layout_of_its_parameter_before_the_first_step() -> None:
+    """Left to torch, fused SGD makes it of unwritten memory if GradScaler skips the first step."""
+    pairs = momenta(train_state())
+    assert len(pairs) == 52 * 3 + 2  # convolution, scale and bias of each batch-norm; the classifier
+    for parameter, momentum in pairs:
+        assert momentum.stride() == parameter.stride()
+        assert not momentum.any()
+    assert momenta(train_state(model_momentum=0.0)) == []
+
+
+def test_first_step_is_that_of_sgd_without_momentum_before() -> None:
+    state, other = (train_state() for _ in range(2) if torch.manual_seed(0))
+    for parameter in other.network.parameters():
+        del other.optimizer.state[parameter]
+    for seed in range(3):
+        for each in (state, other):
+            torch.manual_seed(seed)
+            for parameter in each.network.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            each.optimizer.step()
+    assert_equal(state.network.state_dict(), other.network.state_dict())
+
+
+def test_momentum_of_a_checkpoint_gets_the_layout_of_its_parameter() -> None:
+    """Whatever layout and number format it was saved in; what was not saved is zero."""
+    state = train_state()
+    weight = next(state.network.parameters())
+    saved = torch.arange(weight.numel(), dtype=torch.float64).reshape(weight.shape)
+    assert saved.stride() != weight.stride()
+    utils.fill_momentum(state.optimizer, {0: saved, 1: None})
+    pairs = momenta(state)
+    assert torch.equal(pairs[0][1].double(), saved)
+    assert all(momentum.stride() == parameter.stride() for parameter, momentum in pairs)
+    assert not any(momentum.any() for _, momentum in pairs[1:])
+
+
+def train_in_float16(monkeypatch: pytest.MonkeyPatch, is_fused: bool) -> train.TrainState:
+    """Five steps as on a GPU, where float16 has a scaler; the first ones overflow and are skipped."""
+    settings = runpy.run_path(str(ROOT / "config.py")) | {"model_width_mult": 0.35}
+    torch.manual_seed(0)
+    batches = RepeatedBatch([(torch.randn(8, 3, 32, 32), torch.arange(8))] * 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "choose_dtype", lambda *_: torch.float16)
+        if not is_fused:
+            patch.setattr(torch.optim, "SGD", partial(plain_sgd, torch.optim.SGD))
+        state = train.create_train_state(SimpleNamespace(**settings), torch.device("cpu"), batches)
+    state.epoch = 1
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    averages = train.train_one_epoch(SimpleNamespace(**settings), state, batches, train.SilentWriter(), lambda: None)
+    assert 0 < averages["skipped"] < 5
+    return state
+
+
+def plain_sgd(kind: type[torch.optim.SGD], groups: list, fused: bool, **options: float) -> torch.optim.SGD:
+    return kind(groups, fused=False, foreach=False, **options)
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # plain SGD is not called for a skipped step
+def test_float16_takes_the_steps_of_plain_sgd(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused, plain = (train_in_float16(monkeypatch, is_fused) for is_fused in (True, False))
+    assert fused.scaler.state_dict() == plain.scaler.state_dict()
+    for name, value in fused.network.state_dict().items():
+        torch.testing.assert_close(value, plain.network.state_dict()[name], rtol=0, atol=1e-4, msg=name)
 
 
 def test_steps_per_epoch_count_a_last_smaller_group() -> None:
@@ -312,6 +399,7 @@ def test_weights_file_holds_the_validated_average(trained_project: Project) -> N
     checkpoint = read(trained_project.root / "samples/MobileNetV2-Colours/epoch_6.pth.tar")
     assert set(last) == WEIGHTS_KEYS
     assert_equal(last["state_dict"], checkpoint["ema_state_dict"])
+    assert last["state_dict"]["features.0.1.num_batches_tracked"] == 6 * 9  # which is no number to average
     assert last["image_size"] == 32
     assert last["model_mean_parameters"] == [0.485, 0.456, 0.406]
     best = read(trained_project.root / "results/MobileNetV2-Colours/best.pth.tar")
@@ -369,14 +457,18 @@ def test_only_the_newest_checkpoints_stay(project: Project) -> None:
     ],
 )
 def test_two_and_two_epochs_equal_four(project: Project, tmp_path_factory, options: dict) -> None:
-    """The checkpoint of epoch 2 alone, as a killed run leaves it, leads to the bits of the uninterrupted run."""
+    """The checkpoint of epoch 2 alone, as a killed run leaves it, leads to the bits of the uninterrupted run.
+
+    So it does after another program has saved it again, which does not know its layouts, and with the counters of
+    earlier versions, which were averaged too.
+    """
     project.set(epochs=4, keep_checkpoints=4, **options)
     project.run_well("train.py")
     resumed = Project(tmp_path_factory.mktemp("resumed"))
     resumed.set(epochs=4, resume="auto", **options)
     middle = "samples/MobileNetV2-Colours/epoch_2.pth.tar"
     (resumed.root / middle).parent.mkdir(parents=True)
-    shutil.copy(project.root / middle, resumed.root / middle)
+    save_as_others(read(project.root / middle), resumed.root / middle)
     printed = resumed.run_well("train.py")
     assert "epoch_2.pth.tar` after 2 of 4 epochs" in printed
     assert "Epoch: [2]" not in printed
@@ -387,6 +479,17 @@ def test_two_and_two_epochs_equal_four(project: Project, tmp_path_factory, optio
     assert_equal(one, other)
     last = "results/MobileNetV2-Colours/last.pth.tar"
     assert_equal(read(project.root / last), read(resumed.root / last))
+
+
+def save_as_others(checkpoint: dict, path: Path) -> None:
+    momenta = [values["momentum_buffer"] for values in checkpoint["optimizer"]["state"].values()]
+    assert not all(momentum.is_contiguous() for momentum in momenta)
+    for momentum, values in zip(momenta, checkpoint["optimizer"]["state"].values(), strict=True):
+        values["momentum_buffer"] = momentum.contiguous()
+    for name in ("state_dict", "ema_state_dict"):
+        checkpoint[name] = {key: value.contiguous() for key, value in checkpoint[name].items()}
+    checkpoint["ema_state_dict"]["features.0.1.num_batches_tracked"].fill_(5)
+    torch.save(checkpoint, path)
 
 
 def test_resume_takes_the_newest_readable_checkpoint(trained_copy: Project) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors, precision, metrics, and weights files."""
 
+import contextlib
 import errno
 import gzip
 import math
@@ -12,6 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -144,6 +146,59 @@ def test_float16_on_the_cpu_is_refused() -> None:
         utils.choose_dtype("float16", CPU)
 
 
+def test_tf32_is_float32_on_the_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = r'^precision = "tf32" needs a GPU of 2020 \(Ampere\) or later; use "float32" or "auto"$'
+    with pytest.raises(ValueError, match=refused):
+        utils.choose_dtype("tf32", CPU)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    with pytest.raises(ValueError, match=refused):
+        utils.choose_dtype("tf32", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    assert utils.choose_dtype("tf32", torch.device("cuda")) == torch.float32
+
+
+def test_precision_is_recorded_by_the_name_that_says_it() -> None:
+    assert utils.precision_name("tf32", torch.float32) == "tf32"
+    assert utils.precision_name("auto", torch.bfloat16) == "bfloat16"
+
+
+@pytest.fixture
+def library_flags(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For setup_runtime() within this process: torch's flags are put back in the end."""
+    monkeypatch.setattr(utils, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(utils, "cv2", MagicMock())
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
+    yield
+    cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+    matmul.allow_tf32 = False
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+
+
+@pytest.mark.parametrize("precision", ["tf32", "float32", "auto", "bfloat16"])
+def test_float32_is_no_tf32(precision: str, library_flags: None) -> None:
+    """By itself torch rounds the factors of a convolution to TF32, and not those of a matrix product."""
+    for first in ("tf32", precision):  # whatever was set before
+        utils.setup_runtime(0, "cpu", first)
+    is_rounded = precision == "tf32"
+    assert torch.backends.cudnn.allow_tf32 == torch.backends.cuda.matmul.allow_tf32 == is_rounded
+    # what torch.compile reads
+    assert (torch.backends.cudnn.conv.fp32_precision == "tf32") == is_rounded
+    assert torch.get_float32_matmul_precision() == ("high" if is_rounded else "highest")
+
+
+def test_deterministic_sets_every_flag_and_resets_it(library_flags: None) -> None:
+    for deterministic in (True, False):
+        utils.setup_runtime(0, "cpu", deterministic=deterministic)
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+        assert torch.backends.cudnn.deterministic == deterministic
+        assert torch.backends.cudnn.benchmark == (not deterministic)
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"  # without the other flags it does no harm
+
+
 def test_steps_have_their_own_random_numbers() -> None:
     draws = []
     for key in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0)):
@@ -187,6 +242,62 @@ def test_what_is_missing_is_named_with_the_place_of_a_relative_path(
         with pytest.raises(FileNotFoundError) as caught:
             raise FileNotFoundError(message)
         assert utils.describe_error(caught.value) == message + place
+
+
+class Left(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> contextlib.AbstractContextManager:
+    """joined_processes() of two, of which the other never answers."""
+
+    def wait_for_ever() -> None:
+        raise AssertionError("would wait for what the other process does not send")
+
+    def leave(status: int) -> None:
+        raise Left(status)
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(utils, "meeting_store", lambda: (None, 0, 2))
+    monkeypatch.setattr(utils.dist, "init_process_group", lambda *arguments, **options: None)
+    monkeypatch.setattr(utils.dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(utils.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(utils.dist, "destroy_process_group", wait_for_ever)
+    monkeypatch.setattr(os, "_exit", leave)
+    return utils.joined_processes(CPU)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (ValueError("no such thing"), 2, "no such thing\n"),
+        (KeyboardInterrupt(), 130, "Interrupted.\n"),
+        (SystemExit(143), 143, ""),
+        (KeyError("a defect"), 1, "KeyError: 'a defect'\n"),
+    ],
+)
+def test_an_error_among_processes_is_printed_and_ends_this_one_at_once(
+    joined: contextlib.AbstractContextManager,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    status: int,
+    words: str,
+) -> None:
+    with pytest.raises(Left) as left, utils.user_errors(), joined:
+        raise error
+    assert left.value.args == (status,)
+    assert capsys.readouterr().err.endswith(words)
+
+
+def test_processes_part_after_success(
+    joined: contextlib.AbstractContextManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parted = []
+    monkeypatch.setattr(utils.dist, "destroy_process_group", lambda: parted.append(True))
+    with utils.user_errors(), joined:
+        pass
+    assert parted == [True]
 
 
 def test_defects_of_the_program_keep_their_traceback() -> None:
@@ -566,6 +677,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         utils.read_checkpoint(tmp_path / "nowhere.pth")
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch 2.11's own use
 def test_graph_that_cannot_be_compiled_runs_as_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

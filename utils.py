@@ -460,8 +460,10 @@ def compile_or_run(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callabl
         with (
             # the backward pass too, now: its failure in the middle of a step could not be made good
             torch._functorch.config.patch(force_non_lazy_backward_lowering=True),
-            # dropout as without compiling: the same seed gives the same run
-            torch._inductor.config.patch(fallback_random=True),
+            # dropout as without compiling, and no routines chosen by their time: the same seed gives the same run
+            torch._inductor.config.patch(
+                fallback_random=True, deterministic=torch.are_deterministic_algorithms_enabled()
+            ),
         ):
             return torch._dynamo.lookup_backend("inductor")(graph, inputs)
     except Exception as error:

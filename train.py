@@ -526,7 +526,7 @@ def print_run(
         )
     if config.batch_size * (num_processes() if config.sync_batch_norm else 1) == 1:
         line = config_lines(config).get("batch_size", "?")
-        print(f"batch_size = 1 (config.py line {line}): batch-norm sees one image at a time; 16 or more trains better.")
+        print(f"batch_size = 1 (config.py line {line}): batch-norm sees one image and learns little; take 16.")
     print(compare_losses(config))
     print(f"TensorBoard: tensorboard --logdir samples/logs/{config.exp_name}", flush=True)
 

@@ -49,7 +49,7 @@ IMAGE_SUFFIXES = (
     *(".png", ".tif", ".tiff", ".webp"),
 )
 CROP_SHARE = 0.875  # evaluation crops the central 7/8 of the short side: 224 of 256
-MAX_PIXELS = 178_956_970  # where Pillow raises DecompressionBombError: 0.5 GB as RGB, up to 2 GB while decoding
+MAX_PIXELS = 178_956_970  # where Pillow raises DecompressionBombError: 0.5 GB as RGB, up to 3.5 GB while decoding
 MAX_ASPECT_RATIO = 1000  # resized to the evaluation size, anything longer would need gigabytes
 
 
@@ -87,9 +87,9 @@ def decode_image(data: np.ndarray, name: str | Path, apply_orientation: bool = F
     Raises: ValueError if it is empty, truncated, no image, too large, too long and thin, or of a kind that would be
     decoded to a wrong picture.
     """
-    check_claims(data, name)
+    width, height = check_claims(data, name)
     image = ask_reader(IMAGE_KINDS[image_kind(data)].pixels, data, name)
-    if image is None:
+    if image is None or image.shape != (height, width, 3):
         raise unreadable(data, name)
     if max(image.shape[:2]) > MAX_ASPECT_RATIO * min(image.shape[:2]):
         raise ValueError(
@@ -455,10 +455,12 @@ def read_tiff(data: np.ndarray) -> Tiff | None:
 
 def tiff_size(data: np.ndarray) -> Size | None:
     """Of the first page, or of its tiles if they are too large. Raises: KindError for what Pillow gets wrong."""
+    if data[8:10].tobytes() == b"CR":
+        raise KindError("a camera's raw file (CR2)")
     tiff = read_tiff(data)
     if tiff is None or not {TiffTag.WIDTH, TiffTag.HEIGHT} <= tiff.first.keys():
         return None
-    if data[8:10].tobytes() == b"CR" or tiff.first.get(TiffTag.SUBFILE, 0) & 1:
+    if tiff.first.get(TiffTag.SUBFILE, 0) & 1:
         raise KindError("a TIFF that begins with a small copy of its picture, as a camera's raw file does")
     refuse_tiff_kind(tiff)
     tile = tiff.first.get(TiffTag.TILE_WIDTH, 0), tiff.first.get(TiffTag.TILE_HEIGHT, 0)
@@ -560,8 +562,8 @@ def is_whole_segment(segment: np.ndarray, compression: int, size: int) -> bool:
     return False
 
 
-# HEIC and AVIF, which pillow-heif and Pillow decode: OpenCV 5.0 exchanges blue and red of an AVIF with alpha. Both
-# libraries hold a picture to its claimed size, and find a file too short that lacks any of its data.
+# HEIC and AVIF, which pillow-heif and Pillow decode: OpenCV 5.0 exchanges blue and red of an AVIF with alpha. Both find
+# out that a file is cut. libheif refuses a picture larger than it claims; libavif makes it fit, from 16,384 x 16,384.
 
 CLAIMED_SIZES = re.compile(rb"ispe\0{4}(.{8})", re.DOTALL)
 
@@ -586,7 +588,8 @@ def open_heic(data: np.ndarray) -> "pillow_heif.HeifFile":
     import pillow_heif
 
     content = data.tobytes()
-    if b"hvcC" not in content:
+    start = content.find(b"meta") - 4  # of the box with the properties, which begins with its length
+    if 0 < start <= len(content) - int.from_bytes(content[start : start + 4]) and b"hvcC" not in content:
         raise KindError("a HEIF whose picture is not HEVC")
     pillow_heif.options.DECODE_THREADS = 1  # a loader worker has one core
     options = pillow_heif.options
@@ -651,7 +654,7 @@ FOREIGN_KINDS = {
     "a JPEG XR": magic(rb"II\xbc"),
     "a BigTIFF": magic(rb"II\+\0|MM\0\+"),
     "a camera's raw file": magic(rb"IIRO|IIRS|MMOR|IIU\0|FUJIFILM|.{4}ftypcrx|\0MRM|FOVb"),
-    "a video": magic(rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI "),
+    "a video": magic(rb".{4}ftyp.{4}|\x1a\x45\xdf\xa3|RIFF.{4}AVI "),
     "a Photoshop file": magic(rb"8BPS"),
     "a GIMP file": magic(rb"gimp xcf"),
     "an SVG drawing": magic(rb"(\xef\xbb\xbf)?\s*(<\?xml.{0,999}?)?<svg"),

@@ -219,6 +219,19 @@ def test_complaint_is_that_of_its_own_image(monkeypatch: pytest.MonkeyPatch, tmp
     assert complaints == ["a long line", "of Pillow", "short: cut", "b"]
 
 
+def test_tiff_whose_checksum_is_wrong_is_unreadable(folder: Path) -> None:
+    path = folder / "train/red/photo.tif"
+    photo(0, (60, 60)).save(path, compression="tiff_deflate")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    done = check(folder)
+    assert (done.returncode, done.stderr) == (1, "")
+    ((heading, (line,)),) = findings(done.stdout).items()
+    assert heading == "Problem: 1 unreadable images"
+    assert line.startswith("Colours/train/red/photo.tif: not a readable image")
+
+
 def test_duplicates(folder: Path) -> None:
     train, valid = folder / "train", folder / "valid"
     shutil.copy(train / "red/000.png", valid / "red/leak.png")

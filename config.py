@@ -90,7 +90,7 @@ model_weights_path = f"./results/{exp_name}/best.pth.tar"
 
 # What inference.py reads besides: the picture it classifies when none is given on the command line.
 inference_image_path = "./figure/digit.png"
-# JSON object from "0" to the names of the classes; "" takes the names stored in the weights file.
+# JSON object from "0" on, or from class folders, to labels; "" takes the names stored in the weights file.
 class_label_file = ""
 
 # What all three scripts read besides.

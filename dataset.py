@@ -2,6 +2,7 @@
 """From a folder of images to normalised batches on the device: ImageDataset, EpochSampler, the two prefetchers."""
 
 import contextlib
+import json
 import math
 import mmap
 import os
@@ -9,6 +10,7 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +22,16 @@ import torch
 from torch import Tensor, UntypedStorage
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from imgproc import IMAGE_SUFFIXES, Image, load_image, normalize, read_size
+from imgproc import (
+    IMAGE_SUFFIXES,
+    Image,
+    describe_left_out,
+    is_left_out,
+    kind_of_name,
+    load_image,
+    normalize,
+    read_size,
+)
 
 __all__ = [
     "CPUPrefetcher",
@@ -30,8 +41,12 @@ __all__ = [
     "ImageDataset",
     "cache_images",
     "create_batches",
+    "describe_left_out",
+    "describe_order",
+    "list_class",
     "list_classes",
     "read_index",
+    "shorten",
     "write_index",
 ]
 
@@ -48,13 +63,16 @@ def create_generator(seed: int, *key: int) -> np.random.Generator:
 class ImageDataset(Dataset):
     """Images of <root>/<class>/**/<image>, in sorted order; the class index is the place of the class folder.
 
+    `classes`: the names of the classes by index, for another order than that of list_classes(); each must have its
+    folder, unless `may_lack_classes`. `notes`: lines about the folder that people should see.
+    `apply_orientation`: turn each image upright as its camera noted.
     dataset[epoch, index] -> (uint8 [S, S, 3], class index). With a `seed` (training) the transform is called as
     (image, generator), the generator being a function of (seed, epoch, index); without one as (image).
     An unreadable image raises ValueError or OSError; with `skip_bad` its item is None, which collate() leaves out.
     Names lie in one byte buffer: a list of strings would be copied into every worker as it is read.
     `cache`: set by cache_images(); None reads the file every time.
     Raises: FileNotFoundError if a folder or its images are missing; ValueError if the classes are not those of
-    `classes` or not `num_classes`.
+    `classes` or not `num_classes`, are fewer than two, or if splits stand among them.
     """
 
     def __init__(
@@ -64,23 +82,26 @@ class ImageDataset(Dataset):
         *,
         num_classes: int,
         classes: Sequence[str] | None = None,
+        may_lack_classes: bool = False,
         seed: int | None = None,
         skip_bad: bool = False,
+        apply_orientation: bool = False,
     ) -> None:
         self.root, self.transform, self.seed, self.skip_bad = str(root), transform, seed, skip_bad
-        self.classes = list_classes(self.root)
-        check_classes(self.root, self.classes, num_classes, classes)
+        self.apply_orientation = apply_orientation
+        folders = list_classes(self.root)
+        check_classes(self.root, folders, num_classes, classes, may_lack_classes)
+        self.classes = list(classes or folders)
         index = read_index(self.root)
-        if index is None or len(index.counts) != len(self.classes):
+        if index is None or index.classes != folders:
             index = scan_folder(self.root)
-        for name, count in zip(self.classes, index.counts, strict=True):
-            if count == 0:
-                raise FileNotFoundError(
-                    f"{self.root}/{name}: no images ({', '.join(IMAGE_SUFFIXES)}); add some or remove the folder"
-                )
+        check_counts(self.root, index)
         self.names = index.names
         self.offsets = np.concatenate([[0], np.cumsum(index.lengths, dtype=np.int64)])
-        self.targets = np.repeat(np.arange(len(self.classes), dtype=np.int32), index.counts)
+        places = {name: place for place, name in enumerate(self.classes)}
+        self.targets = np.repeat(np.array([places[name] for name in folders], np.int32), index.counts)
+        self.left_out = index.left_out
+        self.notes = describe_folder(self.root, folders, classes, index.left_out)
         self.cache: ImageCache | None = None
 
     def __len__(self) -> int:
@@ -95,7 +116,7 @@ class ImageDataset(Dataset):
         """One image as its file holds it, uint8 [H, W, 3], to read and not to change. Raises: ValueError, OSError."""
         image = self.cache.get(index) if self.cache else None
         if image is None:
-            image = load_image(self.path(index))
+            image = load_image(self.path(index), self.apply_orientation)
             if self.cache:
                 self.cache.put(index, image)
         return image
@@ -176,7 +197,7 @@ def image_sizes(dataset: ImageDataset) -> np.ndarray:
     sizes = np.zeros((len(dataset), 2), np.int64)
     for index in range(len(dataset)):
         with contextlib.suppress(ValueError, OSError):  # reported when its turn comes, or left out
-            sizes[index] = read_size(dataset.path(index))
+            sizes[index] = read_size(dataset.path(index), dataset.apply_orientation)
     return sizes
 
 
@@ -195,30 +216,135 @@ def free_memory() -> float:
 
 
 def list_classes(root: str) -> list[str]:
-    """The sorted names of the class folders. Raises: FileNotFoundError if there is none."""
+    """The sorted names of the class folders; just the numbers 0 to C-1 or 1 to C come in the order of the numbers.
+
+    Raises: FileNotFoundError if there is none.
+    """
     if not os.path.isdir(root):
         raise FileNotFoundError(f"{root}: no such folder; data/README.md says how to make each dataset")
-    classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    classes = visible_folders(root)
     if not classes:
         raise FileNotFoundError(f"{root}: no class folders; expected {root}/<class>/<image>")
+    for first in (0, 1):
+        numbers = [str(number) for number in range(first, first + len(classes))]
+        if sorted(numbers) == classes:
+            return numbers
     return classes
 
 
-def check_classes(root: str, found: list[str], num_classes: int, expected: Sequence[str] | None) -> None:
+def visible_folders(folder: str) -> list[str]:
+    """The sorted names of the folders in a folder, but for hidden ones."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def describe_order(classes: Sequence[str]) -> str:
+    """A line about classes of list_classes() that come in the order of their numbers, as text does not; else ""."""
+    if list(classes) == sorted(classes):
+        return ""
+    return f"class folders {classes[0]} ... {classes[-1]} are taken in the order of their numbers"
+
+
+def check_classes(
+    root: str, found: list[str], num_classes: int, expected: Sequence[str] | None, may_lack_classes: bool = False
+) -> None:
     """Raise ValueError unless the class folders are the expected ones: otherwise labels shift silently."""
-    if expected is not None and found != list(expected):
-        missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    doubt = describe_doubt(root, found)
+    if len(expected or found) < 2:
         raise ValueError(
-            f"{root}: its class folders are not those of the training set: missing {missing[:3]}, unknown {extra[:3]}"
+            f"{root}: one class folder, {shorten(found)}, and a classifier needs two; is this the folder above the "
+            f"class folders{doubt}?"
         )
-    if len(found) != num_classes:
+    if expected is not None:
+        missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+        if unknown or (missing and not may_lack_classes):
+            raise ValueError(
+                f"{root}: its class folders are not those of the training set: missing {missing[:3]}, unknown "
+                f"{unknown[:3]} ({len(missing)} and {len(unknown)} in all){doubt}; name another folder, or correct "
+                "the names of these"
+            )
+    elif len(found) != num_classes:
         raise ValueError(
-            f"{root}: {len(found)} class folders, but model_num_classes = {num_classes}; set it to {len(found)}"
+            f"{root}: {len(found)} class folders ({shorten(found)}), but model_num_classes = {num_classes}; are these "
+            f"the classes{doubt}? If so, set it to {len(found)}; if not, name the folder that holds the class folders"
+        )
+    elif has_splits(root, found):
+        raise ValueError(
+            f"{root}: splits among the class folders{doubt}; name the folder that holds the class folders, or rename "
+            "a class that is really called so"
         )
 
 
-def walk_class(class_dir: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield (folder, names of its images) for a class folder and all folders below it; hidden ones are left out.
+def has_splits(root: str, found: list[str]) -> bool:
+    """Whether two of the folders are called as splits are, or one that is holds folders called like those beside it."""
+    splits = [name for name in found if looks_like_split(name)]
+    return len(splits) > 1 or any(set(found) & set(visible_folders(os.path.join(root, name))) for name in splits)
+
+
+def looks_like_split(name: str) -> bool:
+    """Whether a folder is called as splits are: train, seg_test, val_images, TrainingSet, train2017, ..."""
+    return SPLIT_NAME.fullmatch(re.sub(r"[^a-z]", "", name.lower())) is not None
+
+
+BESIDE_SPLIT = "(data|folder|ilsvrc|images?|imgs?|photos?|pictures?|seg|set|split)*"
+SPLIT_NAME = re.compile(
+    f"{BESIDE_SPLIT}(dev|eval|holdout|test|testing|tests|train|training|val|valid|validation){BESIDE_SPLIT}"
+)
+UNNAMED = re.compile(r"(new folder|untitled folder|neuer ordner|nouveau dossier|nueva carpeta)( \(?\d+\)?)?")
+
+
+def unlikely_classes(found: list[str]) -> list[str]:
+    """The folders that are called as splits are, or as the system calls a new folder."""
+    return [name for name in found if looks_like_split(name) or UNNAMED.fullmatch(name.lower())]
+
+
+def describe_doubt(root: str, found: list[str]) -> str:
+    """What speaks against taking these folders for classes, in brackets; "" if nothing does."""
+    unlikely = unlikely_classes(found)
+    reasons = [f"{shorten(unlikely)}: not names of classes"] if unlikely else []
+    if unlikely or len(found) == 1:
+        above = (unlikely or found)[0]
+        inside = visible_folders(os.path.join(root, above))
+        reasons += [f"the folders in {shorten([above])} are {shorten(inside)}"] if inside else []
+    return f" ({'; '.join(reasons)})" if reasons else ""
+
+
+def shorten(names: Sequence[str]) -> str:
+    """The first three names, in one line that every terminal can show."""
+    shown = [name if name.isprintable() else ascii(name) for name in names[:3]]
+    return ", ".join(shown) + (" ..." if len(names) > 3 else "")
+
+
+def check_counts(root: str, index: "Index") -> None:
+    """Raise FileNotFoundError for a class folder without images, with what it holds instead."""
+    for name, count in zip(index.classes, index.counts, strict=True):
+        if count == 0:
+            left_out = list_class(os.path.join(root, name))[1]
+            instead = f", but {describe_left_out(left_out)}" if left_out else ""
+            raise FileNotFoundError(
+                f"{root}/{name}: no images ({', '.join(IMAGE_SUFFIXES)}){instead}; add some or remove the folder"
+            )
+
+
+def describe_folder(root: str, found: list[str], expected: Sequence[str] | None, left_out: Counter[str]) -> list[str]:
+    """Lines about a folder that people should see: what is left out, the order of the classes, what is doubtful."""
+    lines, held = [], set(found)
+    missing = [name for name in expected or () if name not in held]
+    if left_out:
+        lines.append(f"left out {describe_left_out(left_out)}; the names of images end in {', '.join(IMAGE_SUFFIXES)}")
+    if expected is None:
+        lines += [order] if (order := describe_order(found)) else []
+        unlikely = unlikely_classes(found)
+        lines += [f"{shorten([name])} is taken for a class; if it is none, move it elsewhere" for name in unlikely]
+    if missing:
+        lines.append(
+            f"{len(found)} of the weights' {len(expected)} classes have images here; {len(missing)} without: "
+            f"{shorten(missing)}"
+        )
+    return [f"{root}: {line}" for line in lines]
+
+
+def walk_class(class_dir: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield (folder, its images, its other visible files) for a class folder and all folders below it, by name.
 
     Raises: ValueError for a link back to a folder above it; OSError for a folder that cannot be read.
     """
@@ -237,42 +363,62 @@ def walk_class(class_dir: str) -> Iterator[tuple[str, list[str]]]:
             if (status.st_dev, status.st_ino) in inside:
                 raise ValueError(f"{path}: leads back to a folder above it; remove the link")
             above[path] = inside
-        yield folder, [file for file in files if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(".")]
+        images = [file for file in files if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(".")]
+        yield folder, images, [file for file in files if is_left_out(file)]
+
+
+def list_class(class_dir: str) -> tuple[list[bytes], Counter[str]]:
+    """All below a class folder: the sorted names of images, relative to it, and the other visible files by suffix."""
+    images, left_out = [], Counter()
+    for folder, files, others in walk_class(class_dir):
+        prefix = os.path.relpath(folder, class_dir) + os.sep if folder != class_dir else ""
+        images += [os.fsencode(prefix + file) for file in files]
+        left_out.update(map(kind_of_name, others))
+    return sorted(images), left_out
 
 
 def list_images(class_dir: str) -> list[bytes]:
     """The sorted names of all images below a class folder, relative to it."""
-    images = []
-    for folder, files in walk_class(class_dir):
-        prefix = os.path.relpath(folder, class_dir) + os.sep if folder != class_dir else ""
-        images += [os.fsencode(prefix + file) for file in files]
-    return sorted(images)
+    return list_class(class_dir)[0]
 
 
 class Index(NamedTuple):
     """The images of a folder of class folders, in sorted order; for 1.28 million of them about 30 MB."""
 
+    classes: list[str]  # of list_classes(), in whose order the images come
     counts: np.ndarray  # int64 [C]: images of each class
     lengths: np.ndarray  # uint16 [N]: bytes of each name
     names: np.ndarray  # uint8 [sum of lengths]: the names below their class folders, one after the other
+    left_out: Counter[str]  # what describe_left_out() takes
 
 
 def scan_folder(root: str) -> Index:
-    """List every image on disk."""
+    """List every image on disk, and count what else lies there."""
+    classes, left_out = list_classes(root), Counter()
     buffers, counts, lengths = [], [], []
-    for name in list_classes(root):
-        images = list_images(os.path.join(root, name))
+    for name in classes:
+        images, others = list_class(os.path.join(root, name))
         buffers.append(b"".join(images))
         counts.append(len(images))
         lengths.append(np.fromiter(map(len, images), np.uint16, len(images)))
-    return Index(np.array(counts), np.concatenate(lengths), np.frombuffer(b"".join(buffers), np.uint8))
+        left_out += others
+    beside = [entry for entry in os.scandir(root) if entry.name.lower().endswith(IMAGE_SUFFIXES)]
+    left_out += Counter({STRAYS: sum(entry.is_file() and not entry.name.startswith(".") for entry in beside)})
+    names = np.frombuffer(b"".join(buffers), np.uint8)
+    return Index(classes, np.array(counts), np.concatenate(lengths), names, left_out)
 
+
+STRAYS = "outside the class folders (move each image into its class)"
 
 # The index file <root>.index.npz lies next to a folder and saves listing it. It holds the arrays of Index, and:
-#   suffixes   uint8   IMAGE_SUFFIXES, separated by NUL: what counted as an image
+#   classes    uint8   the class folders in their order, separated by NUL
+#   left_out   uint8   JSON object: what is left out, and how many files of it
+#   image_suffixes  uint8   IMAGE_SUFFIXES, separated by NUL: what counted as an image
 #   folders    uint8   the folder itself, its class folders and those below, relative to it, separated by NUL
 #   changed    int64   when each of them changed last (ctime, nanoseconds): adding, removing or renaming a file sets it
-# Asking a thousand folders for that time takes milliseconds, where listing a million files takes seconds or minutes.
+# The files of the first version, with classes in the order of text, had no image_suffixes: they are ignored here, and
+# these there. Asking a thousand folders for that time takes milliseconds, where listing a million files takes seconds
+# or minutes.
 
 
 def index_path(root: str | Path) -> Path:
@@ -294,7 +440,13 @@ def write_index(root: str | Path) -> None:
     is_still = list_folders(root) == folders and np.array_equal(change_times(root, folders), changed)
     if not is_still or has_dangling_links(root, folders):
         return
-    arrays = index._asdict() | {"folders": to_bytes(folders), "changed": changed, "suffixes": SUFFIXES}
+    arrays = index._asdict() | {
+        "classes": to_bytes([os.fsencode(name) for name in index.classes]),
+        "left_out": np.frombuffer(json.dumps(index.left_out).encode(), np.uint8),
+        "image_suffixes": SUFFIXES,
+        "folders": to_bytes(folders),
+        "changed": changed,
+    }
     partial = path.with_name(f".{path.name}.partial")  # one name: the next call replaces what a killed one left
     try:
         with partial.open("wb") as file:
@@ -306,7 +458,7 @@ def write_index(root: str | Path) -> None:
 
 def list_folders(root: str) -> list[bytes]:
     """The folder itself, its class folders and those below, relative to it."""
-    below = (folder for name in list_classes(root) for folder, _ in walk_class(os.path.join(root, name)))
+    below = (folder for name in list_classes(root) for folder, *_ in walk_class(os.path.join(root, name)))
     return [b".", *(os.fsencode(os.path.relpath(folder, root)) for folder in below)]
 
 
@@ -323,13 +475,16 @@ def read_index(root: str | Path) -> Index | None:
     """Read the index file of a folder; None if there is none, or if the folder has changed since it was written."""
     try:
         with index_path(root).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            index = Index(*(arrays[name] for name in Index._fields))
+            classes = [os.fsdecode(name) for name in arrays["classes"].tobytes().split(b"\0")]
+            left_out = Counter(json.loads(arrays["left_out"].tobytes()))
+            index = Index(classes, arrays["counts"], arrays["lengths"], arrays["names"], left_out)
             folders = arrays["folders"].tobytes().split(b"\0")
             is_current = np.array_equal(arrays["changed"], change_times(root, folders))
-            has_suffixes = np.array_equal(arrays["suffixes"], SUFFIXES)
+            has_suffixes = np.array_equal(arrays["image_suffixes"], SUFFIXES)
     except Exception:  # a damaged file can raise almost anything; without an index the folder is listed
         return None
     is_whole = len(index.lengths) == index.counts.sum() and len(index.names) == index.lengths.sum(dtype=np.int64)
+    is_whole = is_whole and len(index.counts) == len(index.classes)
     return index if is_current and has_suffixes and is_whole and index.counts.min(initial=0) >= 0 else None
 
 

@@ -9,6 +9,7 @@ import re
 import struct
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
@@ -27,8 +28,11 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "decode_image",
     "denormalize",
+    "describe_left_out",
     "eval_transform",
     "image_kind",
+    "is_left_out",
+    "kind_of_name",
     "load_image",
     "normalize",
     "random_erasing",
@@ -51,6 +55,57 @@ IMAGE_SUFFIXES = (
 CROP_SHARE = 0.875  # evaluation crops the central 7/8 of the short side: 224 of 256
 MAX_PIXELS = 178_956_970  # where Pillow raises DecompressionBombError: 0.5 GB as RGB, up to 3.5 GB while decoding
 MAX_ASPECT_RATIO = 1000  # resized to the evaluation size, anything longer would need gigabytes
+
+MADE_BY_SYSTEMS = ("desktop.ini", "ehthumbs.db", "thumbs.db")  # beside photos, without anybody's doing
+# What a file that is no image most often is, by its suffix, and what to do with it.
+LEFT_OUT_ADVICE = {
+    **dict.fromkeys(
+        (".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"),
+        "camera raw: export as JPEG",
+    ),
+    **dict.fromkeys((".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm", ".wmv"), "video"),
+    **dict.fromkeys((".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"), "archive: unpack it"),
+    **dict.fromkeys((".crdownload", ".download", ".part", ".partial"), "unfinished download: get it again"),
+    **dict.fromkeys(
+        (
+            *(".ai", ".dcm", ".eps", ".exr", ".hdr", ".ico", ".j2k", ".jp2", ".jxl", ".pbm", ".pcx", ".pdf"),
+            *(".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga", ".xcf"),
+        ),
+        "not read here: save as PNG or JPEG",
+    ),
+    "": "images need one, such as .jpg",
+}
+LEFT_OUT_KINDS = 6  # that a line names
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a file is passed over although somebody may take it for an image: visible, and without their suffix."""
+    lower = name.lower()
+    return not lower.endswith(IMAGE_SUFFIXES) and not name.startswith(".") and lower not in MADE_BY_SYSTEMS
+
+
+def kind_of_name(name: str) -> str:
+    """What a file that is left out is counted as: its suffix in small letters, with that of an image before it."""
+    stem, suffix = os.path.splitext(name.lower())
+    before = os.path.splitext(stem)[1]
+    suffix = before + suffix if before in IMAGE_SUFFIXES else suffix
+    return suffix if re.fullmatch(r"[.\w~-]{2,20}", suffix) else ""  # a sentence with a dot in it has none
+
+
+def describe_left_out(left_out: Counter[str]) -> str:
+    """How many files were left out, by suffix, with what to do: "8 .cr2 (camera raw: export as JPEG), 2 .txt".
+
+    left_out: counts by kind_of_name(), or by words for what is no suffix.
+    """
+    kinds = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    parts = []
+    for kind, count in kinds[:LEFT_OUT_KINDS]:
+        advice = LEFT_OUT_ADVICE.get(kind and "." + kind.rpartition(".")[2])
+        parts.append(f"{count:,} {kind or 'without a suffix'}" + (f" ({advice})" if advice else ""))
+    if len(kinds) > LEFT_OUT_KINDS:
+        rest = sum(count for _, count in kinds[LEFT_OUT_KINDS:])
+        parts.append(f"{rest:,} of {len(kinds) - LEFT_OUT_KINDS} other kinds")
+    return ", ".join(parts)
 
 
 def load_image(path: str | Path, apply_orientation: bool = False) -> Image:

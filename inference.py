@@ -11,8 +11,8 @@ if __name__ == "__main__":
 
 import argparse
 import contextlib
-import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,28 @@ import torch
 from torch import Tensor, nn
 
 import model
-from imgproc import IMAGE_SUFFIXES, Image, eval_transform, load_image, normalize
+from imgproc import (
+    IMAGE_SUFFIXES,
+    Image,
+    decode_image,
+    describe_left_out,
+    eval_transform,
+    is_left_out,
+    kind_of_name,
+    normalize,
+    read_bytes,
+    read_orientation,
+)
 from utils import (
     autocast,
     check_config,
     choose_dtype,
     compile_network,
+    config_lines,
     describe_error,
+    imagenet_classes,
     load_trained_network,
+    read_labels,
     remedy_for_weights,
     setup_runtime,
     user_errors,
@@ -48,10 +62,15 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     print(f"Build `{config.model_arch_name}` model successfully.")
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     classify = partial(most_likely_classes, speed_up(network, config, device, len(images)), config, device)
-    print_answers(images, classify, labels)
+    print_answers(images, partial(load_picture, config), classify, labels)
 
 
-def print_answers(images: list[Path], classify: Callable[[Image], list[tuple[int, float]]], labels: list[str]) -> None:
+def print_answers(
+    images: list[Path],
+    load: Callable[[Path], Image],
+    classify: Callable[[Image], list[tuple[int, float]]],
+    labels: list[str],
+) -> None:
     """The answers for each picture; of several those that cannot be read are named at the end, with status 1.
 
     Raises: ValueError or OSError for a single one that cannot be read.
@@ -59,7 +78,7 @@ def print_answers(images: list[Path], classify: Callable[[Image], list[tuple[int
     unreadable = []
     for path in images:
         try:
-            image = load_image(path, apply_orientation=True)
+            image = load(path)
         except (ValueError, OSError) as error:
             if len(images) == 1:
                 raise
@@ -91,23 +110,31 @@ def speed_up(
 
 
 def find_images(arguments: list[str]) -> list[Path]:
-    """The named files, and the images in the named folders in sorted order. Raises: FileNotFoundError."""
+    """The named files, and the images in the named folders in sorted order; a line on stderr about other files there.
+
+    Raises: FileNotFoundError.
+    """
     images = []
     for path in map(Path, arguments):
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such image or folder")
-        inside = sorted(
-            file for file in path.rglob("[!.]*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-        )
+        files = sorted(file for file in path.rglob("[!.]*") if file.is_file())
+        inside = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        left_out = Counter(kind_of_name(file.name) for file in files if is_left_out(file.name))
         if path.is_dir() and not inside:
-            raise FileNotFoundError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
+            instead = f", but {describe_left_out(left_out)}" if left_out else ""
+            raise FileNotFoundError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)}){instead}")
+        if left_out:
+            print(f"{path}: left out {describe_left_out(left_out)}", file=sys.stderr)
         images += inside if path.is_dir() else [path]
     return images
 
 
 def load_labels(label_file: str, class_names: list[str] | None, num_classes: int) -> list[str]:
-    """The label of each class: from a JSON object "0" .. "C-1" -> label, else the names in the weights file.
+    """The label of each class: the names in the weights file, or what a label file has for them.
 
+    Its keys are the names of the classes, which for 1,000 classes without names are those of ImageNet's folders; or "0"
+    to "C-1", which for classes named 1 to C are the numbers before theirs, and else the places of the classes.
     Raises: FileNotFoundError or ValueError if neither gives exactly `num_classes` labels.
     """
     if not label_file:
@@ -117,15 +144,35 @@ def load_labels(label_file: str, class_names: list[str] | None, num_classes: int
                 '(ImageNet: "./data/ImageNet_1K_labels_map.txt")'
             )
         return class_names
-    if not Path(label_file).is_file():
-        raise FileNotFoundError(f'{label_file}: no such file; correct class_label_file in config.py, or set it to ""')
-    try:
-        labels = json.loads(Path(label_file).read_text(encoding="utf-8"))
-        if len(labels) == num_classes:
-            return [str(labels[str(index)]) for index in range(num_classes)]
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise ValueError(f'{label_file}: not a JSON object with the labels "0" to "{num_classes - 1}" and no others')
+    labels = read_labels(label_file)
+    names = class_names or imagenet_classes(num_classes) or []
+    if set(labels) == set(names):
+        keys = names
+    elif set(names) == {str(place + 1) for place in range(num_classes)}:
+        keys = [str(int(name) - 1) for name in names]
+    else:
+        keys = [str(place) for place in range(num_classes)]
+    if set(labels) != set(keys):
+        also = f", nor with one for each class folder ({', '.join(names[:3])} ...)" if names else ""
+        raise ValueError(
+            f'{label_file}: not a JSON object with the labels "0" to "{num_classes - 1}" and no others{also}'
+        )
+    return [labels[key] for key in keys]
+
+
+def load_picture(config: ModuleType, path: Path) -> Image:
+    """Decode a picture as config.apply_orientation says; a line on stderr if that leaves it turned or mirrored."""
+    data = read_bytes(path)
+    image = decode_image(data, path, config.apply_orientation)
+    orientation = read_orientation(data)
+    if orientation != 1 and not config.apply_orientation:
+        how = "mirrored" if orientation == 2 else "upside down" if orientation in (3, 4) else "on its side"
+        print(
+            f"{path}: stored {how} (camera orientation {orientation}), classified as stored; "
+            f"config.py line {config_lines(config).get('apply_orientation', '?')}: apply_orientation",
+            file=sys.stderr,
+        )
+    return image
 
 
 @torch.inference_mode()

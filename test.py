@@ -24,21 +24,24 @@ import torch
 from torch import Tensor
 
 import model
-from dataset import ImageDataset, create_batches
+from dataset import ImageDataset, create_batches, list_classes, shorten
 from imgproc import eval_transform
 from utils import (
     check_config,
     check_workers,
     choose_dtype,
     compile_network,
+    config_lines,
     evaluate,
     from_main,
     gather_to_main,
+    imagenet_classes,
     joined_processes,
     load_trained_network,
     num_processes,
     precision_name,
     process_rank,
+    read_labels,
     remedy_for_weights,
     setup_runtime,
     show_scores,
@@ -59,7 +62,7 @@ def test(config: ModuleType, device: torch.device) -> None:
     """Score the images, each process its batches; write predictions.csv and test.json."""
     dtype = choose_dtype(config.precision, device)
     network = getattr(model, config.model_arch_name)(config.model_num_classes, config.model_width_mult)
-    class_names = load_trained_network(network, config)
+    class_names = name_classes(config, load_trained_network(network, config))
     network = model.folded(network.to(device, memory_format=torch.channels_last), dtype)
     if config.compile_model:
         compile_network(network, device)
@@ -68,6 +71,8 @@ def test(config: ModuleType, device: torch.device) -> None:
         partial(eval_transform, image_size=config.image_size),
         num_classes=config.model_num_classes,
         classes=class_names,
+        may_lack_classes=True,
+        apply_orientation=config.apply_orientation,
     )
     batches = create_batches(
         dataset,
@@ -80,7 +85,10 @@ def test(config: ModuleType, device: torch.device) -> None:
         num_processes=num_processes(),
     )
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
-    print(f"{len(dataset)} images of {len(dataset.classes)} classes at {config.image_size} pixels; {device}, {dtype}.")
+    num_classes = len(numpy.unique(dataset.targets))
+    print(f"{len(dataset)} images of {num_classes} classes at {config.image_size} pixels; {device}, {dtype}.")
+    for note in dataset.notes:
+        print(note)
 
     report = describe_test(config, device, dtype)
     best_classes = BestClasses()
@@ -99,6 +107,34 @@ def test(config: ModuleType, device: torch.device) -> None:
     errors = {"err1": 100 - metrics["acc1"], "err5": 100 - metrics["acc5"]}
     from_main(partial(write_report, results / "test.json", metrics | errors | report))
     print(f" * {show_scores(metrics | errors, config.model_num_classes, 3)} ({metrics['images']} images)")
+
+
+def name_classes(config: ModuleType, class_names: list[str] | None) -> list[str] | None:
+    """The class folders that the logits stand for, in their order; None: those of the test folder, as they come.
+
+    class_names: those of the weights file. Without them class_label_file may have the names of the folders, and
+    published weights for 1,000 classes have ImageNet's. Raises: ValueError if nothing names the classes of a folder
+    that lacks some.
+    """
+    if class_names is not None and len(set(class_names)) < len(class_names):
+        raise ValueError(f"{config.model_weights_path}: two of its classes have one name; name other weights")
+    if class_names is not None:
+        return class_names
+    found, num_classes = list_classes(config.test_image_dir), config.model_num_classes
+    labels = read_labels(config.class_label_file) if config.class_label_file else {}
+    places = [str(place) for place in range(num_classes)]
+    in_order = [labels[place] for place in places] if labels.keys() == set(places) else []
+    for names in (in_order, imagenet_classes(num_classes) or []):
+        if set(found) <= set(names) and len(set(names)) == num_classes:
+            return names
+    if len(found) < num_classes:
+        raise ValueError(
+            f"{config.test_image_dir}: {len(found)} class folders ({shorten(found)}), and which of the "
+            f"{num_classes} classes of {config.model_weights_path} they are is not known: it has no class names; name "
+            f"another folder, or set config.py line {config_lines(config).get('class_label_file', '?')}: "
+            f'class_label_file to a JSON object from "0" ... "{num_classes - 1}" to the names of class folders'
+        )
+    return None
 
 
 class BestClasses:
@@ -154,6 +190,7 @@ def describe_test(config: ModuleType, device: torch.device, dtype: torch.dtype) 
         "weights_sha256": weights_hash,
         "data": config.test_image_dir,
         "image_size": config.image_size,
+        "apply_orientation": config.apply_orientation,
         "precision": precision_name(config.precision, dtype),
         "device": config.device,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,

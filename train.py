@@ -199,13 +199,17 @@ def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetch
         num_classes=config.model_num_classes,
         seed=config.seed,
         skip_bad=config.bad_images == "skip",
+        apply_orientation=config.apply_orientation,
     )
     valid_set = ImageDataset(
         config.valid_image_dir,
         partial(eval_transform, image_size=config.image_size),
         num_classes=config.model_num_classes,
         classes=train_set.classes,
+        apply_orientation=config.apply_orientation,
     )
+    for note in (*train_set.notes, *valid_set.notes):
+        print(note)
     if config.cache_images:
         asked_by = f"config.py line {config_lines(config).get('cache_images', '?')}: cache_images = True"
         cache_images([train_set, valid_set], int(os.environ.get("LOCAL_WORLD_SIZE", "1")), asked_by)

@@ -997,7 +997,8 @@ def remedy_for_weights(config: ModuleType, dtype: torch.dtype) -> str:
 #
 # results/<exp_name>/{best,last}.pth.tar hold weights to use:
 #   state_dict      dict   the averaged weights, as they were validated
-#   model_arch_name, model_width_mult, model_mean_parameters, model_std_parameters, image_size    as in config.py
+#   model_arch_name, model_width_mult, model_mean_parameters, model_std_parameters, image_size, apply_orientation
+#                          as in config.py
 #   class_names     list   as above
 #   acc1            float  top-1 accuracy on the validation set, percent
 #   epoch           int    finished epochs
@@ -1116,7 +1117,7 @@ def save_weights(path: Path, state: TrainState, config: ModuleType, acc1: float)
     """Write results/<exp_name>/{best,last}.pth.tar, whole or not at all."""
     described = (
         *("model_arch_name", "model_width_mult", "model_mean_parameters", "model_std_parameters"),
-        "image_size",
+        *("image_size", "apply_orientation"),
     )
     checkpoint = to_plain({name: getattr(config, name) for name in described})
     checkpoint |= {"class_names": state.class_names, "acc1": acc1, "epoch": state.epoch}
@@ -1492,7 +1493,9 @@ def load_trained_network(network: nn.Module, config: ModuleType) -> list[str] | 
     """
     path = config.model_weights_path
     checkpoint = read_checkpoint(path)
-    for name, trained, line in other_values(checkpoint, config, ("model_width_mult", *NORMALISATION), path):
+    for name, trained, line in other_values(
+        checkpoint, config, ("model_width_mult", *NORMALISATION, "apply_orientation"), path
+    ):
         raise ValueError(f"{path}: trained with {name} = {trained}; set config.py line {line} to it")
     load_weights(network, extract_weights(checkpoint, path), path)
     print_other_size(checkpoint, config, path)
@@ -1510,6 +1513,26 @@ def print_other_size(checkpoint: dict[str, Any], config: ModuleType, path: str |
             f"`{path}` was trained with image_size = {trained}; config.py line {line} has {config.image_size}: the "
             "answers differ from those at the size of the training, often for the worse."
         )
+
+
+def read_labels(path: str) -> dict[str, str]:
+    """The label file that config.class_label_file names: a JSON object. Raises: FileNotFoundError, ValueError."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'{path}: no such file; correct class_label_file in config.py, or set it to ""')
+    try:
+        labels = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        labels = None
+    if not isinstance(labels, dict):
+        raise ValueError(f'{path}: not a JSON object from "0" on, or from class folders, to labels')
+    return {key: str(label) for key, label in labels.items()}
+
+
+def imagenet_classes(num_classes: int) -> list[str] | None:
+    """The names of ImageNet's class folders in the order of the logits of published weights, if these are as many."""
+    path = Path(__file__).with_name("data") / "ImageNet_1K_synsets.txt"
+    names = path.read_text(encoding="ascii").split() if path.is_file() else []
+    return names if len(names) == num_classes else None
 
 
 def to_plain(value: Any) -> Any:
@@ -1636,8 +1659,14 @@ def check_train_state(path: str | Path, checkpoint: dict[str, Any], state: Train
     for key, kind in TRAIN_STATE_TYPES.items():
         if type(checkpoint.get(key)) is not kind:
             raise ValueError(f"{path}: cannot be resumed, it has no {key}; use samples/<exp_name>/epoch_N.pth.tar")
-    if checkpoint["class_names"] != state.class_names:
-        raise ValueError(f"{path}: trained on other classes, {checkpoint['class_names'][:3]}...; check dataset_name")
+    names, own = checkpoint["class_names"], state.class_names
+    if names != own and len(names) == len(own) and all(name in names for name in own):
+        raise ValueError(
+            f"{path}: trained on these classes in another order, {names[:3]}..., as earlier versions put folders named "
+            "by numbers; finish it with the version that began it, or train anew under another exp_name"
+        )
+    if names != own:
+        raise ValueError(f"{path}: trained on other classes, {names[:3]}...; check dataset_name")
     sums, limits = checkpoint["epoch_sums"], {"epoch": 2**31, "position": 2**31, "best_acc1": 100, "ema_updates": 2**62}
     is_sound = all(0 <= checkpoint[key] <= limit for key, limit in limits.items())
     is_sound = is_sound and len(sums) in (4, 5) and all(is_number(value) for value in sums)  # 4 in the first version

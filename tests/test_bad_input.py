@@ -60,7 +60,7 @@ def resume_from_weights(project: Project) -> None:
         (lambda p: shutil.rmtree(p.root / "data"), r"./data/Colours/train: no such folder"),
         (remove_classes, r"./data/Colours/train: no class folders"),
         (rename_class, r"./data/Colours/valid: its class folders are not those .*missing \['red'\], unknown \['rot'\]"),
-        (lambda p: p.set(model_num_classes=4), r"./data/Colours/train: 3 class folders, but model_num_classes = 4"),
+        (lambda p: p.set(model_num_classes=4), r"./data/Colours/train: 3 class folders \(.*set it to 3; if not"),
         (lambda p: p.set(batch_size=64), r"./data/Colours/train: 48 images, fewer than batch_size = 64"),
         (lambda p: p.set(pretrained_model_weights_path="no.pth"), r"no.pth: no such file; train first"),
         (save_foreign_weights, r"foreign.pth: its weights are not those of this network"),
@@ -91,9 +91,17 @@ def test_train_names_a_truncated_jpeg(project: Project, num_workers: int) -> Non
 def test_train_leaves_unreadable_images_out_on_request(project: Project) -> None:
     for name in ("red/001.png", "blue/002.png"):
         (project.root / "data/Colours/train" / name).write_bytes(b"")
+    for split in ("train", "valid"):
+        (project.root / f"data/Colours/{split}/green/notes.txt").touch()
+    (project.root / "data/Colours/train/red/1.cr2").touch()
     project.set(bad_images="skip", num_workers=2, mixup_alpha=0.2)
     lines = project.run_well("train.py").splitlines()
     counts = [line for line in lines if line.startswith("Left out")]
+    others = [line.partition(";")[0] for line in lines if "left out" in line]
+    assert others == [
+        "./data/Colours/train: left out 1 .cr2 (camera raw: export as JPEG), 1 .txt",
+        "./data/Colours/valid: left out 1 .txt",
+    ]
     assert counts == ["Left out 2 unreadable training images; scripts/check_dataset.py names them."] * 2
 
 

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from PIL import Image, ImageOps
 from torchvision.datasets import ImageFolder
 
 import dataset
@@ -29,8 +31,12 @@ from dataset import (
     cache_images,
     create_batches,
     create_generator,
+    describe_left_out,
+    describe_order,
     free_memory,
     index_path,
+    list_classes,
+    looks_like_split,
     read_index,
     write_index,
 )
@@ -280,13 +286,179 @@ def test_class_folder_without_images_is_named(tmp_path: Path) -> None:
 
 
 def test_wrong_number_of_classes_is_named(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"3 class folders, but model_num_classes = 10; set it to 3"):
+    question = (
+        r"3 class folders \(blue, green, red\), but model_num_classes = 10; are these the classes\? If so, set it to 3"
+    )
+    with pytest.raises(ValueError, match=question):
         ImageDataset(folder, EVAL, num_classes=10)
 
 
 def test_other_classes_than_in_training_are_named(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"missing \['cyan'\], unknown \['blue'\]"):
         ImageDataset(folder, EVAL, num_classes=3, classes=["cyan", "green", "red"])
+
+
+def make_tree(root: Path, *names: str) -> Path:
+    """Empty files, with the folders they need."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([str(n) for n in range(12)], [str(n) for n in range(12)]),
+        ([str(n) for n in range(1, 13)], [str(n) for n in range(1, 13)]),
+        ([f"{n:02}" for n in range(12)], [f"{n:02}" for n in range(12)]),
+        # not just these numbers: 2 to 13, without 5, with a word, written otherwise
+        ([str(n) for n in range(2, 14)], ["10", "11", "12", "13", *"23456789"]),
+        ([str(n) for n in range(12) if n != 5], ["0", "1", "10", "11", *"2346789"]),
+        ([*map(str, range(11)), "x"], ["0", "1", "10", *"23456789", "x"]),
+        (["00", *map(str, range(1, 11))], ["00", "1", "10", *"23456789"]),
+        (["\u0661", "0", "2"], ["0", "2", "\u0661"]),  # an Arabic 1
+    ],
+)
+def test_folders_named_by_numbers_come_in_the_order_of_the_numbers(
+    tmp_path: Path, names: list[str], expected: list[str]
+) -> None:
+    root = make_tree(tmp_path, *(f"{name}/{name}.png" for name in names))
+    images = ImageDataset(root, EVAL, num_classes=len(names))
+    assert list_classes(str(root)) == images.classes == expected
+    assert images.targets.tolist() == list(range(len(names)))
+    assert [Path(images.path(index)).stem for index in range(len(images))] == expected
+    line = f"class folders {expected[0]} ... {expected[-1]} are taken in the order of their numbers"
+    notes = [f"{root}: {line}"] if expected != sorted(names) else []
+    assert images.notes == notes
+    assert describe_order(expected) == (line if notes else "")
+
+
+def test_classes_are_found_by_name_where_names_are_given(tmp_path: Path) -> None:
+    root = make_tree(tmp_path, "cat/1.png", "dog/1.png", "dog/2.png")
+    images = ImageDataset(root, EVAL, num_classes=4, classes=["dog", "ant", "cat", "bee"], may_lack_classes=True)
+    assert images.targets.tolist() == [2, 0, 0]
+    assert images.classes == ["dog", "ant", "cat", "bee"]
+    assert [os.path.relpath(images.path(index), root) for index in range(3)] == ["cat/1.png", "dog/1.png", "dog/2.png"]
+    assert images.notes == [f"{root}: 2 of the weights' 4 classes have images here; 2 without: ant, bee"]
+    with pytest.raises(ValueError, match=r"missing \['ant', 'bee'\], unknown \[\]"):
+        ImageDataset(root, EVAL, num_classes=4, classes=["dog", "ant", "cat", "bee"])
+    with pytest.raises(ValueError, match=r"missing \['ant'\], unknown \['cat'\] \(1 and 1 in all\)"):
+        ImageDataset(root, EVAL, num_classes=2, classes=["dog", "ant"], may_lack_classes=True)
+
+
+@pytest.mark.parametrize(
+    ("files", "num_classes", "message"),
+    [
+        (
+            ["photos/cat/1.png", "photos/dog/1.png"],
+            1,
+            r"one class folder, photos, .*\(the folders in photos are cat, dog",
+        ),
+        (
+            ["cat/1.png"],
+            1,
+            r"one class folder, cat, and a classifier needs two; is this the folder above the class folde",
+        ),
+        (
+            ["seg_train/cat/1.png", "seg_test/dog/1.png"],
+            2,
+            r"splits .*\(seg_test, seg_train: not .* in seg_test are dog\)",
+        ),
+        (
+            ["seg_train/cat/1.png", "seg_test/dog/1.png"],
+            6,
+            r"\(seg_test, seg_train: not names .*\)\? If so, set it to 2",
+        ),
+        (
+            ["cat/1.png", "dog/1.png", "test/cat/2.png"],
+            3,
+            r"splits among the class folders \(test: not names of classes",
+        ),
+        (
+            ["cat/1.png", "New folder/1.png"],
+            3,
+            r"are these the classes \(New folder: not names of .*\)\? If so, set it to 2",
+        ),
+    ],
+)
+def test_the_folder_above_the_class_folders_is_not_taken(
+    tmp_path: Path, files: list[str], num_classes: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ImageDataset(make_tree(tmp_path, *files), EVAL, num_classes=num_classes)
+
+
+def test_names_in_a_line_are_shortened_and_can_be_printed() -> None:
+    names = ["a", "b\nc", os.fsdecode(b"\xff"), "d"]
+    assert dataset.shorten(names) == "a, 'b\\nc', '\\udcff' ..."
+    assert dataset.shorten(["\u732b", "d"]) == "\u732b, d"
+
+
+def test_names_of_splits_are_told_from_names_of_classes() -> None:
+    splits = (
+        "train Test VAL valid training_set test_set seg_train train_images val_images ILSVRC2012_img_train train2017"
+    )
+    assert [name for name in splits.split() if not looks_like_split(name)] == []
+    classes = "cat bullet_train trainer protest value contest set data images valley tester devil 0 n01440764"
+    assert [name for name in classes.split() if looks_like_split(name)] == []
+
+
+def test_one_class_called_like_a_split_is_pointed_out(tmp_path: Path) -> None:
+    """CIFAR-100 has a class train."""
+    root = make_tree(tmp_path, "bus/1.png", "tank/1.png", "train/1.png")
+    assert ImageDataset(root, EVAL, num_classes=3).notes == [
+        f"{root}: train is taken for a class; if it is none, move it elsewhere"
+    ]
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    files = ["1.png", "2.JPG.download", "deep/3.jpg.download", "4.TXT", "5", "6.JPG", "7.cr2", "a. sentence"]
+    root = make_tree(tmp_path / "x", *(f"{name}/{file}" for name in ("cat", "dog") for file in files))
+    make_tree(root, "cat/Thumbs.db", "cat/.8.txt", "dog/.hidden/9.txt", "dog/desktop.ini", "stray.png", "notes.txt")
+    expected = {".jpg.download": 4, "": 4, ".txt": 2, ".cr2": 2}
+    listed = ImageDataset(root, EVAL, num_classes=2)
+    write_index(root)
+    indexed = ImageDataset(root, EVAL, num_classes=2)
+    assert read_index(root) is not None
+    for images in (listed, indexed):
+        assert len(images) == 4
+        assert {kind: count for kind, count in images.left_out.items() if "outside" not in kind} == expected
+        (note,) = images.notes
+        assert note.startswith(
+            f"{root}: left out 4 without a suffix (images need one, such as .jpg), 4 .jpg.download ("
+        )
+        assert "2 .cr2 (camera raw: export as JPEG), 2 .txt, 1 outside the class folders (move each" in note
+        assert note.endswith("; the names of images end in " + ", ".join(dataset.IMAGE_SUFFIXES))
+
+
+def test_many_kinds_that_are_left_out_take_one_line() -> None:
+    left_out = Counter({f".{letter}": 9 for letter in "abcdefgh"} | {".jpg.bak": 1200})
+    assert describe_left_out(left_out) == "1,200 .jpg.bak, 9 .a, 9 .b, 9 .c, 9 .d, 9 .e, 27 of 3 other kinds"
+
+
+def test_a_class_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+    root = make_tree(tmp_path, "cat/1.png", "dog/1.cr2", "dog/2.cr2")
+    with pytest.raises(FileNotFoundError, match=r"/dog: no images \(.*\), but 2 .cr2 \(camera raw: export as JPEG\);"):
+        ImageDataset(root, EVAL, num_classes=2)
+
+
+@pytest.mark.parametrize("apply_orientation", [False, True])
+def test_camera_orientation_is_applied_on_request(tmp_path: Path, apply_orientation: bool) -> None:
+    """To the image and to the place it has in the cache; Pillow's exif_transpose says how it should look."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.effect_noise((40, 30), 90).convert("RGB").save(tmp_path / name / "1.png", exif=exif)
+    images = ImageDataset(tmp_path, EVAL, num_classes=2, apply_orientation=apply_orientation)
+    cache_images([images], num_processes=1, asked_by="cache_images")
+    for index in (0, 1):
+        with Image.open(images.path(index)) as stored:
+            expected = np.asarray(ImageOps.exif_transpose(stored) if apply_orientation else stored)
+        assert expected.shape == ((40, 30, 3) if apply_orientation else (30, 40, 3))
+        assert np.array_equal(images.decoded(index), expected)
+        assert images.cache.is_filled[index]
 
 
 def test_too_few_images_for_a_batch_are_named(folder: Path) -> None:
@@ -519,6 +691,36 @@ def test_damaged_index_file_is_ignored(indexed_folder: Path) -> None:
         assert files_of(indexed_folder) == expected, place
 
 
+def test_index_file_of_the_first_version_is_ignored(tmp_path: Path) -> None:
+    """It had the counts of classes 0 to 10 in the order of text: 0, 1, 10, 2, ...; its file said so nowhere."""
+    root = make_tree(tmp_path / "x", *(f"{name}/{image}.png" for name in range(11) for image in range(name + 1)))
+    counts = [int(name) + 1 for name in sorted(map(str, range(11)))]
+    folders = [b".", *(name.encode() for name in sorted(map(str, range(11))))]
+    arrays = {
+        "counts": np.array(counts),
+        "lengths": np.full(sum(counts), 5, np.uint16),
+        "names": np.frombuffer(
+            b"".join(b"%d.png" % image for count in counts for image in range(min(count, 10))), "u1"
+        ),
+        "folders": dataset.to_bytes(folders),
+        "changed": dataset.change_times(root, folders),
+        "suffixes": dataset.SUFFIXES,
+    }
+    with index_path(root).open("wb") as file:
+        np.savez(file, **arrays)
+    assert read_index(root) is None
+    assert np.bincount(ImageDataset(root, EVAL, num_classes=11).targets).tolist() == list(range(1, 12))
+    write_index(root)
+    assert read_index(root).counts.tolist() == list(range(1, 12))
+    with np.load(index_path(root)) as written:
+        arrays = dict(written)
+    assert "suffixes" not in arrays  # so that the first version ignores it in turn
+    arrays |= {"classes": dataset.to_bytes(folders[1:]), "counts": np.array(counts)}  # in the order of text
+    with index_path(root).open("wb") as file:
+        np.savez(file, **arrays)
+    assert np.bincount(ImageDataset(root, EVAL, num_classes=11).targets).tolist() == list(range(1, 12))
+
+
 def test_index_file_that_would_run_code_is_ignored(indexed_folder: Path, tmp_path: Path) -> None:
     with index_path(indexed_folder).open("wb") as file:
         np.savez(file, counts=np.array([WritesFile(tmp_path / "evil")], dtype=object))
@@ -537,11 +739,14 @@ class WritesFile:
 def test_names_of_imagenet_take_less_than_150_mb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """1,281,167 names like n01440764_10026.JPEG, of 20 bytes: 26 MB, and 8 + 4 bytes each for place and class."""
     images = 1_281_167
-    (tmp_path / "n01440764").mkdir()
-    index = Index(np.array([images]), np.full(images, 20, np.uint16), np.zeros(20 * images, np.uint8))
+    classes = ["n01440764", "n01443537"]
+    for name in classes:
+        (tmp_path / name).mkdir()
+    lengths, names = np.full(images, 20, np.uint16), np.zeros(20 * images, np.uint8)
+    index = Index(classes, np.array([1300, images - 1300]), lengths, names, Counter())
     monkeypatch.setattr("dataset.read_index", lambda root: index)
     tracemalloc.start()
-    dataset = ImageDataset(tmp_path, EVAL, num_classes=1)
+    dataset = ImageDataset(tmp_path, EVAL, num_classes=2)
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(dataset) == images

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """inference.py as users run it."""
 
+import csv
 import json
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from PIL import Image
 
 import inference
 import model
+import test
+from imgproc import eval_transform, load_image, normalize
 from small_training import CLASSES
 
 ANSWER = re.compile(r"(.{75,}) \(\s*(\d+\.\d\d)%\)")
@@ -97,18 +101,168 @@ def test_pictures_on_the_command_line_replace_the_one_in_config(pictures: Projec
     assert names == ["data/Colours/valid/red/001.png"] + [f"data/Colours/valid/blue/00{n}.png" for n in range(5)]
 
 
-def test_camera_orientation_is_honoured(pictures: Project) -> None:
-    with Image.open(pictures.root / "data/Colours/valid/red/000.png") as image:
-        upright = image.convert("RGB")
+@pytest.fixture
+def turned_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
+    """valid/red/upright.png, and valid/blue/turned.png with these pixels on their side and orientation 6.
+
+    The fixture makes a configuration for them, with weights that say apply_orientation = True and whose classes are
+    red, green and blue in this order.
+    """
+    monkeypatch.chdir(tmp_path)
+    upright = Image.effect_noise((40, 30), 90).convert("RGB")
+    upright.paste((255, 0, 0), (0, 0, 20, 30))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to view
-    upright.save(pictures.root / "upright.png")
-    upright.rotate(90, expand=True).save(pictures.root / "turned.png", exif=exif)
-    upright.rotate(90, expand=True).save(pictures.root / "sideways.png")
-    printed = pictures.run_well("inference.py", "upright.png", "turned.png", "sideways.png")
-    upright_answer, turned, sideways = re.split(r"(?m)^\w+\.png:\n", printed)[1:]
-    assert turned == upright_answer
-    assert sideways != upright_answer
+    for name, image in (("red/upright", upright), ("blue/turned", upright.rotate(90, expand=True))):
+        path = tmp_path / "valid" / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        image.save(path, exif=exif if "turned" in name else None)
+    torch.manual_seed(0)
+    network = model.mobilenet_v2(3, 0.35)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    network.train()(torch.randn(16, 3, 32, 32))  # statistics with which the answers differ
+    described = {"state_dict": network.state_dict(), "class_names": ["red", "green", "blue"]}
+
+    def configure(recorded: dict[str, bool], **values: object) -> ModuleType:
+        torch.save(described | recorded, tmp_path / "weights.pth")
+        values |= {"model_num_classes": 3, "model_width_mult": 0.35, "device": "cpu", "precision": "float32"}
+        values |= {"model_weights_path": "weights.pth", "test_image_dir": "valid", "batch_size": 1, "num_workers": 0}
+        return config_with(mode="test", test_print_frequency=9, **values)
+
+    return configure
+
+
+def scored_answers(config: ModuleType) -> dict[str, list[str]]:
+    """What test.py writes into predictions.csv of each file."""
+    test.test(config, torch.device("cpu"))
+    with open(f"results/{config.exp_name}/predictions.csv", newline="") as file:
+        return {Path(row[0]).stem: row[2:] for row in csv.reader(file)}
+
+
+def inferred_answers(config: ModuleType, capsys: pytest.CaptureFixture[str]) -> tuple[list[str], str]:
+    """What inference.py prints of the turned and of the upright picture, and on stderr."""
+    capsys.readouterr()
+    inference.main(config, ["valid"])
+    printed, errors = capsys.readouterr()
+    return re.split(r"(?m)^\S+\.png:\n", printed)[1:], errors
+
+
+@pytest.mark.parametrize("recorded", [{"apply_orientation": True}, {}], ids=["recorded", "older weights"])
+def test_a_turned_picture_gets_one_answer_everywhere(
+    turned_pictures: Callable[..., ModuleType], recorded: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = turned_pictures(recorded, apply_orientation=True)
+    tested = scored_answers(config)
+    (turned, upright), errors = inferred_answers(config, capsys)
+    assert turned == upright
+    assert tested["turned"] == tested["upright"]
+    assert errors == ""
+    shares = {label.rstrip(): float(share) / 100 for label, share in ANSWER.findall(turned)}
+    assert shares == {
+        name: pytest.approx(float(share), abs=1e-4)
+        for name, share in zip(tested["turned"][::2], tested["turned"][1::2], strict=True)
+    }
+
+
+def test_a_picture_that_stays_on_its_side_is_pointed_out(
+    turned_pictures: Callable[..., ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = turned_pictures({"apply_orientation": False}, apply_orientation=False)
+    tested = scored_answers(config)
+    (turned, upright), errors = inferred_answers(config, capsys)
+    assert turned != upright
+    assert tested["turned"] != tested["upright"]
+    assert errors == (
+        "valid/blue/turned.png: stored on its side (camera orientation 6), classified as stored; "
+        "config.py line 99: apply_orientation\n"
+    )
+    with Image.open("valid/blue/turned.png") as image:
+        image.save("valid/blue/turned.png")  # without the orientation
+    assert scored_answers(config) == tested
+    assert inferred_answers(config, capsys) == ([turned, upright], "")
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_weights_that_were_trained_with_another_orientation_are_refused(
+    turned_pictures: Callable[..., ModuleType], trained: bool
+) -> None:
+    config = turned_pictures({"apply_orientation": trained}, apply_orientation=not trained)
+    for score in (lambda: test.test(config, torch.device("cpu")), lambda: inference.main(config, ["valid"])):
+        with pytest.raises(ValueError, match=f"trained with apply_orientation = {trained}; set config.py line 99 to"):
+            score()
+
+
+def test_a_split_without_some_classes_is_scored_by_name(
+    turned_pictures: Callable[..., ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The classes of the weights are red, green, blue; the folders are blue and red."""
+    config = turned_pictures({})
+    Path("valid/red/notes.txt").touch()
+    answers = scored_answers(config)
+    printed = capsys.readouterr().out
+    assert "2 images of 2 classes at 32 pixels" in printed
+    assert "valid: left out 1 .txt; the names of images end in " in printed
+    assert "valid: 2 of the weights' 3 classes have images here; 1 without: green\n" in printed
+    hits = (answers["turned"][0] == "blue") + (answers["upright"][0] == "red")
+    assert f" * Acc@1 {50 * hits:.3f} Acc@5 100.000" in printed
+    network = model.mobilenet_v2(3, 0.35)
+    network.load_state_dict(torch.load("weights.pth", weights_only=True)["state_dict"])
+    image = eval_transform(load_image("valid/red/upright.png"), 32)
+    mean, std = (torch.tensor(values) for values in (config.model_mean_parameters, config.model_std_parameters))
+    logits = network.eval()(normalize(torch.from_numpy(image)[None].permute(0, 3, 1, 2), mean, std))
+    assert answers["upright"][0] == ["red", "green", "blue"][logits.argmax().item()]
+
+
+@pytest.mark.parametrize("suffix", ["txt", "png"])
+def test_what_a_folder_has_besides_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
+    for name in ("a.cr2", "b.cr2", "deep/c.cr2", ".d.cr2", "Thumbs.db", f"e.{suffix}"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    raw = "3 .cr2 \\(camera raw: export as JPEG\\)"
+    if suffix == "png":
+        assert inference.find_images([str(tmp_path)]) == [tmp_path / "e.png"]
+        assert re.fullmatch(f"{tmp_path}: left out {raw}\n", capsys.readouterr().err)
+    else:
+        with pytest.raises(FileNotFoundError, match=rf"no images in this folder \(.*\), but {raw}, 1 .txt$"):
+            inference.find_images([str(tmp_path)])
+
+
+def written(path: Path, labels: object) -> str:
+    path.write_text(json.dumps(labels))
+    return str(path)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("keys_of_folders", [False, True])
+@pytest.mark.parametrize("order", [sorted, lambda names: sorted(names, key=int)], ids=["of text", "of numbers"])
+def test_labels_of_numbers_belong_to_the_folders_of_these_numbers(
+    tmp_path: Path, first: int, keys_of_folders: bool, order: Callable
+) -> None:
+    """Whatever order the weights have them in: earlier versions had that of text. Counted from 0, or as the folders."""
+    folders = [str(number) for number in range(first, first + 12)]
+    keys = folders if keys_of_folders else [str(number) for number in range(12)]
+    labels = {key: f"label of folder {folder}" for key, folder in zip(keys, folders, strict=True)}
+    found = inference.load_labels(written(tmp_path / "labels", labels), order(folders), 12)
+    assert found == [f"label of folder {name}" for name in order(folders)]
+
+
+def test_labels_may_be_those_of_folder_names(tmp_path: Path) -> None:
+    labels = {"n01443537": "goldfish", "n01440764": "tench"}
+    path = written(tmp_path / "labels", labels)
+    assert inference.load_labels(path, ["n01440764", "n01443537"], 2) == ["tench", "goldfish"]
+    with pytest.raises(ValueError, match=r'"0" to "1" and no others, nor with one for each class folder \(a, b ...\)'):
+        inference.load_labels(path, ["a", "b"], 2)
+    with pytest.raises(ValueError, match=r'"0" to "1" and no others$'):
+        inference.load_labels(path, None, 2)
+
+
+def test_labels_of_imagenet_folders_need_no_names_in_the_weights(tmp_path: Path) -> None:
+    """Logit 388 is the giant panda, n02510455, in the published weights."""
+    synsets = (ROOT / "data/ImageNet_1K_synsets.txt").read_text().split()
+    labels = {name: f"label of {name}" for name in reversed(synsets)}
+    assert inference.load_labels(written(tmp_path / "labels", labels), None, 1000)[388] == "label of n02510455"
 
 
 def test_labels_come_from_the_label_file(pictures: Project) -> None:

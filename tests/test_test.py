@@ -12,10 +12,11 @@ import numpy
 import pytest
 import torch
 import torchvision
-from conftest import Project
+from conftest import Project, config_with
 from PIL import Image
 from torchvision import transforms
 
+import test
 from small_training import CLASSES
 
 WEIGHTS = "results/MobileNetV2-Colours/best.pth.tar"
@@ -85,6 +86,52 @@ def test_report_says_what_was_measured(tested: tuple[Project, str]) -> None:
     versions = {library.__name__: library.__version__ for library in (torch, numpy, cv2)}
     torchvision_version = torchvision.__version__.partition("+")[0]  # without the kind of build
     assert report["versions"] == versions | {"torchvision": torchvision_version}
+
+
+def named(tmp_path: Path, folders: list[str], num_classes: int, labels: dict | None = None, names: object = None):
+    """What test.name_classes() makes of a folder, and of the names in the weights and in the label file."""
+    for name in folders:
+        (tmp_path / "images" / name).mkdir(parents=True)
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    label_file = str(tmp_path / "labels.json") if labels else ""
+    where = {"test_image_dir": str(tmp_path / "images"), "model_weights_path": "a.pth", "class_label_file": label_file}
+    return test.name_classes(config_with(model_num_classes=num_classes, **where), names)
+
+
+def test_names_in_the_weights_come_first(tmp_path: Path) -> None:
+    labels = {"0": "a", "1": "b", "2": "c"}
+    assert named(tmp_path, ["a", "b"], 3, labels, ["c", "b", "a"]) == ["c", "b", "a"]
+    with pytest.raises(ValueError, match=r"a.pth: two of its classes have one name"):
+        named(tmp_path / "x", ["a", "b"], 3, None, ["a", "b", "a"])
+
+
+def test_folders_of_imagenet_have_the_logits_of_published_weights(tmp_path: Path) -> None:
+    """As many as ImageNet-R has; logit 1 is the goldfish, 388 the giant panda."""
+    names = named(tmp_path, ["n02510455", "n01443537"], 1000)
+    assert names[1] == "n01443537"
+    assert names[388] == "n02510455"
+
+
+def test_a_label_file_of_class_folders_names_the_logits(tmp_path: Path) -> None:
+    assert named(tmp_path, ["cat", "dog"], 3, {"0": "dog", "1": "cat", "2": "ant"}) == ["dog", "cat", "ant"]
+    assert named(tmp_path / "all", ["ant", "cat", "dog"], 3, {"0": "a dog", "1": "a cat", "2": "an ant"}) is None
+
+
+@pytest.mark.parametrize(
+    ("folders", "num_classes", "labels"),
+    [
+        (["cat", "dog"], 3, None),
+        (["cat", "dog"], 3, {"0": "dog", "1": "cat"}),  # of another network
+        (["cat", "dog"], 3, {"0": "dog", "1": "cat", "2": "dog"}),
+        (["n02510455", "n01443537", "n00000000"], 1000, None),
+        (["5", "7"], 1000, None),  # counted from 0 or from 1
+    ],
+)
+def test_classes_that_nothing_names_are_refused(
+    tmp_path: Path, folders: list[str], num_classes: int, labels: dict | None
+) -> None:
+    with pytest.raises(ValueError, match=r"class folders \(.*a.pth .* has no class names; .*line 94: class_label_file"):
+        named(tmp_path, folders, num_classes, labels)
 
 
 def test_score_is_the_one_training_reported(trained_project: Project, tested: tuple[Project, str]) -> None:

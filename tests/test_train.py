@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import train
 import utils
-from small_training import CLASSES
+from small_training import CLASSES, write_images
 
 CHECKPOINT_KEYS = {
     *("epoch", "position", "epoch_sums", "best_acc1", "state_dict", "ema_state_dict", "ema_updates"),
@@ -34,7 +34,7 @@ CHECKPOINT_KEYS = {
 }
 WEIGHTS_KEYS = {
     *("state_dict", "model_arch_name", "model_width_mult", "model_mean_parameters", "model_std_parameters"),
-    *("image_size", "class_names", "acc1", "epoch"),
+    *("image_size", "apply_orientation", "class_names", "acc1", "epoch"),
 }
 
 
@@ -130,6 +130,17 @@ def train_state(**changes: object) -> train.TrainState:
             return 7
 
     return train.create_train_state(config, torch.device("cpu"), Batches())
+
+
+@pytest.mark.parametrize("apply_orientation", [False, True])
+def test_both_splits_take_the_orientation_of_the_config(tmp_path: Path, apply_orientation: bool) -> None:
+    write_images(tmp_path, 2)
+    config = config_with(
+        **{"train_image_dir": str(tmp_path), "valid_image_dir": str(tmp_path), "model_num_classes": 3},
+        **{"batch_size": 4, "num_workers": 0, "apply_orientation": apply_orientation},
+    )
+    splits = train.create_splits(config, torch.device("cpu"))
+    assert [batches.dataset.apply_orientation for batches in splits] == [apply_orientation] * 2
 
 
 def test_weight_decay_spares_batch_norm_and_biases() -> None:

@@ -180,6 +180,17 @@ def test_steps_that_float16_skips_are_counted_and_change_no_weight() -> None:
     assert state.finite.first_batches() == [utils.NO_BATCH] * 2  # another would stop training
 
 
+def test_a_checkpoint_with_the_classes_in_another_order_is_not_resumed() -> None:
+    """As before folders 0 to 11 came in the order of their numbers: the labels would be other classes'."""
+    checkpoint = {key: kind() for key, kind in utils.TRAIN_STATE_TYPES.items()}
+    state = small_state()
+    state.class_names = [str(number) for number in range(12)]
+    with pytest.raises(ValueError, match=r"another order, \['0', '1', '10'\]..., .* finish it with the version that"):
+        utils.check_train_state("epoch_1", checkpoint | {"class_names": sorted(state.class_names)}, state)
+    with pytest.raises(ValueError, match=r"trained on other classes"):
+        utils.check_train_state("epoch_1", checkpoint | {"class_names": state.class_names[1:]}, state)
+
+
 @pytest.mark.parametrize(
     ("losses", "norms", "least", "words"),
     [

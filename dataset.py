@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, UntypedStorage
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from core.split_names import UNNAMED, split_names
 from imgproc import (
     IMAGE_SUFFIXES,
     Image,
@@ -276,25 +277,14 @@ def check_classes(
 
 def has_splits(root: str, found: list[str]) -> bool:
     """Whether two of the folders are called as splits are, or one that is holds folders called like those beside it."""
-    splits = [name for name in found if looks_like_split(name)]
+    splits = split_names(found)
     return len(splits) > 1 or any(set(found) & set(visible_folders(os.path.join(root, name))) for name in splits)
-
-
-def looks_like_split(name: str) -> bool:
-    """Whether a folder is called as splits are: train, seg_test, val_images, TrainingSet, train2017, ..."""
-    return SPLIT_NAME.fullmatch(re.sub(r"[^a-z]", "", name.lower())) is not None
-
-
-BESIDE_SPLIT = "(data|folder|ilsvrc|images?|imgs?|photos?|pictures?|seg|set|split)*"
-SPLIT_NAME = re.compile(
-    f"{BESIDE_SPLIT}(dev|eval|holdout|test|testing|tests|train|training|val|valid|validation){BESIDE_SPLIT}"
-)
-UNNAMED = re.compile(r"(new folder|untitled folder|neuer ordner|nouveau dossier|nueva carpeta)( \(?\d+\)?)?")
 
 
 def unlikely_classes(found: list[str]) -> list[str]:
     """The folders that are called as splits are, or as the system calls a new folder."""
-    return [name for name in found if looks_like_split(name) or UNNAMED.fullmatch(name.lower())]
+    splits = split_names(found)
+    return [name for name in found if name in splits or UNNAMED.fullmatch(name)]
 
 
 def describe_doubt(root: str, found: list[str]) -> str:

@@ -32,6 +32,7 @@ ALLOWED_IMPORTS = {
     "train": {"config", "dataset", "imgproc", "model", "utils"},
     "test": {"config", "dataset", "imgproc", "model", "utils"},
     "inference": {"config", "imgproc", "model", "utils"},
+    **{f"core/{path.stem}": set() for path in (ROOT / "core").glob("*.py")},
 }
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 from test_prepare_dataset import assert_refused, call, make_source, threads  # noqa: F401 - threads is for every test
 
-from folder_layouts import split_names
+from core.split_names import split_names
 
 
 class Case(NamedTuple):
@@ -187,6 +187,8 @@ def test_archive_is_understood_like_a_folder(tmp_path: Path) -> None:
         ("bullet_train steam_train", ""),
         ("training_shoes Testament trainer", ""),
         ("train_кот", ""),
+        ("ILSVRC2012_img_train ILSVRC2012_img_val", "train valid"),
+        ("bullet_train protest value contest valley tester devil set data images 0 n01440764", ""),
     ],
 )
 def test_spellings_of_splits(names: str, splits: str) -> None:

@@ -2,19 +2,27 @@
 """One image: decode, train and evaluation transforms, normalise. Images are RGB uint8 [H, W, 3] numpy arrays."""
 
 import enum
+import io
 import math
 import os
 import re
 import struct
+import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor
+
+if TYPE_CHECKING:  # they are loaded when the first file needs them
+    import PIL.Image
+    import pillow_heif
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -29,16 +37,23 @@ __all__ = [
     "normalize",
     "random_erasing",
     "random_resized_crop",
+    "read_orientation",
     "read_size",
     "train_transform",
     "trivial_augment_wide",
+    "turn_upright",
 ]
 
 Image = np.ndarray
+Size = tuple[int, int]  # width, height
+Answer = TypeVar("Answer")
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
+    *(".png", ".tif", ".tiff", ".webp"),
+)
 CROP_SHARE = 0.875  # evaluation crops the central 7/8 of the short side: 224 of 256
-MAX_PIXELS = 178_956_970  # where Pillow raises DecompressionBombError: 0.5 GB as RGB, up to 2 GB while decoding
+MAX_PIXELS = 178_956_970  # where Pillow raises DecompressionBombError: 0.5 GB as RGB, up to 3.5 GB while decoding
 MAX_ASPECT_RATIO = 1000  # resized to the evaluation size, anything longer would need gigabytes
 
 MADE_BY_SYSTEMS = ("desktop.ini", "ehthumbs.db", "thumbs.db")  # beside photos, without anybody's doing
@@ -101,9 +116,12 @@ def load_image(path: str | Path, apply_orientation: bool = False) -> Image:
     return decode_image(read_bytes(path), path, apply_orientation)
 
 
-def read_size(path: str | Path) -> tuple[int, int]:
-    """The height and width that an image file claims, in pixels; nothing is decoded. Raises: as load_image() does."""
-    width, height = check_claims(read_bytes(path), path)
+def read_size(path: str | Path, apply_orientation: bool = False) -> tuple[int, int]:
+    """The height and width that load_image() would give, by the header; nothing is decoded. Raises: as it does."""
+    data = read_bytes(path)
+    width, height = check_claims(data, path)
+    if apply_orientation and read_orientation(data) >= 5:
+        return width, height
     return height, width
 
 
@@ -117,39 +135,92 @@ def read_bytes(path: str | Path) -> np.ndarray:
 def decode_image(data: np.ndarray, name: str | Path, apply_orientation: bool = False) -> Image:
     """Decode the bytes of an image file, uint8 [N], to RGB uint8 [H, W, 3]; errors call it `name`.
 
-    JPEG, PNG, GIF, BMP, TIFF and WebP, told by content whatever the name, and the first picture if there are several;
-    no other decoder of OpenCV is ever called. The pixels are those of Pillow's convert("RGB") for 8-bit RGB and grey;
-    data/README.md has a table of the other kinds. The camera orientation (EXIF) is ignored as in Pillow and
-    torchvision, unless `apply_orientation`. Nothing larger than MAX_PIXELS is decoded.
-    Raises: ValueError if it is empty, truncated, no image, too large, too long and thin, or a kind that OpenCV
-    would decode to a wrong picture.
+    The kinds of IMAGE_KINDS, told by content whatever the name, and the first picture if there are several; no other
+    decoder of OpenCV or Pillow is ever called. The pixels are those of Pillow's convert("RGB") for 8-bit RGB and grey;
+    data/README.md has a table of the other kinds. The camera orientation is ignored, unless `apply_orientation`.
+    Nothing larger than MAX_PIXELS is decoded.
+    Raises: ValueError if it is empty, truncated, no image, too large, too long and thin, or of a kind that would be
+    decoded to a wrong picture.
     """
-    flags = cv2.IMREAD_COLOR_RGB | (0 if apply_orientation else cv2.IMREAD_IGNORE_ORIENTATION)
-    check_claims(data, name)
-    if image_kind(data) == "PNG":
-        data = without_animation(data)
-    try:
-        # imdecode gives None for a truncated file, where imread would fill the rest of a JPEG with grey
-        image = cv2.imdecode(data, flags)
-    except cv2.error:
-        image = None
-    if image is None:
+    width, height = check_claims(data, name)
+    image = ask_reader(IMAGE_KINDS[image_kind(data)].pixels, data, name)
+    if image is None or image.shape != (height, width, 3):
         raise unreadable(data, name)
     if max(image.shape[:2]) > MAX_ASPECT_RATIO * min(image.shape[:2]):
         raise ValueError(
             f"{name}: {image.shape[1]} x {image.shape[0]} pixels; one side is over {MAX_ASPECT_RATIO} times the other"
         )
-    return image
+    return turn_upright(image, read_orientation(data)) if apply_orientation else image
 
 
 def unreadable(data: np.ndarray, name: str | Path) -> ValueError:
     return ValueError(f"{name}: not a readable image ({data.size} bytes); replace or remove the file")
 
 
+class KindError(ValueError):
+    """The file may be sound, but is of a kind that is not read; the message names the kind."""
+
+
+def ask_reader(reader: Callable[[np.ndarray], Answer], data: np.ndarray, name: str | Path) -> Answer | None:
+    """What one of the readers below says about a file; None if it is damaged. Raises: ValueError for its kind."""
+    try:
+        return reader(data)
+    except KindError as error:
+        raise ValueError(f"{name}: {error}; save it as PNG with 8 bits a channel") from None
+    except ImportError:
+        package = {"HEIC": "pillow-heif"}.get(image_kind(data), "pillow")
+        raise ValueError(
+            f"{name}: reading {image_kind(data)} needs the package {package}; pip install -r requirements.txt"
+        ) from None
+    except Exception:  # cv2.error, struct.error, and of Pillow almost anything
+        return None
+
+
+# The camera orientation. HEIC alone has it as a part of the picture, which its decoder carries out.
+
+
+def read_orientation(data: np.ndarray) -> int:
+    """The orientation, 1 to 8 as in EXIF tag 274, in which an image file stores its pixels, as Pillow finds it.
+
+    1 is upright, and is given where nothing sensible is stored. Of a HEIC, libheif has turned the pixels already and
+    the tag says nothing: 1.
+    """
+    kind = image_kind(data)
+    if kind not in ("JPEG", "PNG", "WebP", "TIFF", "AVIF"):
+        return 1
+    try:
+        check_claims(data, "")  # Pillow makes the canvas of a WebP when it opens it
+        if kind == "PNG":
+            data = without_chunks(data, PNG_ANIMATION | {b"IDAT"})
+        orientation = stored_orientation(kind, data)
+    except Exception:  # Pillow raises almost anything for odd metadata
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def stored_orientation(kind: str, data: np.ndarray) -> int:
+    from PIL import Image
+
+    with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=[kind.upper()]) as picture:
+        return Image.Image.getexif(picture).get(ORIENTATION_TAG, 1)  # a PNG's own method would decode it
+
+
+def turn_upright(image: Image, orientation: int) -> Image:
+    """Flip and turn what is stored in one of the eight orientations, exactly as Pillow's ImageOps.exif_transpose."""
+    if orientation in (5, 6, 7, 8):
+        image = cv2.transpose(image)
+    flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return image if flip is None else cv2.flip(image, flip)
+
+
+ORIENTATION_TAG = 274
+
+
 # What a file says of itself is checked before it is decoded: a few bytes can ask for gigabytes. OpenCV's own limit is
 # six times as high, can be set only before cv2 is first imported, and comes after its decoder of animated WebP has
-# already taken the memory. Each reader below finds the size where the decoder finds it: at fixed places, by the
-# marker rules of libjpeg, and for TIFF refusing every spelling of a size that libtiff might read in another way.
+# already taken the memory. Below there are two readers for each kind. One finds the size where the decoder finds it:
+# at fixed places, by the marker rules of libjpeg, for TIFF refusing every spelling of a size that libtiff might read
+# in another way. The other decodes what has passed. Both give None for a damaged file.
 
 
 def check_claims(data: np.ndarray, name: str | Path) -> tuple[int, int]:
@@ -158,12 +229,9 @@ def check_claims(data: np.ndarray, name: str | Path) -> tuple[int, int]:
     Raises: ValueError, before anything is decoded, if it is of no accepted kind or claims too many pixels.
     """
     kind = image_kind(data)
-    try:
-        size = IMAGE_KINDS[kind][1](data) if kind else None
-    except struct.error:  # ends within its header
-        size = None
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}; save it as PNG with 8 bits a channel") from None
+    if kind is None:
+        refuse_foreign(data, name)
+    size = ask_reader(IMAGE_KINDS[kind].size, data, name)
     if size is None:
         raise unreadable(data, name)
     if size[0] * size[1] > MAX_PIXELS:
@@ -174,26 +242,80 @@ def check_claims(data: np.ndarray, name: str | Path) -> tuple[int, int]:
     return size
 
 
-Size = tuple[int, int]  # width, height
+def opencv_pixels(data: np.ndarray, flags: int = cv2.IMREAD_COLOR_RGB) -> Image | None:
+    # imdecode gives None for a truncated file, where imread would fill the rest of a JPEG with grey
+    return cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def pillow_pixels(picture: "PIL.Image.Image") -> Image:
+    """Decode a picture that Pillow has opened: its convert("RGB"), but of 16-bit grey the high byte of each level."""
+    if picture.mode.startswith("I;16"):
+        return cv2.cvtColor((np.asarray(picture) >> 8).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+    if picture.mode == "La":  # grey with premultiplied alpha, from which Pillow has no way to RGB
+        picture = picture.convert("LA")
+    if picture.mode != "RGB":  # convert() would copy
+        picture = picture.convert("RGB")
+    return np.array(picture)
+
+
+# JPEG
+
 JPEG_MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)  # libjpeg, too, passes over fill bytes and garbage
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_LOSSLESS, JPEG_LS = 0xC3, 0xF7
+JPEG_HIERARCHICAL = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
 JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
-PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
-BMP_BYTE_MASKS = frozenset({0xFF, 0xFF00, 0xFF0000, 0xFF000000})
 
 
-def jpeg_size(data: np.ndarray) -> Size | None:
-    """Of the first frame header; a second one is an error to libjpeg."""
+class JpegFrame(NamedTuple):
+    """The first frame header; a second one is an error to libjpeg."""
+
+    marker: int
+    bits: int
+    height: int
+    width: int
+    channels: int
+
+
+def read_jpeg_frame(data: np.ndarray) -> JpegFrame | None:
     position = 2
     while match := JPEG_MARKER.search(data, position):
         position = match.end()
         marker = match[1][0]
-        if marker in JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", data, position + 3)
-            return width, height
+        if marker in JPEG_FRAMES or marker == JPEG_LS:
+            return JpegFrame(marker, *struct.unpack_from(">BHHB", data, position + 2))
         if marker not in JPEG_BARE:
             position += struct.unpack_from(">H", data, position)[0]
     return None
+
+
+def jpeg_size(data: np.ndarray) -> Size | None:
+    """Raises: KindError for what libjpeg does not decode to 8 bits."""
+    frame = read_jpeg_frame(data)
+    if frame is None:
+        return None
+    if frame.marker == JPEG_LS:
+        raise KindError("a JPEG-LS")
+    if frame.marker in JPEG_HIERARCHICAL:
+        raise KindError("a hierarchical JPEG")
+    if frame.bits != 8:
+        raise KindError(f"a {'lossless ' if frame.marker == JPEG_LOSSLESS else ''}JPEG of {frame.bits} bits a channel")
+    if frame.channels not in (1, 3, 4):
+        raise KindError(f"a JPEG of {frame.channels} channels")
+    return frame.width, frame.height
+
+
+def jpeg_pixels(data: np.ndarray) -> Image | None:
+    image = opencv_pixels(data)
+    if image is None and read_jpeg_frame(data).marker == JPEG_LOSSLESS:  # of which libjpeg makes no colour from grey
+        grey = opencv_pixels(data, cv2.IMREAD_GRAYSCALE)
+        image = grey if grey is None else cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    return image
+
+
+# PNG
+
+PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
 
 
 def png_size(data: np.ndarray) -> Size | None:
@@ -201,6 +323,11 @@ def png_size(data: np.ndarray) -> Size | None:
     kind, width, height = struct.unpack_from(">4sII", data, 12)
     *_, (_, _, end) = png_chunks(data)
     return (width, height) if kind == b"IHDR" and end <= data.size else None
+
+
+def png_pixels(data: np.ndarray) -> Image | None:
+    """The still image alone: damage in a later frame makes OpenCV 5.0 write outside its memory."""
+    return opencv_pixels(without_chunks(data, PNG_ANIMATION))
 
 
 def png_chunks(data: np.ndarray) -> Iterator[tuple[bytes, int, int]]:
@@ -213,32 +340,60 @@ def png_chunks(data: np.ndarray) -> Iterator[tuple[bytes, int, int]]:
         yield kind, start, end
 
 
-def without_animation(data: np.ndarray) -> np.ndarray:
-    """The still image of a PNG alone: damage in a later frame makes OpenCV 5.0 write outside its memory."""
+def without_chunks(data: np.ndarray, kinds: frozenset[bytes]) -> np.ndarray:
+    """A PNG without its chunks of some kinds."""
     chunks = list(png_chunks(data))
-    if not any(kind in PNG_ANIMATION for kind, _, _ in chunks):
+    if not any(kind in kinds for kind, _, _ in chunks):
         return data
-    kept = [data[start:end] for kind, start, end in chunks if kind not in PNG_ANIMATION]
-    return np.concatenate([data[:8], *kept])
+    return np.concatenate([data[:8], *(data[start:end] for kind, start, end in chunks if kind not in kinds)])
+
+
+# GIF, BMP and WebP
+
+BMP_BYTE_MASKS = frozenset({0xFF, 0xFF00, 0xFF0000, 0xFF000000})
+BMP_HEADERS = (40, 52, 56, 64, 108, 124)
+BMP_16_BIT_MASKS = ((0xF800, 0x7E0, 0x1F), (0x7C00, 0x3E0, 0x1F))
+BMP_RUNS, BMP_MASKS = (1, 2), 3  # values of the field of the compression; 0 is none
 
 
 def gif_size(data: np.ndarray) -> Size:
-    """Of the logical screen, which every frame must lie in."""
-    return struct.unpack_from("<HH", data, 6)
+    """Of the logical screen, which every frame must lie in. Raises: KindError for what OpenCV does not read."""
+    width, height, flags, background = struct.unpack_from("<HHBB", data, 6)
+    if flags & 0x80 and background >= 2 << (flags & 7):
+        raise KindError("a GIF whose background is not in its palette")
+    return width, height
 
 
 def bmp_size(data: np.ndarray) -> Size:
-    """Of the info header. Raises: ValueError for masks that OpenCV overlooks, mixing up the channels."""
-    (header_size,) = struct.unpack_from("<I", data, 14)
+    """Of the info header. Raises: KindError for what the decoders do not read, or get wrong."""
+    offset, header_size = struct.unpack_from("<II", data, 10)
     if header_size == 12:
         return struct.unpack_from("<HH", data, 18)
     width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
-    if (bits, compression) == (32, 3):
+    if compression not in (0, *BMP_RUNS, BMP_MASKS):
+        raise KindError(f"a BMP with compression {compression}")
+    if compression == BMP_MASKS:
         masks = struct.unpack_from("<III", data, 54)
-        is_usual = masks == (0xFF0000, 0xFF00, 0xFF)
-        if not (is_usual or (header_size >= 56 and BMP_BYTE_MASKS.issuperset(masks))):
-            raise ValueError("a BMP with unusual bit masks")
+        is_byte_masks = masks == (0xFF0000, 0xFF00, 0xFF) or (header_size >= 56 and BMP_BYTE_MASKS.issuperset(masks))
+        if not (is_byte_masks if bits == 32 else bits == 16 and masks in BMP_16_BIT_MASKS):
+            raise KindError("a BMP with unusual bit masks")
+    if header_size not in BMP_HEADERS:
+        raise KindError(f"a BMP with a header of {header_size} bytes")
+    (colours,) = struct.unpack_from("<I", data, 46)
+    if bits <= 8 and offset < 14 + header_size + 4 * colours:
+        raise KindError("a BMP whose pixels begin within its palette")
     return abs(width), abs(height)
+
+
+def bmp_pixels(data: np.ndarray) -> Image | None:
+    (header_size,) = struct.unpack_from("<I", data, 14)
+    (bits,) = struct.unpack_from("<H", data, 24 if header_size == 12 else 28)
+    if bits != 16:
+        return opencv_pixels(data)
+    from PIL import BmpImagePlugin  # OpenCV knows 16 bits only in a header of 40 bytes, and pads the levels with zeros
+
+    with BmpImagePlugin.BmpImageFile(io.BytesIO(data)) as picture:
+        return pillow_pixels(picture)
 
 
 def webp_size(data: np.ndarray) -> Size | None:
@@ -254,63 +409,346 @@ def webp_size(data: np.ndarray) -> Size | None:
     return (width & 0x3FFF, height & 0x3FFF) if kind == b"VP8 " else None
 
 
+# TIFF, which Pillow decodes: OpenCV gives a black picture, or black rows, where libtiff reports an error.
+
+
 class TiffTag(enum.IntEnum):
-    """The tags that say how much memory a TIFF takes and whether OpenCV reads it correctly."""
+    """The tags that say what a TIFF is, how much memory it takes and where its strips or tiles lie."""
 
-    WIDTH, HEIGHT, BITS, COLOURS, TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT = 256, 257, 258, 262, 322, 323, 339
+    SUBFILE = 254  # bit 0: a reduced copy of another picture
+    WIDTH = 256
+    HEIGHT = 257
+    BITS = 258
+    COMPRESSION = 259
+    COLOURS = 262
+    STRIP_OFFSETS = 273
+    SAMPLES = 277
+    STRIP_ROWS = 278
+    STRIP_BYTES = 279
+    PLANES = 284  # 2: each channel apart
+    COLOUR_MAP = 320
+    TILE_WIDTH = 322
+    TILE_HEIGHT = 323
+    TILE_OFFSETS = 324
+    TILE_BYTES = 325
+    SAMPLE_FORMAT = 339
+    SUBSAMPLING = 530
+    DNG_VERSION = 50706
 
 
-def tiff_size(data: np.ndarray) -> Size | None:
-    """Of the first page, or of its tiles if they are larger. Raises: ValueError for what OpenCV gets wrong."""
-    tags = read_tiff_tags(data)
-    if tags is None or not {TiffTag.WIDTH, TiffTag.HEIGHT, TiffTag.COLOURS} <= tags.keys():
-        return None
-    tile = tags.get(TiffTag.TILE_WIDTH, 0), tags.get(TiffTag.TILE_HEIGHT, 0)
-    if tags.get(TiffTag.SAMPLE_FORMAT, 1) != 1:
-        raise ValueError("a TIFF of signed or floating-point samples")
-    if tags[TiffTag.COLOURS] not in (0, 1, 2, 3, 5, 6):  # white or black is 0, RGB, palette, CMYK, YCbCr
-        raise ValueError("a TIFF of an unusual colour space")
-    if any(tile) and tags.get(TiffTag.BITS, 1) > 8:
-        raise ValueError("a TIFF in tiles of more than 8 bits a sample")
-    return max(tile, (tags[TiffTag.WIDTH], tags[TiffTag.HEIGHT]), key=math.prod)
+TIFF_TAGS = frozenset(TiffTag)
+TIFF_LISTS = frozenset(
+    {
+        *(TiffTag.BITS, TiffTag.SAMPLE_FORMAT, TiffTag.COLOUR_MAP, TiffTag.SUBSAMPLING),
+        *(TiffTag.STRIP_OFFSETS, TiffTag.STRIP_BYTES, TiffTag.TILE_OFFSETS, TiffTag.TILE_BYTES),
+    }
+)
+TIFF_TYPES = {3: 2, 4: 4}  # type -> bytes of a value
+NO_COMPRESSION, JPEG_COMPRESSION, DEFLATE = 1, 7, (8, 32946)
+# none, CCITT, LZW, JPEG, Deflate, PackBits, Deflate, LZMA, Zstandard
+TIFF_COMPRESSIONS = (NO_COMPRESSION, 2, 3, 4, 5, JPEG_COMPRESSION, 8, 32773, 32946, 34925, 50000)
+OTHER_COMPRESSIONS = {
+    **{6: "JPEG of the old style", 32809: "ThunderScan", 32909: "PixarLog", 34661: "JBIG", 34676: "SGI Log"},
+    **{33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC"},
+    **{34892: "lossy JPEG", 34933: "PNG", 34934: "JPEG XR", 22610: "JPEG XR", 50001: "WebP"},
+    **{50002: "JPEG XL", 52546: "JPEG XL"},
+}
+WHITE_IS_0, PALETTE, YCBCR = 0, 3, 6
+TIFF_COLOURS = (WHITE_IS_0, 1, 2, PALETTE, 5, YCBCR)  # ..., black is 0, RGB, palette, CMYK
+OTHER_COLOURS = {4: "a mask", 8: "Lab", 9: "Lab", 10: "Lab", 32803: "a sensor's", 32844: "LogLuv", 34892: "a sensor's"}
 
 
-def read_tiff_tags(data: np.ndarray) -> dict[int, int] | None:
-    """The first value of each TiffTag in the first directory; None if one is there twice or of an unusual type."""
+class Tiff(NamedTuple):
+    """What the first directory says: lists of values, and of each tag the first value."""
+
+    lists: dict[int, np.ndarray]
+    first: dict[int, int]
+
+    @property
+    def compression(self) -> int:
+        return self.first.get(TiffTag.COMPRESSION, NO_COMPRESSION)
+
+    @property
+    def colours(self) -> int | None:
+        return self.first.get(TiffTag.COLOURS)
+
+    @property
+    def bits(self) -> int:
+        return self.first.get(TiffTag.BITS, 1)
+
+    @property
+    def samples(self) -> int:
+        return self.first.get(TiffTag.SAMPLES, 1)
+
+    @property
+    def is_planar(self) -> bool:
+        return self.first.get(TiffTag.PLANES, 1) == 2
+
+
+def read_tiff(data: np.ndarray) -> Tiff | None:
+    """The tags of TiffTag; None if one is there twice, is cut or of an unusual type. Raises: KindError for DNG."""
     order = "<" if data[0] == ord("I") else ">"
     (directory,) = struct.unpack_from(order + "I", data, 4)
     (entries,) = struct.unpack_from(order + "H", data, directory)
-    tags: dict[int, int] = {}
+    lists: dict[int, np.ndarray] = {}
     for position in range(directory + 2, directory + 2 + 12 * entries, 12):
         tag, kind, count = struct.unpack_from(order + "HHI", data, position)
         if tag not in TIFF_TAGS:
             continue
-        is_per_sample = tag in (TiffTag.BITS, TiffTag.SAMPLE_FORMAT)
-        if tag in tags or kind not in TIFF_TYPES or not (count == 1 or is_per_sample):
+        if tag == TiffTag.DNG_VERSION:
+            raise KindError("a camera's raw file (DNG)")
+        if tag in lists or kind not in TIFF_TYPES or count == 0 or (count > 1 and tag not in TIFF_LISTS):
             return None
-        letter, values_in_place = TIFF_TYPES[kind]
-        where = position + 8
-        if count > values_in_place:
+        where, length = position + 8, count * TIFF_TYPES[kind]
+        if length > 4:
             (where,) = struct.unpack_from(order + "I", data, where)
-        (tags[tag],) = struct.unpack_from(order + letter, data, where)
-    return tags
+        if where + length > data.size:
+            return None
+        lists[tag] = data[where : where + length].view(f"{order}u{TIFF_TYPES[kind]}")
+    return Tiff(lists, {tag: int(values[0]) for tag, values in lists.items()})
 
 
-TIFF_TAGS = frozenset(TiffTag)
-TIFF_TYPES = {3: ("H", 2), 4: ("I", 1)}  # type -> (struct letter, how many fit into the entry itself)
-IMAGE_KINDS: dict[str, tuple[re.Pattern[bytes], Callable[[np.ndarray], Size | None]]] = {
-    "JPEG": (re.compile(rb"\xff\xd8\xff"), jpeg_size),
-    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), png_size),
-    "GIF": (re.compile(rb"GIF8[79]a"), gif_size),
-    "BMP": (re.compile(rb"BM"), bmp_size),
-    "TIFF": (re.compile(rb"II\*\0|MM\0\*"), tiff_size),
-    "WebP": (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), webp_size),
+def tiff_size(data: np.ndarray) -> Size | None:
+    """Of the first page, or of its tiles if they are too large. Raises: KindError for what Pillow gets wrong."""
+    if data[8:10].tobytes() == b"CR":
+        raise KindError("a camera's raw file (CR2)")
+    tiff = read_tiff(data)
+    if tiff is None or not {TiffTag.WIDTH, TiffTag.HEIGHT} <= tiff.first.keys():
+        return None
+    if tiff.first.get(TiffTag.SUBFILE, 0) & 1:
+        raise KindError("a TIFF that begins with a small copy of its picture, as a camera's raw file does")
+    refuse_tiff_kind(tiff)
+    tile = tiff.first.get(TiffTag.TILE_WIDTH, 0), tiff.first.get(TiffTag.TILE_HEIGHT, 0)
+    return tile if math.prod(tile) > MAX_PIXELS else (tiff.first[TiffTag.WIDTH], tiff.first[TiffTag.HEIGHT])
+
+
+def refuse_tiff_kind(tiff: Tiff) -> None:
+    compression, colours = tiff.compression, tiff.colours
+    if compression not in TIFF_COMPRESSIONS:
+        raise KindError(f"a TIFF with compression {compression}{bracketed(OTHER_COMPRESSIONS.get(compression))}")
+    if tiff.first.get(TiffTag.SAMPLE_FORMAT, 1) != 1:
+        raise KindError("a TIFF of signed or floating-point samples")
+    if colours not in TIFF_COLOURS:
+        raise KindError(f"a TIFF of colour space {colours}{bracketed(OTHER_COLOURS.get(colours))}")
+    if tiff.bits not in (1, 2, 4, 8, 16):
+        raise KindError(f"a TIFF of {tiff.bits} bits a sample")
+    if colours == PALETTE and tiff.lists.get(TiffTag.COLOUR_MAP, np.zeros(1)).max() < 256:
+        raise KindError("a TIFF whose palette has levels of 8 bits")  # which Pillow takes for 16: all black
+    if colours == YCBCR and not is_checked_ycbcr(tiff):
+        raise KindError(f"a YCbCr TIFF with compression {compression}, subsampled or in planes")
+
+
+def is_checked_ycbcr(tiff: Tiff) -> bool:
+    """Tell whether damage is noticed: Pillow lets libtiff convert, which then passes over its own errors."""
+    if tiff.is_planar:
+        return False
+    is_subsampled = tiff.lists.get(TiffTag.SUBSAMPLING, np.array([2, 2])).tolist() != [1, 1]
+    return tiff.compression == JPEG_COMPRESSION or (
+        tiff.compression in (NO_COMPRESSION, *DEFLATE) and not is_subsampled
+    )
+
+
+def bracketed(name: str | None) -> str:
+    return f" ({name})" if name else ""
+
+
+def tiff_pixels(data: np.ndarray) -> Image | None:
+    tiff = read_tiff(data)
+    if not is_whole_tiff(data, tiff):
+        return None
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            picture = open_tiff(data)
+        except (SyntaxError, LookupError):
+            raise KindError(f"a TIFF of {tiff.samples} x {tiff.bits} bits in colour space {tiff.colours}") from None
+        orientation = picture.getexif().get(ORIENTATION_TAG)
+        pixels = pillow_pixels(picture)
+    if tiff.bits == 16 and tiff.colours == WHITE_IS_0:
+        pixels = 255 - pixels  # Pillow does so for the other depths
+    # Pillow has turned it upright; back, as the other kinds are
+    return turn_upright(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+
+
+def open_tiff(data: np.ndarray) -> "PIL.Image.Image":
+    from PIL import TiffImagePlugin
+
+    before, TiffImagePlugin.READ_LIBTIFF = TiffImagePlugin.READ_LIBTIFF, True
+    try:  # Pillow's own reading of uncompressed files mixes up 16-bit planes, and misses strips that are not there
+        return TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+    finally:
+        TiffImagePlugin.READ_LIBTIFF = before
+
+
+def is_whole_tiff(data: np.ndarray, tiff: Tiff) -> bool:
+    """Tell whether every strip or tile is there, and those with a checksum or an end mark have the right one."""
+    width, height = tiff.first[TiffTag.WIDTH], tiff.first[TiffTag.HEIGHT]
+    is_tiled = TiffTag.TILE_WIDTH in tiff.first
+    if is_tiled:
+        columns, rows = tiff.first[TiffTag.TILE_WIDTH], tiff.first[TiffTag.TILE_HEIGHT]
+        places, lengths = tiff.lists[TiffTag.TILE_OFFSETS], tiff.lists[TiffTag.TILE_BYTES]
+    else:
+        columns, rows = width, min(tiff.first.get(TiffTag.STRIP_ROWS, height), height)
+        places, lengths = tiff.lists[TiffTag.STRIP_OFFSETS], tiff.lists[TiffTag.STRIP_BYTES]
+    planes, samples = (tiff.samples, 1) if tiff.is_planar else (1, tiff.samples)
+    row_bytes, down = math.ceil(columns * samples * tiff.bits / 8), math.ceil(height / rows)
+    count = math.ceil(width / columns) * down * planes
+    if min(len(places), len(lengths)) < count:
+        return False
+    for index, (place, length) in enumerate(zip(places[:count].tolist(), lengths[:count].tolist(), strict=True)):
+        if tiff.compression == NO_COMPRESSION:  # some writers state another length, which libtiff does not mind
+            length = row_bytes * (rows if is_tiled else min(rows, height - index % down * rows))
+        segment = data[place : place + length]
+        if segment.size < length or not is_whole_segment(segment, tiff.compression, row_bytes * rows):
+            return False
+    return True
+
+
+def is_whole_segment(segment: np.ndarray, compression: int, size: int) -> bool:
+    """Tell whether a strip or tile of `size` bytes, at most, is compressed to its end: libtiff does not look at it."""
+    if compression == JPEG_COMPRESSION:
+        return b"\xff\xd9" in segment.tobytes()
+    if compression not in DEFLATE:
+        return True
+    decoder, length = zlib.decompressobj(), 0
+    for start in range(0, segment.size, 65536):
+        length += len(decoder.decompress(segment[start : start + 65536]))
+        if decoder.eof or length > size:
+            return length <= size
+    return False
+
+
+# HEIC and AVIF, which pillow-heif and Pillow decode: OpenCV 5.0 exchanges blue and red of an AVIF with alpha. Both find
+# out that a file is cut. libheif refuses a picture larger than it claims; libavif makes it fit, from 16,384 x 16,384.
+
+CLAIMED_SIZES = re.compile(rb"ispe\0{4}(.{8})", re.DOTALL)
+
+
+def claimed_size(data: np.ndarray) -> Size:
+    """The largest of the sizes that the properties of the pictures, their tiles and thumbnails state."""
+    sizes = (struct.unpack(">II", match[1]) for match in CLAIMED_SIZES.finditer(data))
+    return max(sizes, key=math.prod, default=(0, 0))
+
+
+def heic_size(data: np.ndarray) -> Size:
+    claimed = claimed_size(data)
+    return claimed if math.prod(claimed) > MAX_PIXELS else open_heic(data).size
+
+
+def heic_pixels(data: np.ndarray) -> Image:
+    return pillow_pixels(open_heic(data).to_pillow())
+
+
+def open_heic(data: np.ndarray) -> "pillow_heif.HeifFile":
+    """Raises: KindError for a picture that is not HEVC; almost anything for damage."""
+    import pillow_heif
+
+    content = data.tobytes()
+    start = content.find(b"meta") - 4  # of the box with the properties, which begins with its length
+    if 0 < start <= len(content) - int.from_bytes(content[start : start + 4]) and b"hvcC" not in content:
+        raise KindError("a HEIF whose picture is not HEVC")
+    pillow_heif.options.DECODE_THREADS = 1  # a loader worker has one core
+    options = pillow_heif.options
+    options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
+    file = pillow_heif.open_heif(content)
+    if not file.info["primary"]:
+        raise ValueError("the primary picture is missing")  # and the first of the others takes its place
+    return file
+
+
+def avif_size(data: np.ndarray) -> Size:
+    claimed = claimed_size(data)
+    if math.prod(claimed) > MAX_PIXELS:
+        return claimed
+    with open_avif(data) as picture:
+        return picture.size
+
+
+def avif_pixels(data: np.ndarray) -> Image:
+    with open_avif(data) as picture:
+        return pillow_pixels(picture)
+
+
+def open_avif(data: np.ndarray) -> "PIL.Image.Image":
+    from PIL import AvifImagePlugin
+
+    if not AvifImagePlugin.SUPPORTED:
+        raise ImportError("this Pillow was built without AVIF")
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a loader worker has one core
+    return AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+
+
+# The kinds
+
+
+class ImageKind(NamedTuple):
+    """How a kind of file begins, and its two readers."""
+
+    magic: re.Pattern[bytes]
+    size: Callable[[np.ndarray], Size | None]
+    pixels: Callable[[np.ndarray], Image | None]
+
+
+def magic(pattern: bytes) -> re.Pattern[bytes]:
+    return re.compile(pattern, re.DOTALL)
+
+
+# HEIC and AVIF are one container: its first brand says which, or where that is a common one, the brands after it.
+IMAGE_KINDS = {
+    "JPEG": ImageKind(magic(rb"\xff\xd8\xff"), jpeg_size, jpeg_pixels),
+    "PNG": ImageKind(magic(rb"\x89PNG\r\n\x1a\n"), png_size, png_pixels),
+    "GIF": ImageKind(magic(rb"GIF8[79]a"), gif_size, opencv_pixels),
+    "BMP": ImageKind(magic(rb"BM"), bmp_size, bmp_pixels),
+    "TIFF": ImageKind(magic(rb"II\*\0|MM\0\*"), tiff_size, tiff_pixels),
+    "WebP": ImageKind(magic(rb"RIFF.{4}WEBP"), webp_size, opencv_pixels),
+    "AVIF": ImageKind(magic(rb".{4}ftyp(avi[fs]|(mif1|msf1)(?=(.{4}){1,16}avi[fs]))"), avif_size, avif_pixels),
+    "HEIC": ImageKind(magic(rb".{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)"), heic_size, heic_pixels),
+}
+FOREIGN_KINDS = {
+    "a JPEG XL": magic(rb"\xff\x0a|\0\0\0\x0cJXL "),
+    "a JPEG 2000": magic(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  "),
+    "a JPEG XR": magic(rb"II\xbc"),
+    "a BigTIFF": magic(rb"II\+\0|MM\0\+"),
+    "a camera's raw file": magic(rb"IIRO|IIRS|MMOR|IIU\0|FUJIFILM|.{4}ftypcrx|\0MRM|FOVb"),
+    "a video": magic(rb".{4}ftyp.{4}|\x1a\x45\xdf\xa3|RIFF.{4}AVI "),
+    "a Photoshop file": magic(rb"8BPS"),
+    "a GIMP file": magic(rb"gimp xcf"),
+    "an SVG drawing": magic(rb"(\xef\xbb\xbf)?\s*(<\?xml.{0,999}?)?<svg"),
+    "a PDF or PostScript file": magic(rb"%PDF|%!PS|\xc5\xd0\xd3\xc6"),
+    "a PPM, PGM, PBM or PFM": magic(rb"P[1-7Ff]\s"),
+    "an icon": magic(rb"\0\0[\x01\x02]\0[^\0]\0|icns"),
+    "a TGA": magic(rb".\0[\x02\x03\x0a\x0b]\0{5}|.\x01[\x01\x09]\0\0.{2}[\x10\x18\x20]"),
+    "a PCX": magic(rb"\x0a[\0-\x05]\x01[\x01\x02\x04\x08]"),
+    "an SGI image": magic(rb"\x01\xda"),
+    "a Sun raster": magic(rb"\x59\xa6\x6a\x95"),
+    "a FITS": magic(rb"SIMPLE  ="),
+    "an XPM or XBM": magic(rb"/\* XPM|#define "),
+    "an OpenEXR": magic(rb"v/1\x01"),
+    "a Radiance HDR": magic(rb"#\?R"),
+    "a DDS texture": magic(rb"DDS "),
+    "a QOI": magic(rb"qoif"),
+    "a BMP without its file header": magic(rb"\x28\0{3}.{8}\x01\0"),
+}
+NO_IMAGES = {
+    "a web page": magic(rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype\s+html|html)"),
+    "a pointer of Git LFS": magic(rb"version https://git-lfs"),
+    "an archive": magic(rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!"),
 }
 
 
 def image_kind(data: np.ndarray) -> str | None:
     """What the first bytes of a file, uint8 [N], say it is: a key of IMAGE_KINDS, or None."""
-    return next((kind for kind, (magic, _) in IMAGE_KINDS.items() if magic.match(data)), None)
+    return next((kind for kind, reader in IMAGE_KINDS.items() if reader.magic.match(data)), None)
+
+
+def refuse_foreign(data: np.ndarray, name: str | Path) -> NoReturn:
+    """Raises: ValueError that names what the file is instead of an image of IMAGE_KINDS, where its start tells."""
+    for kind, pattern in FOREIGN_KINDS.items():
+        if pattern.match(data):
+            raise ValueError(f"{name}: {kind}; save it as PNG with 8 bits a channel")
+    for kind, pattern in NO_IMAGES.items():
+        if pattern.match(data):
+            raise ValueError(f"{name}: {kind}, not an image; get the image itself, or remove the file")
+    raise unreadable(data, name)
 
 
 def resize(image: Image, height: int, width: int) -> Image:

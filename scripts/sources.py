@@ -32,7 +32,10 @@ from archives import (
 )
 
 SPLITS = ("train", "valid")
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # as imgproc.py
+IMAGE_SUFFIXES = (  # as imgproc.py
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
+    *(".png", ".tif", ".tiff", ".webp"),
+)
 VALID_NAMES = ("valid", "val", "validation")  # what people call the second split
 SPLIT_NAMES = {  # in small or capital letters; of "test" nothing is read
     **dict.fromkeys(("train", "training"), "train"),

@@ -174,18 +174,17 @@ def test_jpeg_that_the_decoder_repairs_is_a_warning(folder: Path) -> None:
     assert line.startswith("Colours/train/red/photo.jpg: Corrupt JPEG data")
 
 
-def test_tiff_whose_checksum_is_wrong_is_a_warning(folder: Path) -> None:
-    """OpenCV gives pixels for it, where Pillow refuses."""
+def test_tiff_whose_checksum_is_wrong_is_unreadable(folder: Path) -> None:
     path = folder / "train/red/photo.tif"
     photo(0, (60, 60)).save(path, compression="tiff_deflate")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     done = check(folder)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (1, "")
     ((heading, (line,)),) = findings(done.stdout).items()
-    assert heading == "Warning: 1 damaged files that load nevertheless"
-    assert line.startswith("Colours/train/red/photo.tif:") and "ecoding error" in line
+    assert heading == "Problem: 1 unreadable images"
+    assert line.startswith("Colours/train/red/photo.tif: not a readable image")
 
 
 def test_duplicates(folder: Path) -> None:

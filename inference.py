@@ -164,8 +164,7 @@ def load_picture(config: ModuleType, path: Path) -> Image:
     """Decode a picture as config.apply_orientation says; a line on stderr if that leaves it turned or mirrored."""
     data = read_bytes(path)
     image = decode_image(data, path, config.apply_orientation)
-    orientation = read_orientation(data)
-    if orientation != 1 and not config.apply_orientation:
+    if not config.apply_orientation and (orientation := read_orientation(data)) != 1:
         how = "mirrored" if orientation == 2 else "upside down" if orientation in (3, 4) else "on its side"
         print(
             f"{path}: stored {how} (camera orientation {orientation}), classified as stored; "

@@ -502,13 +502,19 @@ def build_network(found: Found, path: Path) -> MobileNetV2:
 
 
 def describe_use(arguments: argparse.Namespace, checkpoint: dict[str, Any], num_classes: int) -> dict[str, Any]:
-    """Mean, std and image size as the options say, else the file (if it is one of ours), else ImageNet's."""
+    """Mean, std and image size as the options say, else the file (if it is one of ours), else ImageNet's.
+
+    The camera orientation and the class names only as the file says.
+    """
     recorded = checkpoint.get("config", checkpoint)  # of a checkpoint of train.py, or a file of weights
+    recorded = recorded if isinstance(recorded, dict) else {}
     described = {}
     for name, default in IMAGENET.items():
-        value = recorded.get(name) if isinstance(recorded, dict) else None
+        value = recorded.get(name)
         is_valid, _ = SHARED_RULES[name]
         described[name] = arguments.given.get(name, value if is_valid(value) else default)
+    if isinstance(recorded.get("apply_orientation"), bool):
+        described["apply_orientation"] = recorded["apply_orientation"]
     if names := stored_class_names(checkpoint, num_classes):
         described["class_names"] = names
     return to_plain(described)

@@ -491,6 +491,7 @@ def test_printed_lines_are_those_of_config(runner: Runner, theirs: nn.Module) ->
 def test_own_files_keep_what_they_say(runner: Runner) -> None:
     network = randomize(MobileNetV2(3, 0.35))
     described = {"model_mean_parameters": [0.1, 0.2, 0.3], "model_std_parameters": [0.4, 0.5, 0.6], "image_size": 32}
+    described["apply_orientation"] = True
     runner.convert(described | {"class_names": ["a", "b", "c"], "acc1": 50.0, "state_dict": network.state_dict()})
     stored = torch.load(runner.target, weights_only=True)
     assert {name: stored[name] for name in described} == described

@@ -30,7 +30,7 @@ from command_line import REPOSITORY
 from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import IMAGE_SUFFIXES, train_transform
 from small_training import copy_program, edit_config
-from work_folder import reencode
+from work_folder import convert
 
 IMAGE_SIZE, SMALL_SIZE = 224, 32
 LOADER_BATCH, TRAIN_BATCH, SMALL_BATCH, TEST_BATCH = 64, 32, 128, 50
@@ -323,5 +323,5 @@ def store_small(source: Path, target: Path) -> Path:
         data = path.read_bytes()
         copy = target / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(reencode(data, path, 256) or data)
+        copy.write_bytes(convert(data, str(path), 256, is_turned=False) or data)
     return target

@@ -137,6 +137,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
         shutil.copy(path, root / "scripts")
     for name in ("config.py", "dataset.py", "imgproc.py"):
         shutil.copy(REPOSITORY / name, root)
+    shutil.copytree(REPOSITORY / "core", root / "core")
     shutil.copy(REPOSITORY / "data" / "digits.csv.gz", root / "data")
     script = root / "scripts" / SCRIPT.name
     result = run("digits", script=script, cwd="/")

@@ -1399,7 +1399,7 @@ def load_pretrained_weights(network: nn.Module, config: ModuleType, class_names:
     trained_names = stored_class_names(checkpoint, wanted)
     if trained_names and not is_new_task and trained_names != class_names:
         lines.append(match_classes(network, trained_names, class_names))
-    for name, trained, line in other_values(checkpoint, config, NORMALISATION, path):
+    for name, trained, line in other_values(checkpoint, config, (*NORMALISATION, "apply_orientation"), path):
         lines.append(f"They were trained with {name} = {trained}; config.py line {line} has {getattr(config, name)}.")
     return "\n".join(lines)
 

@@ -22,7 +22,7 @@ def split_names(names: Iterable[str]) -> dict[str, str]:
     train_station and test tube are none.
     """
     found = {name: split_and_rest(name) for name in names}
-    rests = [rest for split, rest in found.values() if split]
+    rests = [rest for _, rest in found.values()]
     return {name: split for name, (split, rest) in found.items() if split and (not rest or rests.count(rest) > 1)}
 
 

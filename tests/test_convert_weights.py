@@ -502,6 +502,7 @@ def test_own_files_keep_what_they_say(runner: Runner) -> None:
     assert other == [
         "They were trained with model_mean_parameters = [0.1, 0.2, 0.3]; config.py line 31 has [0.485, 0.456, 0.406].",
         "They were trained with model_std_parameters = [0.4, 0.5, 0.6]; config.py line 32 has [0.229, 0.224, 0.225].",
+        "They were trained with apply_orientation = True; config.py line 99 has False.",
     ]
     assert torch.equal(logits_of(ours.eval()), logits_of(network))
 

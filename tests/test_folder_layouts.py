@@ -187,7 +187,6 @@ def test_archive_is_understood_like_a_folder(tmp_path: Path) -> None:
         ("bullet_train steam_train", ""),
         ("training_shoes Testament trainer", ""),
         ("train_кот", ""),
-        ("train_station station", ""),
         ("ILSVRC2012_img_train ILSVRC2012_img_val", "train valid"),
         ("bullet_train protest value contest valley tester devil set data images 0 n01440764", ""),
     ],

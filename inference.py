@@ -118,7 +118,7 @@ def find_images(arguments: list[str]) -> list[Path]:
     for path in map(Path, arguments):
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such image or folder")
-        files = sorted(file for file in path.rglob("[!.]*") if file.is_file())
+        files = sorted(file for file in path.rglob("[!.]*") if not file.is_dir())  # also a link to nothing, to name it
         inside = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         left_out = Counter(kind_of_name(file.name) for file in files if is_left_out(file.name))
         if path.is_dir() and not inside:

@@ -86,7 +86,8 @@ def test(config: ModuleType, device: torch.device) -> None:
     )
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     num_classes = len(numpy.unique(dataset.targets))
-    print(f"{len(dataset)} images of {num_classes} classes at {config.image_size} pixels; {device}, {dtype}.")
+    shown = "tf32" if config.precision == "tf32" else dtype
+    print(f"{len(dataset)} images of {num_classes} classes at {config.image_size} pixels; {device}, {shown}.")
     for note in dataset.notes:
         print(note)
 

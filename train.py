@@ -52,6 +52,7 @@ from utils import (
     num_processes,
     only_run,
     parallelize,
+    precision_name,
     process_rank,
     read_checkpoint,
     resume_training,
@@ -519,7 +520,7 @@ def print_run(
     print(f"Build `{config.model_arch_name}` model successfully: {parameters:,} parameters.")
     print(
         f"{len(train_batches.dataset)} training and {len(valid_batches.dataset)} validation images of "
-        f"{config.model_num_classes} classes; {state.device}, {str(state.dtype).removeprefix('torch.')}."
+        f"{config.model_num_classes} classes; {state.device}, {precision_name(config.precision, state.dtype)}."
     )
     if start and state.epoch >= config.epochs:
         print(f"`{start}` has finished all {config.epochs} epochs; nothing is left to train.")

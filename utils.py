@@ -273,6 +273,11 @@ def check_config(config: ModuleType, needed_mode: str | None = None) -> None:
         raise ValueError(
             f"config.py line {lines[unknown[0]]}: unknown name {unknown[0]}{hint}; names of your own start with _"
         )
+    if config.precision in ("float16", "tf32") and config.device == "cpu":
+        raise ValueError(
+            f'config.py line {lines.get("precision", "?")}: precision = "{config.precision}" needs a GPU, and device = '
+            f'"cpu" (line {lines.get("device", "?")}); set it to "float32" or "auto"'
+        )
     if needed_mode == "train":
         check_together(config, lines)
 
@@ -1461,6 +1466,7 @@ def unfolding(path: str | Path, image_dir: str, use: dict[str, Any]) -> str:
     target = beside_pretrained(path, "-unfolded")
     words = ["--images", image_dir, "--image-size", use["image_size"], "--width-mult", use["model_width_mult"]]
     words += ["--mean", *use["model_mean_parameters"], "--std", *use["model_std_parameters"]]
+    words += ["--apply-orientation"] if use.get("apply_orientation") else []
     return f"python3 scripts/unfold_batch_norm.py {shlex.join(map(str, (path, target, *words)))}"
 
 

@@ -20,7 +20,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -248,10 +248,10 @@ def state_of(job: Job, inventory: Inventory) -> str:
     """What there is to say of a complete target: its source has changed, or its images have, which is recorded."""
     record = read_json(job.target / RECORD) or {}
     if old := other_sources(job, record):
-        folders = [job.target / job.folders[split] for split in old] if job.dataset.split_archives else [job.target]
-        removal = shlex.join(["rm", "-r", *map(str, folders)])
         origins = " and ".join(dict.fromkeys(old.values()))
-        return f"but made from {origins}; {removal}, then the same command, makes it anew"
+        return f"but made from {origins}; {making_anew(job, old)}"
+    if job.conversion.is_upright and "turned" not in record:
+        return f"but made by a version that left photos on their side; if there are any, {making_anew(job, inventory)}"
     now = {split: summarize(classes) for split, classes in inventory.items()}
     was = record.get("splits", now)
     if now == was:
@@ -260,6 +260,12 @@ def state_of(job: Job, inventory: Inventory) -> str:
     more = sum(now[split]["images"] - was[split]["images"] for split in was.keys() & now.keys())
     what = f"{abs(more):,} images {'more' if more > 0 else 'fewer'}" if more else "other images"
     return f"with {what} than when it was made; record and index are renewed"
+
+
+def making_anew(job: Job, splits: Iterable[str]) -> str:
+    """How to make some splits again."""
+    folders = [job.target / job.folders[split] for split in splits] if job.dataset.split_archives else [job.target]
+    return f"{shlex.join(['rm', '-r', *map(str, folders)])}, then the same command, makes it anew"
 
 
 def other_sources(job: Job, record: dict) -> dict[str, str]:

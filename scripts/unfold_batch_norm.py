@@ -75,6 +75,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--width-mult", type=float, default=1.0)
     parser.add_argument("--mean", type=float, nargs=3, default=[0.485, 0.456, 0.406])
     parser.add_argument("--std", type=float, nargs=3, default=[0.229, 0.224, 0.225])
+    parser.add_argument("--apply-orientation", action="store_true", help="turn the images upright, as config.py can")
     return parser.parse_args()
 
 
@@ -84,6 +85,7 @@ def sample_images(arguments: argparse.Namespace) -> Tensor:
         arguments.images,
         partial(eval_transform, image_size=arguments.image_size),
         num_classes=len(list_classes(str(arguments.images))),
+        apply_orientation=arguments.apply_orientation,
     )
     chosen = np.linspace(0, len(dataset) - 1, min(arguments.num_images, len(dataset))).round().astype(int)
     images = torch.from_numpy(np.stack([dataset[0, index][0] for index in chosen]))

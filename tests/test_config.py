@@ -137,6 +137,11 @@ def test_shipped_config_is_valid_and_every_name_has_a_rule(
             r"config.py line 56: batch_size = 1 with image_size = 32 \(line 26\) leaves batch-norm one value",
         ),
         (
+            'precision = "auto"',
+            'precision = "tf32"; device = "cpu"',
+            r'config.py line 22: precision = "tf32" needs a GPU, and device = "cpu" \(line 22\); set it to',
+        ),
+        (
             '"cuda" if torch.cuda.is_available() else "cpu"',
             '"gpu"',
             r"config.py line 18: device = 'gpu'; expected",

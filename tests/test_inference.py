@@ -310,14 +310,15 @@ def test_missing_and_damaged_pictures_are_named(pictures: Project) -> None:
 def test_the_readable_pictures_of_a_folder_are_classified(pictures: Project) -> None:
     red = pictures.root / "data/Colours/valid/red"
     whole = answers_of(pictures.run_well("inference.py", "data/Colours/valid/red"))
-    for name in ("001", "003"):
-        (red / f"{name}.png").write_bytes(b"")
+    (red / "001.png").write_bytes(b"")
+    (red / "003.png").unlink()
+    (red / "003.png").symlink_to("nowhere.png")
     done = pictures.run("inference.py", "data/Colours/valid/red")
     assert done.returncode == 1
     summary, *named = done.stderr.splitlines()
     assert summary == "2 of 5 pictures could not be read:"
     assert [line.partition(": ")[0] for line in named] == [f"data/Colours/valid/red/{n}.png" for n in ("001", "003")]
-    assert all(": not a readable image" in line for line in named)
+    assert ": not a readable image" in named[0] and ": No such file" in named[1]
     readable = {name: answer for name, answer in whole.items() if not name.endswith(("001.png", "003.png"))}
     assert answers_of(done.stdout) == readable
 

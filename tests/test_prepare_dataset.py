@@ -1258,6 +1258,11 @@ def test_photos_are_turned_upright(tmp_path: Path, phone: dict[str, bytes], monk
     second = make(*arguments)
     assert "there already, nothing to do" in second
     assert second.splitlines()[1:] == output.splitlines()[2:]
+    record = json.loads((tmp_path / "F/prepare_dataset.json").read_text())
+    del record["turned"]  # as the version before had it
+    (tmp_path / "F/prepare_dataset.json").write_text(json.dumps(record))
+    advice = f"if there are any, rm -r {tmp_path / 'F'}, then the same command, makes it anew"
+    assert f"there already, but made by a version that left photos on their side; {advice}" in make(*arguments)
     make(*arguments[:-1], tmp_path / "straight")
     assert images_of(tmp_path / "F") == images_of(tmp_path / "straight")
 

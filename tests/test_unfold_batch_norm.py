@@ -69,6 +69,8 @@ def test_training_names_the_command_that_keeps_the_function(tmp_path: Path, imag
         ):
             utils.load_pretrained_weights(MobileNetV2(5, 0.35), config, names)
         python, script, *words = shlex.split(re.search("`(.+)`", str(caught.value))[1])
+        assert "--apply-orientation" not in words
+        assert utils.unfolding("x", "y", vars(config) | {"apply_orientation": True}).endswith(" --apply-orientation")
         assert (python, script) == ("python3", "scripts/unfold_batch_norm.py")
         done = run(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr

@@ -363,7 +363,8 @@ def choose_algorithms(deterministic: bool) -> None:
     """Let a GPU take the fastest routine for each shape, or only those that give the same bits every time."""
     torch.backends.cudnn.benchmark = not deterministic  # all training batches have one shape, so tuning once pays
     torch.backends.cudnn.deterministic = deterministic
-    torch.use_deterministic_algorithms(deterministic)
+    if torch.are_deterministic_algorithms_enabled() != deterministic:  # else the call would import torch's compiler
+        torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False  # which takes time; nothing here reads such memory
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use

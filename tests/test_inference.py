@@ -356,7 +356,7 @@ def test_compiling_that_does_not_work_is_announced(pictures: Project, monkeypatc
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(pictures.root / "cache"))
     monkeypatch.setenv("PYTHONWARNINGS", "default")
-    lines = pictures.run("inference.py").stdout.splitlines()
+    lines = pictures.run_afresh("inference.py").stdout.splitlines()
     announced = [line for line in lines if line.startswith("compile_model: torch.compile does not work here")]
     assert len(announced) == 1
     assert [line for line in lines if line not in announced] == plain

@@ -2,19 +2,13 @@
 """From a folder of images to normalised batches on the device: ImageDataset, EpochSampler, the two prefetchers."""
 
 import contextlib
-import json
 import math
-import mmap
 import os
-import re
 import signal
 import sys
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, NoReturn
 
 import cv2
 import numpy as np
@@ -22,33 +16,20 @@ import torch
 from torch import Tensor, UntypedStorage
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from core.split_names import UNNAMED, split_names
-from imgproc import (
-    IMAGE_SUFFIXES,
-    Image,
-    describe_left_out,
-    is_left_out,
-    kind_of_name,
-    load_image,
-    normalize,
-    read_size,
-)
+from core.folder_index import check_counts, read_index, scan_folder
+from core.folders import check_classes, describe_folder, list_classes
+from core.image_cache import ImageCache, free_memory
+from core.image_files import load_image, read_size
+from core.pixels import Image
+from imgproc import normalize
 
 __all__ = [
     "CPUPrefetcher",
     "CUDAPrefetcher",
     "EpochSampler",
-    "ImageCache",
     "ImageDataset",
     "cache_images",
     "create_batches",
-    "describe_left_out",
-    "describe_order",
-    "list_class",
-    "list_classes",
-    "read_index",
-    "shorten",
-    "write_index",
 ]
 
 Batch = tuple[Tensor, Tensor]
@@ -137,43 +118,6 @@ class ImageDataset(Dataset):
         return image, int(self.targets[index])
 
 
-class ImageCache:
-    """Decoded images in memory that a process shares with the workers it forks: who decodes one first leaves it to all.
-
-    sizes: int64 [N, 2], height and width of each image by its header; one that is decoded to another size is not kept.
-    The memory belongs to no file, so the system frees it however the processes end.
-    """
-
-    def __init__(self, sizes: np.ndarray) -> None:
-        self.sizes = sizes
-        self.offsets = np.concatenate([[0], np.cumsum(3 * sizes.prod(axis=1))])
-        self.pixels = np.frombuffer(mmap.mmap(-1, max(1, int(self.offsets[-1]))), np.uint8)
-        self.is_filled = np.frombuffer(mmap.mmap(-1, len(sizes)), np.bool_)
-
-    def get(self, index: int) -> Image | None:
-        """The image, or None if nobody has put it in. It lies in the cache: to read and not to change."""
-        return self._place(index) if self.is_filled[index] else None
-
-    def put(self, index: int, image: Image) -> None:
-        """Keep a copy."""
-        place = self._place(index)
-        if place.shape == image.shape:
-            place[...] = image
-            # After the pixels. An image comes once in an epoch, so no other process looks before the next one, and
-            # between the two lie the queues of the loader.
-            self.is_filled[index] = True
-
-    def _place(self, index: int) -> Image:
-        return self.pixels[self.offsets[index] : self.offsets[index + 1]].reshape(*self.sizes[index], 3)
-
-    def __reduce__(self) -> NoReturn:
-        """Raise ValueError: a worker that is not forked would get a copy of its own."""
-        raise ValueError(
-            "cache_images = True needs workers that can be forked, as on Linux; set num_workers = 0, or cache_images = "
-            "False, in config.py"
-        )
-
-
 def cache_images(datasets: Sequence[ImageDataset], num_processes: int, asked_by: str) -> None:
     """Let the datasets keep the decoded images in memory, before their workers start; read the size of each now.
 
@@ -200,295 +144,6 @@ def image_sizes(dataset: ImageDataset) -> np.ndarray:
         with contextlib.suppress(ValueError, OSError):  # reported when its turn comes, or left out
             sizes[index] = read_size(dataset.path(index), dataset.apply_orientation)
     return sizes
-
-
-def free_memory() -> float:
-    """The bytes that programs can still take, within the limit of a container; infinite if the system does not say."""
-    free = math.inf
-    with contextlib.suppress(OSError):
-        free = 1024 * int(re.search(r"MemAvailable: *(\d+)", Path("/proc/meminfo").read_text())[1])
-    with contextlib.suppress(OSError, ValueError):  # no such limit: no such file, or the word max
-        group = Path("/sys/fs/cgroup")
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        # pages of files count as used, but make room
-        pages = re.findall(r"^(?:in)?active_file (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)
-        free = min(free, limit - used + sum(map(int, pages)))
-    return free
-
-
-def list_classes(root: str) -> list[str]:
-    """The sorted names of the class folders; just the numbers 0 to C-1 or 1 to C come in the order of the numbers.
-
-    Raises: FileNotFoundError if there is none.
-    """
-    if not os.path.isdir(root):
-        raise FileNotFoundError(f"{root}: no such folder; data/README.md says how to make each dataset")
-    classes = visible_folders(root)
-    if not classes:
-        raise FileNotFoundError(f"{root}: no class folders; expected {root}/<class>/<image>")
-    for first in (0, 1):
-        numbers = [str(number) for number in range(first, first + len(classes))]
-        if sorted(numbers) == classes:
-            return numbers
-    return classes
-
-
-def visible_folders(folder: str) -> list[str]:
-    """The sorted names of the folders in a folder, but for hidden ones."""
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def describe_order(classes: Sequence[str]) -> str:
-    """A line about classes of list_classes() that come in the order of their numbers, as text does not; else ""."""
-    if list(classes) == sorted(classes):
-        return ""
-    return f"class folders {classes[0]} ... {classes[-1]} are taken in the order of their numbers"
-
-
-def check_classes(
-    root: str, found: list[str], num_classes: int, expected: Sequence[str] | None, may_lack_classes: bool = False
-) -> None:
-    """Raise ValueError unless the class folders are the expected ones: otherwise labels shift silently."""
-    doubt = describe_doubt(root, found)
-    if len(expected or found) < 2:
-        raise ValueError(
-            f"{root}: one class folder, {shorten(found)}, and a classifier needs two; is this the folder above the "
-            f"class folders{doubt}?"
-        )
-    if expected is not None:
-        missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-        if unknown or (missing and not may_lack_classes):
-            raise ValueError(
-                f"{root}: its class folders are not those of the training set: missing {missing[:3]}, unknown "
-                f"{unknown[:3]} ({len(missing)} and {len(unknown)} in all){doubt}; name another folder, or correct "
-                "the names of these"
-            )
-    elif len(found) != num_classes:
-        raise ValueError(
-            f"{root}: {len(found)} class folders ({shorten(found)}), but model_num_classes = {num_classes}; are these "
-            f"the classes{doubt}? If so, set it to {len(found)}; if not, name the folder that holds the class folders"
-        )
-    elif has_splits(root, found):
-        raise ValueError(
-            f"{root}: splits among the class folders{doubt}; name the folder that holds the class folders, or rename "
-            "a class that is really called so"
-        )
-
-
-def has_splits(root: str, found: list[str]) -> bool:
-    """Whether two of the folders are called as splits are, or one that is holds folders called like those beside it."""
-    splits = split_names(found)
-    return len(splits) > 1 or any(set(found) & set(visible_folders(os.path.join(root, name))) for name in splits)
-
-
-def unlikely_classes(found: list[str]) -> list[str]:
-    """The folders that are called as splits are, or as the system calls a new folder."""
-    splits = split_names(found)
-    return [name for name in found if name in splits or UNNAMED.fullmatch(name)]
-
-
-def describe_doubt(root: str, found: list[str]) -> str:
-    """What speaks against taking these folders for classes, in brackets; "" if nothing does."""
-    unlikely = unlikely_classes(found)
-    reasons = [f"{shorten(unlikely)}: not names of classes"] if unlikely else []
-    if unlikely or len(found) == 1:
-        above = (unlikely or found)[0]
-        inside = visible_folders(os.path.join(root, above))
-        reasons += [f"the folders in {shorten([above])} are {shorten(inside)}"] if inside else []
-    return f" ({'; '.join(reasons)})" if reasons else ""
-
-
-def shorten(names: Sequence[str]) -> str:
-    """The first three names, in one line that every terminal can show."""
-    shown = [name if name.isprintable() else ascii(name) for name in names[:3]]
-    return ", ".join(shown) + (" ..." if len(names) > 3 else "")
-
-
-def check_counts(root: str, index: "Index") -> None:
-    """Raise FileNotFoundError for a class folder without images, with what it holds instead."""
-    for name, count in zip(index.classes, index.counts, strict=True):
-        if count == 0:
-            left_out = list_class(os.path.join(root, name))[1]
-            instead = f", but {describe_left_out(left_out)}" if left_out else ""
-            raise FileNotFoundError(
-                f"{root}/{name}: no images ({', '.join(IMAGE_SUFFIXES)}){instead}; add some or remove the folder"
-            )
-
-
-def describe_folder(root: str, found: list[str], expected: Sequence[str] | None, left_out: Counter[str]) -> list[str]:
-    """Lines about a folder that people should see: what is left out, the order of the classes, what is doubtful."""
-    lines, held = [], set(found)
-    missing = [name for name in expected or () if name not in held]
-    if left_out:
-        lines.append(f"left out {describe_left_out(left_out)}; the names of images end in {', '.join(IMAGE_SUFFIXES)}")
-    if expected is None:
-        lines += [order] if (order := describe_order(found)) else []
-        unlikely = unlikely_classes(found)
-        lines += [f"{shorten([name])} is taken for a class; if it is none, move it elsewhere" for name in unlikely]
-    if missing:
-        lines.append(
-            f"{len(found)} of the weights' {len(expected)} classes have images here; {len(missing)} without: "
-            f"{shorten(missing)}"
-        )
-    return [f"{root}: {line}" for line in lines]
-
-
-def walk_class(class_dir: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield (folder, its images, its other visible files) for a class folder and all folders below it, by name.
-
-    Raises: ValueError for a link back to a folder above it; OSError for a folder that cannot be read.
-    """
-
-    def fail(error: OSError) -> None:
-        raise error  # a folder that cannot be read would otherwise be left out silently
-
-    above: dict[str, frozenset[tuple[int, int]]] = {class_dir: frozenset()}
-    for folder, subfolders, files in os.walk(class_dir, onerror=fail, followlinks=True):
-        status = os.stat(folder)
-        inside = above.pop(folder) | {(status.st_dev, status.st_ino)}
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in subfolders:
-            path = os.path.join(folder, name)
-            status = os.stat(path)
-            if (status.st_dev, status.st_ino) in inside:
-                raise ValueError(f"{path}: leads back to a folder above it; remove the link")
-            above[path] = inside
-        images = [file for file in files if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(".")]
-        yield folder, images, [file for file in files if is_left_out(file)]
-
-
-def list_class(class_dir: str) -> tuple[list[bytes], Counter[str]]:
-    """All below a class folder: the sorted names of images, relative to it, and the other visible files by suffix."""
-    images, left_out = [], Counter()
-    for folder, files, others in walk_class(class_dir):
-        prefix = os.path.relpath(folder, class_dir) + os.sep if folder != class_dir else ""
-        images += [os.fsencode(prefix + file) for file in files]
-        left_out.update(map(kind_of_name, others))
-    return sorted(images), left_out
-
-
-def list_images(class_dir: str) -> list[bytes]:
-    """The sorted names of all images below a class folder, relative to it."""
-    return list_class(class_dir)[0]
-
-
-class Index(NamedTuple):
-    """The images of a folder of class folders, in sorted order; for 1.28 million of them about 30 MB."""
-
-    classes: list[str]  # of list_classes(), in whose order the images come
-    counts: np.ndarray  # int64 [C]: images of each class
-    lengths: np.ndarray  # uint16 [N]: bytes of each name
-    names: np.ndarray  # uint8 [sum of lengths]: the names below their class folders, one after the other
-    left_out: Counter[str]  # what describe_left_out() takes
-
-
-def scan_folder(root: str) -> Index:
-    """List every image on disk, and count what else lies there."""
-    classes, left_out = list_classes(root), Counter()
-    buffers, counts, lengths = [], [], []
-    for name in classes:
-        images, others = list_class(os.path.join(root, name))
-        buffers.append(b"".join(images))
-        counts.append(len(images))
-        lengths.append(np.fromiter(map(len, images), np.uint16, len(images)))
-        left_out += others
-    beside = [entry for entry in os.scandir(root) if entry.name.lower().endswith(IMAGE_SUFFIXES)]
-    left_out += Counter({STRAYS: sum(entry.is_file() and not entry.name.startswith(".") for entry in beside)})
-    names = np.frombuffer(b"".join(buffers), np.uint8)
-    return Index(classes, np.array(counts), np.concatenate(lengths), names, left_out)
-
-
-STRAYS = "outside the class folders (move each image into its class)"
-
-# The index file <root>.index.npz lies next to a folder and saves listing it. It holds the arrays of Index, and:
-#   classes    uint8   the class folders in their order, separated by NUL
-#   left_out   uint8   JSON object: what is left out, and how many files of it
-#   image_suffixes  uint8   IMAGE_SUFFIXES, separated by NUL: what counted as an image
-#   folders    uint8   the folder itself, its class folders and those below, relative to it, separated by NUL
-#   changed    int64   when each of them changed last (ctime, nanoseconds): adding, removing or renaming a file sets it
-# The files of the first version, with classes in the order of text, had no image_suffixes: they are ignored here, and
-# these there. Asking a thousand folders for that time takes milliseconds, where listing a million files takes seconds
-# or minutes.
-
-
-def index_path(root: str | Path) -> Path:
-    """Where the index file of a folder lies."""
-    return Path(os.path.abspath(root) + ".index.npz")
-
-
-def write_index(root: str | Path) -> None:
-    """Write the index file of a folder, whole or not at all; none if the folder is changing, or links to nothing.
-
-    Raises: FileNotFoundError if it has no class folders.
-    """
-    root, path = str(root), index_path(root)
-    list_classes(root)
-    time.sleep(0.1)  # the clock of a file system ticks every 10 ms: a later change must get another time
-    folders = list_folders(root)
-    changed = change_times(root, folders)
-    index = scan_folder(root)
-    is_still = list_folders(root) == folders and np.array_equal(change_times(root, folders), changed)
-    if not is_still or has_dangling_links(root, folders):
-        return
-    arrays = index._asdict() | {
-        "classes": to_bytes([os.fsencode(name) for name in index.classes]),
-        "left_out": np.frombuffer(json.dumps(index.left_out).encode(), np.uint8),
-        "image_suffixes": SUFFIXES,
-        "folders": to_bytes(folders),
-        "changed": changed,
-    }
-    partial = path.with_name(f".{path.name}.partial")  # one name: the next call replaces what a killed one left
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, **arrays)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def list_folders(root: str) -> list[bytes]:
-    """The folder itself, its class folders and those below, relative to it."""
-    below = (folder for name in list_classes(root) for folder, *_ in walk_class(os.path.join(root, name)))
-    return [b".", *(os.fsencode(os.path.relpath(folder, root)) for folder in below)]
-
-
-def has_dangling_links(root: str, folders: list[bytes]) -> bool:
-    """Tell whether a link points to nothing: its target could appear later, and no folder here would change."""
-    for folder in folders:
-        with os.scandir(os.path.join(os.fsencode(root), folder)) as entries:
-            if any(entry.is_symlink() and not os.path.exists(entry.path) for entry in entries):
-                return True
-    return False
-
-
-def read_index(root: str | Path) -> Index | None:
-    """Read the index file of a folder; None if there is none, or if the folder has changed since it was written."""
-    try:
-        with index_path(root).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            classes = [os.fsdecode(name) for name in arrays["classes"].tobytes().split(b"\0")]
-            left_out = Counter(json.loads(arrays["left_out"].tobytes()))
-            index = Index(classes, arrays["counts"], arrays["lengths"], arrays["names"], left_out)
-            folders = arrays["folders"].tobytes().split(b"\0")
-            is_current = np.array_equal(arrays["changed"], change_times(root, folders))
-            has_suffixes = np.array_equal(arrays["image_suffixes"], SUFFIXES)
-    except Exception:  # a damaged file can raise almost anything; without an index the folder is listed
-        return None
-    is_whole = len(index.lengths) == index.counts.sum() and len(index.names) == index.lengths.sum(dtype=np.int64)
-    is_whole = is_whole and len(index.counts) == len(index.classes)
-    return index if is_current and has_suffixes and is_whole and index.counts.min(initial=0) >= 0 else None
-
-
-def change_times(root: str | Path, folders: list[bytes]) -> np.ndarray:
-    """When each folder below the root changed last: int64, nanoseconds."""
-    return np.array([os.stat(os.path.join(os.fsencode(root), folder)).st_ctime_ns for folder in folders])
-
-
-def to_bytes(names: list[bytes]) -> np.ndarray:
-    """Names as one array: numpy's own strings would need pickle, or the length of the longest for each."""
-    return np.frombuffer(b"\0".join(names), np.uint8)
-
-
-SUFFIXES = to_bytes([suffix.encode() for suffix in IMAGE_SUFFIXES])
 
 
 class EpochSampler(Sampler[list[Key]]):

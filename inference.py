@@ -22,27 +22,19 @@ import torch
 from torch import Tensor, nn
 
 import model
-from imgproc import (
-    IMAGE_SUFFIXES,
-    Image,
-    decode_image,
-    describe_left_out,
-    eval_transform,
-    is_left_out,
-    kind_of_name,
-    normalize,
-    read_bytes,
-    read_orientation,
-)
+from core import folding
+from core.image_files import decode_image, read_bytes, read_orientation
+from core.image_names import IMAGE_SUFFIXES, describe_left_out, is_left_out, kind_of_name
+from core.network_weights import load_trained_network
+from core.pixels import Image
+from core.settings import check_config, config_lines
+from imgproc import eval_transform, normalize
 from utils import (
     autocast,
-    check_config,
     choose_dtype,
     compile_network,
-    config_lines,
     describe_error,
     imagenet_classes,
-    load_trained_network,
     read_labels,
     remedy_for_weights,
     setup_runtime,
@@ -100,10 +92,10 @@ def speed_up(
     """The network in the form that classifies so many images soonest: [1, 3, S, S] -> logits [1, num_classes]."""
     network = network.to(device, memory_format=torch.channels_last)
     dtype = choose_dtype(config.precision, device)
-    if num_images >= MANY_IMAGES and not config.compile_model and model.has_fused_convolution(device, dtype):
+    if num_images >= MANY_IMAGES and not config.compile_model and folding.has_fused_convolution(device, dtype):
         with contextlib.suppress(RuntimeError):
-            return model.as_one_graph(network, config.image_size, dtype)
-    network = model.folded(network, dtype)
+            return folding.as_one_graph(network, config.image_size, dtype)
+    network = folding.folded(network, dtype)
     if config.compile_model:
         compile_network(network, device)
     return network

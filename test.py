@@ -24,29 +24,25 @@ import torch
 from torch import Tensor
 
 import model
-from dataset import ImageDataset, create_batches, list_classes, shorten
+from core.atomic_files import write_atomically
+from core.folders import list_classes, shorten
+from core.folding import folded
+from core.metrics import show_scores
+from core.network_weights import load_trained_network
+from core.processes import from_main, gather_to_main, joined_processes, num_processes, process_rank
+from core.settings import check_config, config_lines, precision_name
+from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import eval_transform
 from utils import (
-    check_config,
     check_workers,
     choose_dtype,
     compile_network,
-    config_lines,
     evaluate,
-    from_main,
-    gather_to_main,
     imagenet_classes,
-    joined_processes,
-    load_trained_network,
-    num_processes,
-    precision_name,
-    process_rank,
     read_labels,
     remedy_for_weights,
     setup_runtime,
-    show_scores,
     user_errors,
-    write_atomically,
 )
 
 
@@ -63,27 +59,11 @@ def test(config: ModuleType, device: torch.device) -> None:
     dtype = choose_dtype(config.precision, device)
     network = getattr(model, config.model_arch_name)(config.model_num_classes, config.model_width_mult)
     class_names = name_classes(config, load_trained_network(network, config))
-    network = model.folded(network.to(device, memory_format=torch.channels_last), dtype)
+    network = folded(network.to(device, memory_format=torch.channels_last), dtype)
     if config.compile_model:
         compile_network(network, device)
-    dataset = ImageDataset(
-        config.test_image_dir,
-        partial(eval_transform, image_size=config.image_size),
-        num_classes=config.model_num_classes,
-        classes=class_names,
-        may_lack_classes=True,
-        apply_orientation=config.apply_orientation,
-    )
-    batches = create_batches(
-        dataset,
-        batch_size=config.batch_size,
-        num_workers=config.num_workers,
-        mean=config.model_mean_parameters,
-        std=config.model_std_parameters,
-        device=device,
-        rank=process_rank(),
-        num_processes=num_processes(),
-    )
+    batches = create_test_batches(config, device, class_names)
+    dataset = batches.dataset
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     num_classes = len(numpy.unique(dataset.targets))
     shown = "tf32" if config.precision == "tf32" else dtype
@@ -108,6 +88,28 @@ def test(config: ModuleType, device: torch.device) -> None:
     errors = {"err1": 100 - metrics["acc1"], "err5": 100 - metrics["acc5"]}
     from_main(partial(write_report, results / "test.json", metrics | errors | report))
     print(f" * {show_scores(metrics | errors, config.model_num_classes, 3)} ({metrics['images']} images)")
+
+
+def create_test_batches(config: ModuleType, device: torch.device, class_names: list[str] | None) -> CPUPrefetcher:
+    """The images of the test folder, in order; it may lack some of the classes."""
+    dataset = ImageDataset(
+        config.test_image_dir,
+        partial(eval_transform, image_size=config.image_size),
+        num_classes=config.model_num_classes,
+        classes=class_names,
+        may_lack_classes=True,
+        apply_orientation=config.apply_orientation,
+    )
+    return create_batches(
+        dataset,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        mean=config.model_mean_parameters,
+        std=config.model_std_parameters,
+        device=device,
+        rank=process_rank(),
+        num_processes=num_processes(),
+    )
 
 
 def name_classes(config: ModuleType, class_names: list[str] | None) -> list[str] | None:

@@ -27,7 +27,8 @@ from command_line import REPOSITORY, OneLineParser
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmark_timing import ROUNDS, Comparison, machine
-from utils import setup_runtime, user_errors, write_atomically
+from core.atomic_files import write_atomically
+from utils import setup_runtime, user_errors
 
 REPORT = REPOSITORY / "results/benchmark.json"
 PLOT = REPOSITORY / "results/benchmark.png"

@@ -27,8 +27,9 @@ from torchvision.datasets import ImageFolder
 import plain_training
 from benchmark_timing import Comparison, alternate
 from command_line import REPOSITORY
+from core.image_names import IMAGE_SUFFIXES
 from dataset import CPUPrefetcher, ImageDataset, create_batches
-from imgproc import IMAGE_SUFFIXES, train_transform
+from imgproc import train_transform
 from small_training import copy_program, edit_config
 from work_folder import convert
 

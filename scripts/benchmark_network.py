@@ -25,6 +25,7 @@ import benchmark_data
 import model as architecture
 import train as training
 from benchmark_timing import Comparison, alternate, in_own_process, repeated
+from core import folding, reports
 from dataset import CPUPrefetcher
 from small_training import copy_program, edit_config
 from utils import autocast, compile_network
@@ -141,12 +142,12 @@ def our_forwards(network: nn.Module, images: Tensor, missing: list[str]) -> Iter
     images = images.contiguous(memory_format=torch.channels_last)
     for dtype in (torch.float32, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")
-        yield name, forward(architecture.folded(ours, dtype), images, dtype)
-        compiled = architecture.folded(ours, dtype)
+        yield name, forward(folding.folded(ours, dtype), images, dtype)
+        compiled = folding.folded(ours, dtype)
         if compiles(compiled, images.device, f"{name} + compile", missing):
             yield f"{name} + compile", forward(compiled, images, dtype)
         if len(images) == 1:  # as inference.py runs it for many
-            yield f"{name}, one graph", forward(architecture.as_one_graph(ours, IMAGE_SIZE, dtype), images, dtype)
+            yield f"{name}, one graph", forward(folding.as_one_graph(ours, IMAGE_SIZE, dtype), images, dtype)
 
 
 def compiles(network: nn.Module, device: torch.device, name: str, missing: list[str]) -> bool:
@@ -372,7 +373,7 @@ def our_steps(config: SimpleNamespace, state: training.TrainState, batches: "Ran
     """One epoch of train.py over the batches."""
     state.start_epoch(1)
     with contextlib.redirect_stdout(io.StringIO()):
-        training.train_one_epoch(config, state, batches, training.SilentWriter(), lambda: None)
+        training.train_one_epoch(config, state, batches, reports.SilentWriter(), lambda: None)
 
 
 class RandomBatches:

@@ -42,17 +42,11 @@ from command_line import REPOSITORY, OneLineParser, config_assignments, printabl
 
 sys.path.insert(0, str(REPOSITORY))
 
-from dataset import list_classes, list_images
-from imgproc import (
-    IMAGE_SUFFIXES,
-    decode_image,
-    describe_left_out,
-    image_kind,
-    is_left_out,
-    kind_of_name,
-    read_orientation,
-)
-from utils import user_errors, write_atomically
+from core.atomic_files import write_atomically
+from core.folders import list_classes, list_images
+from core.image_files import decode_image, image_kind, read_orientation
+from core.image_names import IMAGE_SUFFIXES, describe_left_out, is_left_out, kind_of_name
+from utils import user_errors
 
 SPLIT_FOLDERS = {"train": ("train", "ILSVRC2012_img_train"), "valid": ("valid", "ILSVRC2012_img_val")}
 KIND_SUFFIXES = {

@@ -47,23 +47,12 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from command_line import OneLineParser, print_config_lines
+from core.atomic_files import write_atomically
+from core.network_weights import folded_layers, load_weights, stored_class_names, unfolding
+from core.settings import SHARED_RULES, to_plain
+from core.weights_files import TORCHSCRIPT, describe_damage, foreign_kind, plain_copy, read_checkpoint, verified_copy
 from model import STAGES, MobileNetV2, Stage
-from utils import (
-    SHARED_RULES,
-    TORCHSCRIPT,
-    describe_damage,
-    folded_layers,
-    foreign_kind,
-    load_weights,
-    plain_copy,
-    read_checkpoint,
-    stored_class_names,
-    to_plain,
-    unfolding,
-    user_errors,
-    verified_copy,
-    write_atomically,
-)
+from utils import user_errors
 
 PUBLISHED_WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25, 0.1)
 WIDTHS = tuple(dict.fromkeys((*PUBLISHED_WIDTHS, *(round(0.05 * step, 2) for step in range(1, 41)))))

@@ -38,7 +38,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from command_line import REPOSITORY, OneLineParser, print_config_lines
 from convert_weights import build_network, find_network
-from utils import read_checkpoint, user_errors, write_atomically
+from core.atomic_files import write_atomically
+from core.weights_files import read_checkpoint
+from utils import user_errors
 
 VERSIONS = {"v1": MobileNet_V2_Weights.IMAGENET1K_V1, "v2": MobileNet_V2_Weights.IMAGENET1K_V2}
 FOLDER = REPOSITORY / "results" / "pretrained_models"

@@ -26,7 +26,8 @@ from processes import private_memory
 
 sys.path.insert(0, str(REPOSITORY))
 
-from dataset import CPUPrefetcher, ImageDataset, create_batches, index_path, read_index, scan_folder, write_index
+from core.folder_index import index_path, read_index, scan_folder, write_index
+from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import train_transform
 from utils import setup_runtime, user_errors
 

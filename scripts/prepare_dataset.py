@@ -442,7 +442,7 @@ def check_inventory(job: Job, where: Path, inventory: Inventory, notes: list[str
 
 def write_indexes(job: Job, inventory: Inventory, notes: list[str]) -> None:
     """Write the index files from which training starts fast, where there is none that fits; notes where it cannot."""
-    from dataset import index_path, read_index, write_index  # imports torch, which takes seconds
+    from core.folder_index import index_path, read_index, write_index
 
     for split in inventory:
         folder = job.target / job.folders[split]

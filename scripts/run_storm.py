@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import utils
+from core import weights_files
 from processes import shared_memory, wait_until
 from small_training import (
     RESULTS,
@@ -106,7 +106,7 @@ class RunStorm:
         for path in sorted(path for folder in (SAMPLES, RESULTS) for path in (training.root / folder).glob("*.tar")):
             self.tally.add("checkpoints_read")
             try:
-                utils.read_checkpoint(path)
+                weights_files.read_checkpoint(path)
             except ValueError as error:
                 self.tally.fault("unreadable", f"{moment}: {error}")
 
@@ -136,7 +136,7 @@ class RunStorm:
     def _compare(self, project: Path, file: Path) -> list[str]:
         """Where a file differs from that of the uninterrupted run."""
         try:
-            one, other = (utils.read_checkpoint(root / file) for root in (self.straight, project))
+            one, other = (weights_files.read_checkpoint(root / file) for root in (self.straight, project))
         except (ValueError, OSError) as error:
             return [str(error)]
         return list(differences(one, other, str(file)))

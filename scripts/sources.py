@@ -397,7 +397,7 @@ def read_folder(source: Source) -> Iterator[Sample]:
 
 def list_folder(source: Source) -> tuple[list[Parts], str]:
     """The names of all images, and the words for the files that are none. Raises: ValueError without an image."""
-    from imgproc import describe_left_out, is_left_out, kind_of_name  # imports torch, which takes seconds
+    from core.image_names import describe_left_out, is_left_out, kind_of_name
 
     images, left_out = [], Counter[str]()
     for parts, _ in folder_parts(source):

@@ -26,19 +26,15 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from command_line import print_config_lines
-from dataset import ImageDataset, list_classes
+from core.atomic_files import write_atomically
+from core.folders import list_classes
+from core.network_weights import check_weights, extract_weights, load_weights
+from core.settings import SHARED_RULES
+from core.weights_files import read_checkpoint
+from dataset import ImageDataset
 from imgproc import eval_transform, normalize
 from model import MobileNetV2
-from utils import (
-    SHARED_RULES,
-    check_weights,
-    extract_weights,
-    load_weights,
-    read_checkpoint,
-    setup_runtime,
-    user_errors,
-    write_atomically,
-)
+from utils import setup_runtime, user_errors
 
 
 def main() -> None:

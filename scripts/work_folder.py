@@ -257,7 +257,7 @@ def is_whole(path: Path) -> bool:
 
 def is_turned(data: bytes) -> bool:
     """Tell whether a camera noted that a picture is not upright as it is stored."""
-    from imgproc import read_orientation  # imports torch, which takes seconds
+    from core.image_files import read_orientation
 
     return read_orientation(np.frombuffer(data, np.uint8)) != 1
 
@@ -268,7 +268,8 @@ def convert(data: bytes, name: str, short_side: int | None, is_turned: bool) -> 
     JPEG, but PNG of a PNG that was only turned; None of an image that stays as it is, as does an unreadable one that
     would only be turned. Raises: ValueError for an unreadable one that is to be made smaller.
     """
-    from imgproc import decode_image, image_kind, resize
+    from core.image_files import decode_image, image_kind
+    from imgproc import resize
 
     array = np.frombuffer(data, np.uint8)
     if not (short_side or is_turned):

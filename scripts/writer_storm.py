@@ -15,13 +15,13 @@ from types import ModuleType, SimpleNamespace
 
 import torch
 
-import utils
+from core import checkpoints, resuming, weights_files
 from small_training import CLASSES, SAMPLES, create_project, differences
 from storm_record import Tally
 from system_calls import Traced, TracingRefusedError, WriteOrder, fork
 from train import create_train_state
 
-Save = Callable[[Path, utils.TrainState, ModuleType], None]
+Save = Callable[[Path, checkpoints.TrainState, ModuleType], None]
 
 
 class WriterStorm:
@@ -31,7 +31,7 @@ class WriterStorm:
     must take it. Run it in the working directory `root`/project, where the program's relative paths are.
     """
 
-    def __init__(self, project: Path, seed: int = 0, save: Save = utils.save_train_state) -> None:
+    def __init__(self, project: Path, seed: int = 0, save: Save = checkpoints.save_train_state) -> None:
         self.project, self.save = project, save
         self.tally, self.random = Tally("writer"), random.Random(seed)
         self.config = load_config(project)
@@ -46,7 +46,7 @@ class WriterStorm:
         self.stops_of_a_write = 0
         self.restarted: set[tuple] = set()  # what the folder held at the restarts since the last kill
 
-    def _create_state(self, version: int) -> utils.TrainState:
+    def _create_state(self, version: int) -> checkpoints.TrainState:
         """A state after one step on made-up gradients, so that the optimizer too has something to keep."""
         torch.manual_seed(version)
         state = create_train_state(self.config, torch.device("cpu"), FakeBatches())
@@ -61,10 +61,10 @@ class WriterStorm:
         """An older checkpoint, and version 0 under the final name; both by the program's own writer."""
         self.folder.mkdir(parents=True)
         for state in reversed(self.states):
-            utils.save_train_state(self.final, state, self.config)
-            self.contents.insert(0, utils.read_checkpoint(self.final))
+            checkpoints.save_train_state(self.final, state, self.config)
+            self.contents.insert(0, weights_files.read_checkpoint(self.final))
         state.epoch = EPOCH - 1
-        utils.save_train_state(self.folder / f"epoch_{EPOCH - 1}.pth.tar", state, self.config)
+        checkpoints.save_train_state(self.folder / f"epoch_{EPOCH - 1}.pth.tar", state, self.config)
         state.epoch = EPOCH
 
     def watch_write(self) -> None:
@@ -150,7 +150,7 @@ class WriterStorm:
         if data != self.last_seen[0]:
             found = None
             with contextlib.suppress(ValueError):
-                content = utils.read_checkpoint(self.final)
+                content = weights_files.read_checkpoint(self.final)
                 found = next((v for v in (0, 1) if not any(differences(content, self.contents[v]))), None)
             self.last_seen = (data, found)
         return self.last_seen[1]
@@ -180,7 +180,7 @@ class WriterStorm:
         self.tally.add("restarts")
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                taken = utils.resume_training(self.resumed, self.config)
+                taken = resuming.resume_training(self.resumed, self.config)
         except (ValueError, OSError) as error:
             self.tally.fault("failed_restarts", f"{moment}: {error}")
             return

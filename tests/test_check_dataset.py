@@ -23,7 +23,7 @@ from PIL import Image
 
 import check_dataset
 import command_line
-import imgproc
+from core import image_files, image_names
 from small_training import write_images
 
 SCRIPT = [sys.executable, "-W", "error", str(ROOT / "scripts/check_dataset.py")]
@@ -322,8 +322,8 @@ def test_orientation_is_applied_where_config_says_so(
 
 
 def test_suffixes_of_kinds_are_those_the_program_reads() -> None:
-    assert check_dataset.KIND_SUFFIXES.keys() == imgproc.IMAGE_KINDS.keys()
-    assert sorted(itertools.chain(*check_dataset.KIND_SUFFIXES.values())) == sorted(imgproc.IMAGE_SUFFIXES)
+    assert check_dataset.KIND_SUFFIXES.keys() == image_files.IMAGE_KINDS.keys()
+    assert sorted(itertools.chain(*check_dataset.KIND_SUFFIXES.values())) == sorted(image_names.IMAGE_SUFFIXES)
 
 
 def test_splits_taken_for_classes_are_a_problem(folder: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import config_with
 
-import utils
+from core import settings
 from model import MobileNetV2
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,8 +98,8 @@ def test_shipped_config_is_valid_and_every_name_has_a_rule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     config = load_config(tmp_path, monkeypatch, mode)
-    utils.check_config(config, needed_mode=mode)
-    assert set(utils.config_lines(config)) == set(utils.SHARED_RULES | utils.MODE_RULES[mode])
+    settings.check_config(config, needed_mode=mode)
+    assert set(settings.config_lines(config)) == set(settings.SHARED_RULES | settings.MODE_RULES[mode])
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_bad_value_is_named_with_its_line(
 ) -> None:
     config = load_config(tmp_path, monkeypatch, "train", (old, new))
     with pytest.raises(ValueError, match=message):
-        utils.check_config(config, needed_mode="train")
+        settings.check_config(config, needed_mode="train")
 
 
 @pytest.mark.parametrize(("image_size", "works"), [(32, False), (33, True), (224, True)])
@@ -162,7 +162,7 @@ def test_one_image_a_batch_is_refused_just_where_torch_would_stop(image_size: in
     network, config = MobileNetV2(3, 0.35), config_with(batch_size=1, image_size=image_size)
     for batch_norm in (
         lambda: network(torch.zeros(1, 3, image_size, image_size)),
-        lambda: utils.check_together(config, {}),
+        lambda: settings.check_together(config, {}),
     ):
         with contextlib.nullcontext() if works else pytest.raises(ValueError, match=r"value(s)? (per|of each) channel"):
             batch_norm()
@@ -172,9 +172,9 @@ def test_one_image_in_each_of_several_processes_is_enough_for_their_common_batch
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    utils.check_together(config_with(batch_size=1, sync_batch_norm=True), {})
+    settings.check_together(config_with(batch_size=1, sync_batch_norm=True), {})
     with pytest.raises(ValueError, match="batch_size = 1"):
-        utils.check_together(config_with(batch_size=1, sync_batch_norm=False), {})
+        settings.check_together(config_with(batch_size=1, sync_batch_norm=False), {})
 
 
 @pytest.mark.parametrize(
@@ -191,18 +191,18 @@ def test_one_image_in_each_of_several_processes_is_enough_for_their_common_batch
     ],
 )
 def test_names_of_other_programs_are_understood(word: str, name: str | None) -> None:
-    assert utils.likely_name(word, utils.SHARED_RULES | utils.TRAIN_RULES) == name
+    assert settings.likely_name(word, settings.SHARED_RULES | settings.TRAIN_RULES) == name
 
 
 def test_every_name_of_the_table_is_one_of_config() -> None:
-    assert set(utils.OTHER_NAMES.values()) <= set(utils.SHARED_RULES | utils.TRAIN_RULES)
+    assert set(settings.OTHER_NAMES.values()) <= set(settings.SHARED_RULES | settings.TRAIN_RULES)
 
 
 def test_home_is_expanded_in_paths_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     edits = [('f"./data/{dataset_name}/train"', '"~/photos/train"'), ('resume = ""', 'resume = "auto"')]
     config = load_config(tmp_path, monkeypatch, "train", *edits, ('"Digits"', '"~"'))
-    utils.check_config(config, needed_mode="train")
+    settings.check_config(config, needed_mode="train")
     assert config.train_image_dir == "/home/me/photos/train"
     assert config.valid_image_dir == "./data/~/valid"
     assert (config.resume, config.dataset_name, config.class_label_file) == ("auto", "~", "")
@@ -211,32 +211,32 @@ def test_home_is_expanded_in_paths_alone(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_bad_mode_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(tmp_path, monkeypatch, "trian")
     with pytest.raises(ValueError, match=r'config.py line 36: mode = \'trian\'; expected "train" or "test"'):
-        utils.check_config(config)
+        settings.check_config(config)
 
 
 def test_a_mode_that_is_no_string_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(tmp_path, monkeypatch, "train")
     config.mode = ["train"]
     with pytest.raises(ValueError, match=r"mode = \['train'\]; expected"):
-        utils.check_config(config, needed_mode="train")
+        settings.check_config(config, needed_mode="train")
 
 
 def test_a_comprehension_sets_no_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edits = ("[0.229, 0.224, 0.225]", "[v / 255 for v in (58, 57, 57)]")
-    utils.check_config(load_config(tmp_path, monkeypatch, "train", edits))
+    settings.check_config(load_config(tmp_path, monkeypatch, "train", edits))
 
 
 def test_the_line_is_that_of_the_active_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = (ROOT / "config.py").read_text().splitlines()
     for mode in ("train", "test"):
-        number = utils.config_lines(load_config(tmp_path, monkeypatch, mode))["batch_size"]
+        number = settings.config_lines(load_config(tmp_path, monkeypatch, mode))["batch_size"]
         blocks = [line for line in lines[:number] if line.startswith("if mode")]
         assert "batch_size" in lines[number - 1]
         assert blocks[-1] == f'if mode == "{mode}":'
 
 
 def test_names_starting_with_an_underscore_are_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    utils.check_config(load_config(tmp_path, monkeypatch, "train", ("seed = 0", "seed = 0\n_root = '/data'")))
+    settings.check_config(load_config(tmp_path, monkeypatch, "train", ("seed = 0", "seed = 0\n_root = '/data'")))
 
 
 def test_importing_config_has_no_side_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

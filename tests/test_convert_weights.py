@@ -29,6 +29,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import convert_weights
 import utils
+from core import network_weights
 from model import MobileNetV2
 
 Weights = dict[str, Tensor]
@@ -112,7 +113,7 @@ class Runner:
         network = MobileNetV2(num_classes, width)
         config = config_with(model_weights_path=str(self.target), image_size=224)
         config.model_width_mult, config.model_num_classes = width, num_classes
-        utils.load_trained_network(network, config)
+        network_weights.load_trained_network(network, config)
         return network.eval()
 
 
@@ -385,7 +386,7 @@ def test_fused_convolutions_are_read_for_scoring_and_training_is_told_what_to_do
     command = rf"python3 scripts/unfold_batch_norm.py {runner.target} results/pretrained_models/target-unfolded.pth.tar"
     assert f"  {command} --images data/NAME/train --image-size 224 --width-mult 0.35 --mean 0.485" in printed
     with pytest.raises(ValueError, match=r"folded into convolutions \(52 layers have variance 1 throughout\)"):
-        utils.load_pretrained_weights(MobileNetV2(7, 0.35), runner.as_start(), list("abcdefg"))
+        network_weights.load_pretrained_weights(MobileNetV2(7, 0.35), runner.as_start(), list("abcdefg"))
 
 
 # Orders
@@ -497,7 +498,7 @@ def test_own_files_keep_what_they_say(runner: Runner) -> None:
     assert {name: stored[name] for name in described} == described
     assert stored["class_names"] == ["a", "b", "c"]
     ours = MobileNetV2(3, 0.35)
-    line, *other = utils.load_pretrained_weights(ours, runner.as_start(), ["a", "b", "c"]).splitlines()
+    line, *other = network_weights.load_pretrained_weights(ours, runner.as_start(), ["a", "b", "c"]).splitlines()
     assert line.endswith("classifier included.")
     assert other == [
         "They were trained with model_mean_parameters = [0.1, 0.2, 0.3]; config.py line 31 has [0.485, 0.456, 0.406].",
@@ -510,7 +511,7 @@ def test_own_files_keep_what_they_say(runner: Runner) -> None:
 def test_converted_file_is_a_start_for_fine_tuning(runner: Runner, theirs: nn.Module) -> None:
     runner.convert(theirs.state_dict())
     ours = MobileNetV2(7, 0.35)
-    assert "7 classes, not 5" in utils.load_pretrained_weights(ours, runner.as_start(), list("abcdefg"))
+    assert "7 classes, not 5" in network_weights.load_pretrained_weights(ours, runner.as_start(), list("abcdefg"))
     assert torch.equal(ours.features[17].conv[2].weight, theirs.features[17].conv[2].weight)
 
 

@@ -19,9 +19,10 @@ from torch import Tensor
 
 import train
 import utils
+from core import reports
+from core.folding import folded
 from dataset import ImageDataset, create_batches
 from imgproc import eval_transform
-from model import folded
 from small_training import write_images
 
 pytestmark = [
@@ -147,7 +148,7 @@ def test_steps_do_not_wait_for_the_gpu(flags: None, precision: str) -> None:
             torch.cuda.set_sync_debug_mode("error")
             images.sum().item()
         torch.cuda.set_sync_debug_mode("default")
-        train.train_one_epoch(SimpleNamespace(**settings), state, batches, train.SilentWriter(), lambda: None)
+        train.train_one_epoch(SimpleNamespace(**settings), state, batches, reports.SilentWriter(), lambda: None)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -24,7 +24,7 @@ import torch
 from conftest import ROOT, Project
 from torch import Tensor, nn
 
-import utils
+from core import network_weights, weights_files
 from model import MobileNetV2
 
 Checkpoint = dict[str, Any]
@@ -58,10 +58,10 @@ def small_file() -> bytes:
 
 def content_of(path: Path) -> bytes:
     """What a reader gets from a file: all values, and those of a network that takes its weights; equal if the same."""
-    checkpoint = utils.read_checkpoint(path)
+    checkpoint = weights_files.read_checkpoint(path)
     module = SmallModule()
     nn.init.zeros_(module.weight)
-    utils.load_weights(module, utils.extract_weights(checkpoint, path), path)
+    network_weights.load_weights(module, network_weights.extract_weights(checkpoint, path), path)
     values = [tensor.numpy().tobytes() for tensor in module.state_dict().values()]
     return repr((checkpoint, values)).encode()
 
@@ -108,7 +108,7 @@ def test_a_cut_at_every_length_is_noticed(small_file: bytes, tmp_path: Path) -> 
     for length in range(len(small_file)):
         path.write_bytes(small_file[:length])
         with pytest.raises(ValueError, match=rf"^{path}: damaged or not a PyTorch checkpoint \([ -~]+\); get or save"):
-            utils.read_checkpoint(path)
+            weights_files.read_checkpoint(path)
 
 
 def test_torch_itself_does_not_notice(small_file: bytes) -> None:
@@ -505,7 +505,7 @@ def test_impossible_records_are_refused(tmp_path: Path, name: str, value: object
     means = {"model_mean_parameters": [0.5] * 3, "model_std_parameters": [1.0] * 3, "image_size": 32}
     config = SimpleNamespace(model_weights_path=str(path), model_width_mult=0.35, model_num_classes=3, **means)
     with pytest.raises(ValueError, match=f"^{path}: its {name} cannot be: expected .+; get or save it again|the file"):
-        utils.load_trained_network(network, config)
+        network_weights.load_trained_network(network, config)
 
 
 # Writing

@@ -22,24 +22,22 @@ from PIL import Image, ImageOps
 from torchvision.datasets import ImageFolder
 
 import dataset
+from core import folder_index, folders
+from core.folder_index import Index, index_path, read_index, write_index
+from core.folders import describe_order, list_classes
+from core.image_cache import free_memory
+from core.image_files import load_image
 from dataset import (
     CPUPrefetcher,
     CUDAPrefetcher,
     EpochSampler,
     ImageDataset,
-    Index,
     cache_images,
     create_batches,
     create_generator,
     describe_left_out,
-    describe_order,
-    free_memory,
-    index_path,
-    list_classes,
-    read_index,
-    write_index,
 )
-from imgproc import eval_transform, load_image, train_transform
+from imgproc import eval_transform, train_transform
 from small_training import CLASSES, write_images
 
 EVAL = partial(eval_transform, image_size=32)
@@ -390,8 +388,8 @@ def test_the_folder_above_the_class_folders_is_not_taken(
 
 def test_names_in_a_line_are_shortened_and_can_be_printed() -> None:
     names = ["a", "b\nc", os.fsdecode(b"\xff"), "d"]
-    assert dataset.shorten(names) == "a, 'b\\nc', '\\udcff' ..."
-    assert dataset.shorten(["\u732b", "d"]) == "\u732b, d"
+    assert folders.shorten(names) == "a, 'b\\nc', '\\udcff' ..."
+    assert folders.shorten(["\u732b", "d"]) == "\u732b, d"
 
 
 def test_one_class_called_like_a_split_is_pointed_out(tmp_path: Path) -> None:
@@ -657,7 +655,7 @@ def test_no_index_where_a_link_leads_nowhere(indexed_folder: Path, place: str) -
 
 def test_no_index_of_a_folder_that_is_changing(indexed_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index_path(indexed_folder).unlink()
-    scan = dataset.scan_folder
+    scan = folder_index.scan_folder
 
     def add_and_scan(root: str) -> Index:
         index = scan(root)
@@ -692,9 +690,9 @@ def test_index_file_of_the_first_version_is_ignored(tmp_path: Path) -> None:
         "names": np.frombuffer(
             b"".join(b"%d.png" % image for count in counts for image in range(min(count, 10))), "u1"
         ),
-        "folders": dataset.to_bytes(folders),
-        "changed": dataset.change_times(root, folders),
-        "suffixes": dataset.SUFFIXES,
+        "folders": folder_index.to_bytes(folders),
+        "changed": folder_index.change_times(root, folders),
+        "suffixes": folder_index.SUFFIXES,
     }
     with index_path(root).open("wb") as file:
         np.savez(file, **arrays)
@@ -705,7 +703,7 @@ def test_index_file_of_the_first_version_is_ignored(tmp_path: Path) -> None:
     with np.load(index_path(root)) as written:
         arrays = dict(written)
     assert "suffixes" not in arrays  # so that the first version ignores it in turn
-    arrays |= {"classes": dataset.to_bytes(folders[1:]), "counts": np.array(counts)}  # in the order of text
+    arrays |= {"classes": folder_index.to_bytes(folders[1:]), "counts": np.array(counts)}  # in the order of text
     with index_path(root).open("wb") as file:
         np.savez(file, **arrays)
     assert np.bincount(ImageDataset(root, EVAL, num_classes=11).targets).tolist() == list(range(1, 12))

@@ -28,6 +28,7 @@ from torchvision import transforms
 from torchvision.transforms.autoaugment import TrivialAugmentWide, _apply_op
 
 import imgproc
+from core import image_files, image_names, pixels
 
 pillow_heif.register_heif_opener()
 
@@ -111,7 +112,7 @@ def image_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_size_is_that_of_the_decoded_image(image_path: Path) -> None:
-    assert imgproc.read_size(image_path) == (157, 203)
+    assert image_files.read_size(image_path) == (157, 203)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -119,7 +120,7 @@ def test_size_is_that_of_the_decoded_image(image_path: Path) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_pixels_equal_pillow(name: str, shape: tuple[int, int], mode: str, tmp_path: Path) -> None:
     Image.fromarray(photo(*shape)).convert(mode).save(tmp_path / name, **FORMATS[name])
-    ours = imgproc.load_image(tmp_path / name)
+    ours = image_files.load_image(tmp_path / name)
     assert ours.shape == (*shape, 3)
     assert largest_difference(ours, pillow_pixels(tmp_path / name)) == 0
 
@@ -127,7 +128,7 @@ def test_pixels_equal_pillow(name: str, shape: tuple[int, int], mode: str, tmp_p
 @pytest.mark.parametrize("name", ["image.png", "image.bmp", "lossless.webp", "image.tif"])
 def test_lossless_formats_give_back_what_was_stored(name: str, tmp_path: Path) -> None:
     Image.fromarray(photo(31, 45)).save(tmp_path / name, **FORMATS[name])
-    assert largest_difference(imgproc.load_image(tmp_path / name), photo(31, 45)) == 0
+    assert largest_difference(image_files.load_image(tmp_path / name), photo(31, 45)) == 0
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "RGBA", "LA"])
@@ -137,21 +138,21 @@ def test_other_kinds_of_png_equal_pillow(mode: str, tmp_path: Path) -> None:
         image.putalpha(Image.fromarray(noise(30, 41, seed=1)[..., 0]))
     image.save(tmp_path / "image.png")
     theirs = pillow_pixels(tmp_path / "image.png")
-    assert largest_difference(imgproc.load_image(tmp_path / "image.png"), theirs) == 0
+    assert largest_difference(image_files.load_image(tmp_path / "image.png"), theirs) == 0
 
 
-@pytest.mark.parametrize("suffix", imgproc.IMAGE_SUFFIXES)
+@pytest.mark.parametrize("suffix", image_names.IMAGE_SUFFIXES)
 def test_every_listed_suffix_can_be_read(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"image{suffix}"
     kinds = {".apng": "PNG", ".dib": "BMP", ".jif": "JPEG"}  # of the others, Pillow knows the suffix
     Image.fromarray(smooth(20, 30)).save(path, kinds.get(suffix))
-    assert largest_difference(imgproc.load_image(path), pillow_pixels(path)) == 0
+    assert largest_difference(image_files.load_image(path), pillow_pixels(path)) == 0
 
 
 def test_path_may_be_text_and_hold_any_letters(tmp_path: Path) -> None:
     path = tmp_path / "Füße 犬.png"
     Image.fromarray(smooth(9, 8)).save(path)
-    assert largest_difference(imgproc.load_image(str(path)), smooth(9, 8)) == 0
+    assert largest_difference(image_files.load_image(str(path)), smooth(9, 8)) == 0
 
 
 # Camera orientation
@@ -180,10 +181,10 @@ def as_bytes(data: bytes) -> np.ndarray:
 def test_orientation_is_ignored_by_default(kind: str, orientation: int, tmp_path: Path) -> None:
     """Of TIFF, too, the pixels are as stored."""
     (tmp_path / "image").write_bytes(oriented(kind, orientation))
-    image = imgproc.load_image(tmp_path / "image")
+    image = image_files.load_image(tmp_path / "image")
     assert image.shape == (37, 58, 3)
     assert np.array_equal(image, decoded(saved(photo(37, 58), kind)))
-    assert imgproc.read_size(tmp_path / "image") == (37, 58)
+    assert image_files.read_size(tmp_path / "image") == (37, 58)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -191,10 +192,10 @@ def test_orientation_is_ignored_by_default(kind: str, orientation: int, tmp_path
 def test_orientation_is_applied_on_request(kind: str, orientation: int, tmp_path: Path) -> None:
     data = oriented(kind, orientation)
     (tmp_path / "image").write_bytes(data)
-    image = imgproc.load_image(tmp_path / "image", apply_orientation=True)
+    image = image_files.load_image(tmp_path / "image", apply_orientation=True)
     assert largest_difference(image, upright_pixels(data)) == 0
-    assert imgproc.read_size(tmp_path / "image", apply_orientation=True) == image.shape[:2]
-    assert imgproc.read_orientation(as_bytes(data)) == orientation
+    assert image_files.read_size(tmp_path / "image", apply_orientation=True) == image.shape[:2]
+    assert image_files.read_orientation(as_bytes(data)) == orientation
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -205,10 +206,10 @@ def test_heic_is_upright_in_either_case(orientation: int) -> None:
     data = saved(smooth(38, 58), "HEIF", exif=exif.tobytes())
     with Image.open(io.BytesIO(data)) as picture:
         theirs = np.asarray(picture.convert("RGB"))
-    assert np.abs(theirs.astype(int) - imgproc.turn_upright(smooth(38, 58), orientation)).mean() < 5
+    assert np.abs(theirs.astype(int) - pixels.turn_upright(smooth(38, 58), orientation)).mean() < 5
     for apply_orientation in (False, True):
-        assert largest_difference(imgproc.decode_image(as_bytes(data), "", apply_orientation), theirs) == 0
-    assert imgproc.read_orientation(as_bytes(data)) == 1
+        assert largest_difference(image_files.decode_image(as_bytes(data), "", apply_orientation), theirs) == 0
+    assert image_files.read_orientation(as_bytes(data)) == 1
 
 
 def test_exif_tag_of_a_heic_without_properties_says_nothing() -> None:
@@ -216,8 +217,8 @@ def test_exif_tag_of_a_heic_without_properties_says_nothing() -> None:
     exif[274] = 6
     data = saved(photo(37, 58), "HEIF", exif=exif)  # of an Exif object pillow-heif makes no properties
     assert b"irot" not in data and exif.tobytes()[6:] in data
-    assert imgproc.read_orientation(as_bytes(data)) == 1
-    assert imgproc.decode_image(as_bytes(data), "", apply_orientation=True).shape == (37, 58, 3)
+    assert image_files.read_orientation(as_bytes(data)) == 1
+    assert image_files.decode_image(as_bytes(data), "", apply_orientation=True).shape == (37, 58, 3)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -226,7 +227,7 @@ def test_turn_upright_is_exact(orientation: int) -> None:
     exif[274] = orientation
     picture = Image.fromarray(noise(5, 7))
     picture.info["exif"] = exif.tobytes()
-    assert np.array_equal(imgproc.turn_upright(noise(5, 7), orientation), np.asarray(ImageOps.exif_transpose(picture)))
+    assert np.array_equal(pixels.turn_upright(noise(5, 7), orientation), np.asarray(ImageOps.exif_transpose(picture)))
 
 
 def test_orientation_is_found_where_else_pillow_finds_it() -> None:
@@ -237,26 +238,26 @@ def test_orientation_is_found_where_else_pillow_finds_it() -> None:
     png_file = saved(PIXELS, "PNG")
     png_file = png_file[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + png_file[-12:]
     for data, orientation in ((saved(PIXELS, "JPEG", xmp=xmp), 8), (saved(PIXELS, "WEBP", xmp=xmp), 8), (png_file, 3)):
-        assert imgproc.read_orientation(as_bytes(data)) == orientation
-        ours = imgproc.decode_image(as_bytes(data), "", apply_orientation=True)
+        assert image_files.read_orientation(as_bytes(data)) == orientation
+        ours = image_files.decode_image(as_bytes(data), "", apply_orientation=True)
         assert largest_difference(ours, upright_pixels(data)) == 0
 
 
 def test_orientation_that_makes_no_sense_is_upright() -> None:
     for orientation in (0, 9, 65535):
-        assert imgproc.read_orientation(as_bytes(oriented("JPEG", orientation))) == 1
+        assert image_files.read_orientation(as_bytes(oriented("JPEG", orientation))) == 1
     generator = default_rng(0)
     for kind in (*ORIENTED, "HEIF", "BMP"):
         data = as_bytes(oriented(kind, 6))
         for _ in range(100):
-            assert imgproc.read_orientation(spoil(data.tobytes(), generator)) in range(1, 9)
+            assert image_files.read_orientation(spoil(data.tobytes(), generator)) in range(1, 9)
         for length in range(0, 300, 7):
-            assert imgproc.read_orientation(data[:length]) in range(1, 9)
+            assert image_files.read_orientation(data[:length]) in range(1, 9)
 
 
 def assert_unreadable(path: Path) -> None:
     with pytest.raises(ValueError, match=re.escape(str(path))):
-        imgproc.load_image(path)
+        image_files.load_image(path)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99])
@@ -280,7 +281,7 @@ def test_what_is_no_image_is_an_error_that_names_it(content: bytes, tmp_path: Pa
 
 def test_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "image.jpg"))):
-        imgproc.load_image(tmp_path / "image.jpg")
+        image_files.load_image(tmp_path / "image.jpg")
 
 
 @pytest.mark.parametrize("shape", [(1001, 1), (1, 1001), (2003, 2)])
@@ -292,7 +293,7 @@ def test_too_extreme_a_shape_is_an_error_that_names_the_file(shape: tuple[int, i
 @pytest.mark.parametrize("shape", [(1000, 1), (1, 1000), (2000, 2)])
 def test_most_extreme_shape_allowed_is_read(shape: tuple[int, int], tmp_path: Path) -> None:
     Image.fromarray(smooth(*shape)).save(tmp_path / "image.png")
-    assert largest_difference(imgproc.load_image(tmp_path / "image.png"), smooth(*shape)) == 0
+    assert largest_difference(image_files.load_image(tmp_path / "image.png"), smooth(*shape)) == 0
 
 
 # Image kinds: every row of the table in data/README.md
@@ -690,7 +691,7 @@ def table_rows() -> dict[str, str]:
 
 
 def decoded(data: bytes) -> np.ndarray:
-    return imgproc.decode_image(as_bytes(data), "image")
+    return image_files.decode_image(as_bytes(data), "image")
 
 
 def test_table_of_image_kinds_is_complete() -> None:
@@ -721,14 +722,14 @@ def test_image_kind_gives_what_the_table_says(kind: str) -> None:
 def test_content_decides_not_the_name(kind: str, name: str, tmp_path: Path) -> None:
     """ImageNet has a PNG named .JPEG, and 22 CMYK files."""
     (tmp_path / name).write_bytes(saved(PIXELS, kind))
-    assert largest_difference(imgproc.load_image(tmp_path / name), pillow_pixels(tmp_path / name)) == 0
+    assert largest_difference(image_files.load_image(tmp_path / name), pillow_pixels(tmp_path / name)) == 0
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WebP", "HEIC", "AVIF"])
 def test_image_kind_names_the_content(kind: str) -> None:
     data = saved(palette_image() if kind == "GIF" else PIXELS, kind.upper().replace("HEIC", "HEIF"))
-    assert imgproc.image_kind(as_bytes(data)) == kind
-    assert imgproc.image_kind(as_bytes(data[1:])) is None
+    assert image_files.image_kind(as_bytes(data)) == kind
+    assert image_files.image_kind(as_bytes(data[1:])) is None
 
 
 @pytest.mark.parametrize(
@@ -746,7 +747,7 @@ def test_image_kind_names_the_content(kind: str) -> None:
 def test_brands_of_a_container_tell_heic_from_avif(major: bytes, compatible: bytes, kind: str | None) -> None:
     content = b"ftyp" + major + bytes(4) + compatible
     data = struct.pack(">I", len(content) + 4) + content + bytes(100)
-    assert imgproc.image_kind(as_bytes(data)) == kind
+    assert image_files.image_kind(as_bytes(data)) == kind
 
 
 @pytest.mark.parametrize(
@@ -956,7 +957,7 @@ def test_bomb_is_refused_by_its_size(name: str) -> None:
 
 
 def test_limit_is_the_one_of_pillow() -> None:
-    assert 2 * Image.MAX_IMAGE_PIXELS == imgproc.MAX_PIXELS
+    assert 2 * Image.MAX_IMAGE_PIXELS == pixels.MAX_PIXELS
 
 
 def test_image_below_the_limit_is_read() -> None:
@@ -1003,10 +1004,10 @@ def test_damaged_file_is_decoded_to_its_claimed_size_or_refused() -> None:
     for _ in range(3000):
         data = spoil(files[generator.integers(len(files))], generator)
         try:
-            width, height = imgproc.check_claims(data, "image")
+            width, height = image_files.check_claims(data, "image")
             if width * height > 1_000_000:
                 continue  # allowed, but slow
-            image = imgproc.decode_image(data, "image")
+            image = image_files.decode_image(data, "image")
         except ValueError:
             continue
         decoded_files += 1
@@ -1022,7 +1023,7 @@ def test_damage_in_a_later_frame_of_a_png_does_no_harm() -> None:
         spoilt = np.frombuffer(data, dtype=np.uint8).copy()
         spoilt[generator.integers(start, len(data) - 12)] ^= 1 << generator.integers(8)
         with contextlib.suppress(ValueError):  # the length of a chunk was hit
-            assert largest_difference(imgproc.decode_image(spoilt, "image"), PIXELS) == 0
+            assert largest_difference(image_files.decode_image(spoilt, "image"), PIXELS) == 0
 
 
 # eval_transform

@@ -20,7 +20,8 @@ from PIL import Image
 import inference
 import model
 import test
-from imgproc import eval_transform, load_image, normalize
+from core.image_files import load_image
+from imgproc import eval_transform, normalize
 from small_training import CLASSES
 
 ANSWER = re.compile(r"(.{75,}) \(\s*(\d+\.\d\d)%\)")

@@ -22,6 +22,7 @@ import small_training
 import storm_record
 import system_calls
 import utils
+from core import checkpoints
 from run_storm import RunStorm, can_lock
 from small_training import SAMPLES, SmallTraining, create_project, edit_config
 from storm_record import RECORD, TITLES, read_record, totals_table
@@ -82,36 +83,36 @@ def test_killed_runs_end_like_the_uninterrupted_one(short_path: Path) -> None:
 # Writers that are wrong on purpose, each with the counts it must raise.
 
 
-def save_in_place(path: Path, state: utils.TrainState, config: ModuleType) -> None:
+def save_in_place(path: Path, state: checkpoints.TrainState, config: ModuleType) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utils, "write_atomically", lambda path, write: write(path))
-        utils.save_train_state(path, state, config)
+        checkpoints.save_train_state(path, state, config)
 
 
-def save_without_sync(path: Path, state: utils.TrainState, config: ModuleType) -> None:
+def save_without_sync(path: Path, state: checkpoints.TrainState, config: ModuleType) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
-        utils.save_train_state(path, state, config)
+        checkpoints.save_train_state(path, state, config)
 
 
-def save_without_folder_sync(path: Path, state: utils.TrainState, config: ModuleType) -> None:
+def save_without_folder_sync(path: Path, state: checkpoints.TrainState, config: ModuleType) -> None:
     fsync = os.fsync
     with pytest.MonkeyPatch.context() as patch:
         is_folder = os.path.isdir
         patch.setattr(os, "fsync", lambda d: None if is_folder(f"/proc/self/fd/{d}") else fsync(d))
-        utils.save_train_state(path, state, config)
+        checkpoints.save_train_state(path, state, config)
 
 
-def save_after_removing(path: Path, state: utils.TrainState, config: ModuleType) -> None:
+def save_after_removing(path: Path, state: checkpoints.TrainState, config: ModuleType) -> None:
     path.unlink(missing_ok=True)
-    utils.save_train_state(path, state, config)
+    checkpoints.save_train_state(path, state, config)
 
 
-def save_other_weights(path: Path, state: utils.TrainState, config: ModuleType) -> None:
+def save_other_weights(path: Path, state: checkpoints.TrainState, config: ModuleType) -> None:
     """One bit of one weight is another."""
     weight = state.network.state_dict()["classifier.1.bias"]
     weight[0] = torch.nextafter(weight[0], torch.tensor(torch.inf))
-    utils.save_train_state(path, state, config)
+    checkpoints.save_train_state(path, state, config)
 
 
 @contextlib.contextmanager
@@ -152,7 +153,7 @@ def test_wrong_writer_is_found_by_kills_at_random_times(short_path: Path) -> Non
 
 
 def test_restart_that_goes_too_far_back_is_found(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with writer_storm(short_path, utils.save_train_state) as one:
+    with writer_storm(short_path, checkpoints.save_train_state) as one:
         older = one.folder / "epoch_2.pth.tar"
         assert older.exists()
         monkeypatch.setattr(utils, "resume_training", lambda state, config: older)

@@ -10,8 +10,9 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import model
-from model import InvertedResidual, MobileNetV2, ReLU6, as_one_graph, folded, mobilenet_v2, round_channels
+from core import folding
+from core.folding import as_one_graph, folded
+from model import InvertedResidual, MobileNetV2, ReLU6, mobilenet_v2, round_channels
 
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 
@@ -271,10 +272,10 @@ def test_one_graph_in_bfloat16_stays_near() -> None:
 
 
 def is_fused(network: nn.Module) -> bool:
-    return any(isinstance(module, model.FusedConvolution) for module in network.modules())
+    return any(isinstance(module, folding.FusedConvolution) for module in network.modules())
 
 
-def without_activation(layer: model.FusedConvolution, x: Tensor) -> Tensor:
+def without_activation(layer: folding.FusedConvolution, x: Tensor) -> Tensor:
     return layer.convolution(x.to(layer.convolution.weight.dtype))
 
 
@@ -287,13 +288,13 @@ def test_right_fused_convolutions_are_used_and_wrong_ones_are_not(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if not model.has_fused_convolution(torch.device("cpu"), dtype):
+    if not folding.has_fused_convolution(torch.device("cpu"), dtype):
         pytest.skip("this processor has no such convolution")
-    model.announce_other_logits.cache_clear()
+    folding.announce_other_logits.cache_clear()
     network = build()
     assert is_fused(folded(network, dtype))
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(model.FusedConvolution, "forward", without_activation)
+    monkeypatch.setattr(folding.FusedConvolution, "forward", without_activation)
     plain = folded(network, dtype)
     assert not is_fused(plain)
     folded(network, dtype)  # says nothing more
@@ -307,27 +308,27 @@ def test_right_fused_convolutions_are_used_and_wrong_ones_are_not(
 
 def test_weights_are_packed_for_the_first_images_not_for_the_probe() -> None:
     copied = folded(network_with_statistics())
-    assert all(layer.packed is None for layer in copied.modules() if isinstance(layer, model.FusedConvolution))
+    assert all(layer.packed is None for layer in copied.modules() if isinstance(layer, folding.FusedConvolution))
 
 
 def test_network_that_diverged_is_folded_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     network = MobileNetV2(3, 0.35)
     nn.init.constant_(network.classifier[1].bias, torch.nan)
-    assert is_fused(folded(network)) == model.has_fused_convolution(torch.device("cpu"), torch.float32)
+    assert is_fused(folded(network)) == folding.has_fused_convolution(torch.device("cpu"), torch.float32)
     assert capsys.readouterr().out == ""
 
 
 def test_arms_library_has_no_fused_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile leaves them out there too: torch/_inductor/fx_passes/mkldnn_fusion.py."""
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_acl_supported", lambda: True)
-    assert not model.has_fused_convolution(torch.device("cpu"), torch.float32)
+    assert not folding.has_fused_convolution(torch.device("cpu"), torch.float32)
     assert not is_fused(folded(MobileNetV2(3, 0.35)))
 
 
 def test_wrong_graph_is_refused_with_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model.announce_other_logits.cache_clear()
+    folding.announce_other_logits.cache_clear()
     freeze = torch.jit.freeze
 
     def freeze_and_spoil(traced: torch.jit.ScriptModule) -> Callable[[Tensor], Tensor]:

@@ -1633,7 +1633,7 @@ def test_complete_target_says_that_its_folder_has_changed(tmp_path: Path, flower
 
 def test_images_that_were_removed_from_a_target_are_let_go(tmp_path: Path, flowers: dict[str, bytes]) -> None:
     """As the user does whom check_dataset.py told to remove unreadable images."""
-    from dataset import read_index
+    from core.folder_index import read_index
 
     arguments = ["folder", "--source", make_source("folder", tmp_path, flowers), "--target", tmp_path / "F"]
     make(*arguments)
@@ -1785,6 +1785,7 @@ def test_label_map_has_the_published_classes_in_order() -> None:
 
 
 def test_suffixes_are_those_the_program_reads() -> None:
-    import imgproc
 
-    assert sources.IMAGE_SUFFIXES == imgproc.IMAGE_SUFFIXES
+    from core import image_names
+
+    assert sources.IMAGE_SUFFIXES == image_names.IMAGE_SUFFIXES

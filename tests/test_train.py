@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import train
-import utils
+from core import checkpoints, moving_average, reports
 from small_training import CLASSES, write_images
 
 CHECKPOINT_KEYS = {
@@ -76,7 +76,7 @@ def test_short_runs_have_a_schedule(warmup: int, total: int) -> None:
 
 def test_average_keeps_the_past_and_warms_up() -> None:
     source = nn.BatchNorm1d(1)
-    average = train.MovingAverage(source, decay=0.9)
+    average = moving_average.MovingAverage(source, decay=0.9)
     for update, value in enumerate((0.0, 1.0, 1.0)):
         nn.init.constant_(source.weight, value)
         source.running_mean.fill_(10 * value)
@@ -90,7 +90,7 @@ def test_average_keeps_the_past_and_warms_up() -> None:
 
 def test_average_reaches_its_decay() -> None:
     source = nn.Linear(1, 1, bias=False)
-    average = train.MovingAverage(source, decay=0.5)
+    average = moving_average.MovingAverage(source, decay=0.5)
     average.n_averaged.fill_(1000)
     nn.init.zeros_(average.module.weight)
     nn.init.ones_(source.weight)
@@ -106,7 +106,7 @@ def test_average_leaves_counters_to_the_network(monkeypatch: pytest.MonkeyPatch)
     assert [(len(averaged), len(current)) for averaged, current in calls] == [(262, 262)]
     assert all(tensor.is_floating_point() for averaged, current in calls for tensor in (*averaged, *current))
     state.network.get_buffer("features.0.1.num_batches_tracked").fill_(3)
-    saved = utils.averaged_weights(state)
+    saved = checkpoints.averaged_weights(state)
     assert saved["features.0.1.num_batches_tracked"] == 3
     assert list(saved) == list(state.network.state_dict())
     for name, value in state.ema_network.module.named_parameters():
@@ -190,7 +190,7 @@ def test_momentum_of_a_checkpoint_gets_the_layout_of_its_parameter() -> None:
     weight = next(state.network.parameters())
     saved = torch.arange(weight.numel(), dtype=torch.float64).reshape(weight.shape)
     assert saved.stride() != weight.stride()
-    utils.fill_momentum(state.optimizer, {0: saved, 1: None})
+    checkpoints.fill_momentum(state.optimizer, {0: saved, 1: None})
     pairs = momenta(state)
     assert torch.equal(pairs[0][1].double(), saved)
     assert all(momentum.stride() == parameter.stride() for parameter, momentum in pairs)
@@ -209,7 +209,7 @@ def train_in_float16(monkeypatch: pytest.MonkeyPatch, is_fused: bool) -> train.T
         state = train.create_train_state(SimpleNamespace(**settings), torch.device("cpu"), batches)
     state.epoch = 1
     state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
-    averages = train.train_one_epoch(SimpleNamespace(**settings), state, batches, train.SilentWriter(), lambda: None)
+    averages = train.train_one_epoch(SimpleNamespace(**settings), state, batches, reports.SilentWriter(), lambda: None)
     assert 0 < averages["skipped"] < 5
     return state
 
@@ -253,7 +253,7 @@ def test_accumulated_steps_are_those_of_the_mean_gradient() -> None:
     batches = FixedBatches((torch.randn(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])) for _ in range(3))
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     state.network = state.parallel_network = network
-    state.ema_network, state.epoch = train.MovingAverage(network, 0.9), 1
+    state.ema_network, state.epoch = moving_average.MovingAverage(network, 0.9), 1
     state.optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
     state.scheduler = torch.optim.lr_scheduler.LambdaLR(state.optimizer, lambda step: 1 / (step + 1))
     expected = {name: value.detach().clone().requires_grad_() for name, value in network.named_parameters()}
@@ -328,7 +328,7 @@ def test_the_end_names_images_left_out_and_other_weights(
     class Batches(list):
         dataset = range(150)
 
-    train.print_end(config, Batches([None] * 9))
+    reports.print_end(config, Batches([None] * 9))
     left_out, weights, commands = capsys.readouterr().out.splitlines()[1:]
     assert left_out.startswith("Each epoch left out 6 of 150 training images")
     expected = 'To use them, set config.py line 89: model_weights_path = "results/MobileNetV2-Colours/best.pth.tar".'
@@ -343,17 +343,17 @@ def test_one_image_a_batch_is_named_before_the_run(
     config = config_with(batch_size=batch_size, image_size=64, __file__=str(ROOT / "config.py"))
     state = SimpleNamespace(network=nn.Linear(1, 1), device="cpu", dtype=torch.float32, epoch=0)
     batches = SimpleNamespace(dataset=range(9))
-    train.print_run(config, state, batches, batches, start=None)
+    reports.print_run(config, state, batches, batches, start=None)
     assert ("batch_size = 1 (config.py line 56): batch-norm sees one" in capsys.readouterr().out) == is_named
 
 
 def test_what_the_training_loss_has_beyond_that_of_validation_is_named() -> None:
     bare = {"loss_label_smoothing": 0, "model_dropout": 0, "random_crop_scale": None}
     taken_with = "The two losses do not compare: that of training is taken with "
-    assert train.compare_losses(config_with(**bare)).startswith(f"{taken_with}weights that still move;")
-    shipped = train.compare_losses(config_with())
+    assert reports.compare_losses(config_with(**bare)).startswith(f"{taken_with}weights that still move;")
+    shipped = reports.compare_losses(config_with())
     assert shipped.startswith(f"{taken_with}label smoothing, dropout, augmentation, weights that still move;")
-    assert "mixed images" in train.compare_losses(config_with(cutmix_alpha=1.0))
+    assert "mixed images" in reports.compare_losses(config_with(cutmix_alpha=1.0))
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_a_loss_far_above_that_of_guessing_is_named(
     train_loss: float, valid_loss: float, expected: str, capsys: pytest.CaptureFixture
 ) -> None:
     """Guessing among 10 classes has loss ln 10 = 2.30."""
-    train.warn_of_rate(config_with(model_lr=10, __file__=str(ROOT / "config.py")), train_loss, valid_loss)
+    reports.warn_of_rate(config_with(model_lr=10, __file__=str(ROOT / "config.py")), train_loss, valid_loss)
     printed = capsys.readouterr().out
     assert printed.startswith(expected) and bool(printed) == bool(expected)
     assert not printed or "model_lr = 10 (config.py line 58) is too high" in printed
@@ -605,7 +605,7 @@ def count_reads(steps: int) -> int:
     state.ema_network = SimpleNamespace(update_parameters=lambda network: None)  # its count is on the CPU everywhere
     state.epoch = 1
     with ReadsOfTensors() as reads:
-        train.train_one_epoch(SimpleNamespace(**settings), state, batches, train.SilentWriter(), lambda: None)
+        train.train_one_epoch(SimpleNamespace(**settings), state, batches, reports.SilentWriter(), lambda: None)
     return reads.count
 
 

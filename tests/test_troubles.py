@@ -18,6 +18,7 @@ from conftest import ROOT, Project
 import dataset
 import train
 import utils
+from core import checkpoints, metrics, moving_average, resuming, weights_files
 from model import MobileNetV2
 
 SAMPLES, RESULTS, LOGS = (Path(name, "MobileNetV2-Colours") for name in ("samples", "results", "samples/logs"))
@@ -51,7 +52,7 @@ def test_images_that_vanish_are_named_and_the_checkpoint_stays(project: Project)
     message = rf"\./data/Colours/train/red/(\d+\.png): No such file or directory \(looked for at {place}/\1\)\n"
     assert re.fullmatch(message, error)
     assert error.count("\n") == 1
-    assert utils.read_checkpoint(project.root / SAMPLES / "epoch_1.pth.tar")["epoch"] == 1
+    assert weights_files.read_checkpoint(project.root / SAMPLES / "epoch_1.pth.tar")["epoch"] == 1
 
 
 def test_weights_and_checkpoints_that_vanish_are_written_anew(project: Project) -> None:
@@ -73,7 +74,7 @@ def test_clock_set_back_changes_nothing_but_says_so(project: Project) -> None:
     printed = project.run_well("train.py")
     assert f"{LOGS}: has files from the future" in printed
     assert f"Resume `{SAMPLES}/epoch_1.pth.tar` after 1 of 2 epochs" in printed
-    one, other = (utils.read_checkpoint(p.root / SAMPLES / "epoch_2.pth.tar") for p in (project, straight))
+    one, other = (weights_files.read_checkpoint(p.root / SAMPLES / "epoch_2.pth.tar") for p in (project, straight))
     for name, tensor in one["state_dict"].items():
         assert torch.equal(tensor, other["state_dict"][name])
 
@@ -82,7 +83,7 @@ def test_newest_checkpoint_is_that_of_the_last_epoch_whatever_the_clock_says(tra
     samples = trained_copy.root / SAMPLES
     for age, epoch in enumerate((6, 5, 4, 3)):  # the last is the oldest by its time
         os.utime(samples / f"epoch_{epoch}.pth.tar", (age * 1000, age * 1000))
-    assert [path.name for path in utils.newest_first(samples, [])][:3] == [f"epoch_{n}.pth.tar" for n in (6, 5, 4)]
+    assert [path.name for path in resuming.newest_first(samples, [])][:3] == [f"epoch_{n}.pth.tar" for n in (6, 5, 4)]
 
 
 def test_small_shared_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,15 +142,15 @@ def test_lock_names_the_main_process_and_its_workers(project: Project) -> None:
     assert len(set(noted)) == len(noted) == 5  # 2 workers for each split
 
 
-def small_state() -> utils.TrainState:
+def small_state() -> checkpoints.TrainState:
     """Training as float16 does it on a GPU: the scaler works on the CPU too."""
     torch.manual_seed(0)
     network = MobileNetV2(3, 0.35)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
-    return utils.TrainState(
+    return checkpoints.TrainState(
         network=network,
         parallel_network=network,
-        ema_network=train.MovingAverage(network, 0.9),
+        ema_network=moving_average.MovingAverage(network, 0.9),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0),
         scaler=torch.amp.GradScaler("cpu", init_scale=1024.0),
@@ -158,8 +159,8 @@ def small_state() -> utils.TrainState:
         class_names=["blue", "green", "red"],
         num_images=6,
         steps_per_epoch=3,
-        meter=utils.EpochMeter(torch.device("cpu")),
-        finite=utils.FiniteCheck(torch.device("cpu")),
+        meter=metrics.EpochMeter(torch.device("cpu")),
+        finite=metrics.FiniteCheck(torch.device("cpu")),
     )
 
 
@@ -177,18 +178,18 @@ def test_steps_that_float16_skips_are_counted_and_change_no_weight() -> None:
         before = after
     assert state.meter.averages()["skipped"] == 1
     assert state.scaler.get_scale() == 512.0  # halved once
-    assert state.finite.first_batches() == [utils.NO_BATCH] * 2  # another would stop training
+    assert state.finite.first_batches() == [metrics.NO_BATCH] * 2  # another would stop training
 
 
 def test_a_checkpoint_with_the_classes_in_another_order_is_not_resumed() -> None:
     """As before folders 0 to 11 came in the order of their numbers: the labels would be other classes'."""
-    checkpoint = {key: kind() for key, kind in utils.TRAIN_STATE_TYPES.items()}
+    checkpoint = {key: kind() for key, kind in checkpoints.TRAIN_STATE_TYPES.items()}
     state = small_state()
     state.class_names = [str(number) for number in range(12)]
     with pytest.raises(ValueError, match=r"another order, \['0', '1', '10'\]..., .* finish it with the version that"):
-        utils.check_train_state("epoch_1", checkpoint | {"class_names": sorted(state.class_names)}, state)
+        checkpoints.check_train_state("epoch_1", checkpoint | {"class_names": sorted(state.class_names)}, state)
     with pytest.raises(ValueError, match=r"trained on other classes"):
-        utils.check_train_state("epoch_1", checkpoint | {"class_names": state.class_names[1:]}, state)
+        checkpoints.check_train_state("epoch_1", checkpoint | {"class_names": state.class_names[1:]}, state)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_a_checkpoint_with_the_classes_in_another_order_is_not_resumed() -> None
             1,
             r"the loss .* in batch 2 of epoch 1 \(b.png\); lower model_lr",
         ),
-        ((1.0, 1.0), (1.0, float("inf")), utils.NO_BATCH, r"a gradient .* in batch 2 of epoch 1 \(b.png\); lower"),
+        ((1.0, 1.0), (1.0, float("inf")), metrics.NO_BATCH, r"a gradient .* in batch 2 of epoch 1 \(b.png\); lower"),
         ((1.0, float("inf")), (float("nan"), 1.0), 1, r"a gradient .* in batch 1 of epoch 1 \(a.png\); lower"),
         ((1.0, 1.0), (1.0, float("nan")), 1, r"the loss .* in batch 2 of epoch 1 \(of another process, which names"),
     ],

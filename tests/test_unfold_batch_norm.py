@@ -16,8 +16,9 @@ import torch
 from conftest import ROOT, config_with
 from torch import nn
 
-import utils
-from imgproc import eval_transform, load_image, normalize
+from core import network_weights
+from core.image_files import load_image
+from imgproc import eval_transform, normalize
 from model import MobileNetV2
 from small_training import write_images
 
@@ -67,18 +68,20 @@ def test_training_names_the_command_that_keeps_the_function(tmp_path: Path, imag
             contextlib.chdir(tmp_path),
             pytest.raises(ValueError, match="52 layers have variance 1 throughout") as caught,
         ):
-            utils.load_pretrained_weights(MobileNetV2(5, 0.35), config, names)
+            network_weights.load_pretrained_weights(MobileNetV2(5, 0.35), config, names)
         python, script, *words = shlex.split(re.search("`(.+)`", str(caught.value))[1])
         assert "--apply-orientation" not in words
-        assert utils.unfolding("x", "y", vars(config) | {"apply_orientation": True}).endswith(" --apply-orientation")
+        assert network_weights.unfolding("x", "y", vars(config) | {"apply_orientation": True}).endswith(
+            " --apply-orientation"
+        )
         assert (python, script) == ("python3", "scripts/unfold_batch_norm.py")
         done = run(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         config.pretrained_model_weights_path = tmp_path / "results/pretrained_models/folded-unfolded.pth.tar"
         assert str(config.pretrained_model_weights_path.relative_to(tmp_path)) in done.stdout
-        lines = utils.load_pretrained_weights(network, config, names)
+        lines = network_weights.load_pretrained_weights(network, config, names)
         assert lines == f"Load pretrained weights `{config.pretrained_model_weights_path}`, classifier included."
-        assert "trained with other classes" in utils.load_pretrained_weights(network, config, list("abcde"))
+        assert "trained with other classes" in network_weights.load_pretrained_weights(network, config, list("abcde"))
         assert torch.allclose(network(images), original, atol=1e-5)
         # Now training and scoring agree on these images, as in a network that was trained.
         network.train()

@@ -25,6 +25,7 @@ from conftest import ROOT, config_with
 from torch import nn
 
 import utils
+from core import atomic_files, metrics, network_weights, processes, settings, weights_files
 from model import MobileNetV2
 
 CPU = torch.device("cpu")
@@ -37,8 +38,8 @@ def small_network(num_classes: int = 3) -> MobileNetV2:
 def test_topk_hits_counts_by_hand() -> None:
     logits = torch.tensor([[9.0, 1, 2, 3, 4, 5, 0], [1, 9, 2, 3, 4, 5, 0], [1, 2, 3, 4, 5, 6, 0]])
     # true classes: the highest, the fifth of seven, the lowest
-    assert utils.topk_hits(logits, torch.tensor([0, 2, 6])).tolist() == [1, 2]
-    assert utils.topk_hits(logits, torch.tensor([0, 1, 5])).tolist() == [3, 3]
+    assert metrics.topk_hits(logits, torch.tensor([0, 2, 6])).tolist() == [1, 2]
+    assert metrics.topk_hits(logits, torch.tensor([0, 1, 5])).tolist() == [3, 3]
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 3, 4])
@@ -46,36 +47,36 @@ def test_top_5_of_fewer_classes_counts_every_image(num_classes: int) -> None:
     logits = torch.randn(6, num_classes, generator=torch.Generator().manual_seed(0))
     targets = torch.arange(6) % num_classes
     expected = int((logits.argmax(dim=1) == targets).sum())
-    assert utils.topk_hits(logits, targets).tolist() == [expected, 6]
+    assert metrics.topk_hits(logits, targets).tolist() == [expected, 6]
 
 
 def test_topk_hits_refuses_unequal_lengths() -> None:
     with pytest.raises(ValueError, match="2 rows of logits, 3 targets"):
-        utils.topk_hits(torch.zeros(2, 5), torch.zeros(3, dtype=torch.int64))
+        metrics.topk_hits(torch.zeros(2, 5), torch.zeros(3, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("value", [np.float64(0.5), np.sqrt(0.25), 0.5])
 def test_numbers_of_numpy_are_recorded_as_plain_ones(value: float) -> None:
-    assert type(utils.to_plain({"model_lr": value})["model_lr"]) is float
+    assert type(settings.to_plain({"model_lr": value})["model_lr"]) is float
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 10**400, True, "1", None])
 def test_what_is_no_number(value: object) -> None:
-    assert not utils.is_number(value)
+    assert not settings.is_number(value)
 
 
 @pytest.mark.parametrize("name", ["cuda:00", "cuda:999", "gpu", "cuda:", "", None, 0])
 def test_what_is_no_device(name: object) -> None:
-    assert not utils.is_device(name)
+    assert not settings.is_device(name)
 
 
 def test_same_weights_with_and_without_prefix_are_refused() -> None:
     with pytest.raises(ValueError, match="holds the same weights twice"):
-        utils.extract_weights({"a": torch.zeros(1), "module.a": torch.ones(1)}, "w.pth")
+        network_weights.extract_weights({"a": torch.zeros(1), "module.a": torch.ones(1)}, "w.pth")
 
 
 def test_meter_weighs_batches_by_their_images() -> None:
-    meter = utils.EpochMeter(CPU)
+    meter = metrics.EpochMeter(CPU)
     logits = torch.eye(6)
     meter.add(torch.tensor(1.0), logits, torch.arange(6))  # six images, all right
     meter.add(torch.tensor(4.0), logits[:2], torch.tensor([5, 5]))  # two images, both wrong; class 5 is in the top 5?
@@ -87,7 +88,7 @@ def test_meter_weighs_batches_by_their_images() -> None:
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_meter_stops_at_a_loss_that_is_not_finite(loss: float) -> None:
-    meter = utils.EpochMeter(CPU)
+    meter = metrics.EpochMeter(CPU)
     meter.add(torch.tensor(loss), torch.zeros(2, 6), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(FloatingPointError, match="lower model_lr in config.py"):
         meter.averages()
@@ -118,7 +119,7 @@ def test_evaluate_uses_running_statistics_and_counts_every_image(capsys: pytest.
 )
 def test_best_five_of_five_classes_are_not_shown(num_classes: int, shown: str) -> None:
     scores = {"loss": 0.6, "acc1": 83.9, "acc5": 95.9, "err1": 16.1, "err5": 4.1}
-    assert utils.show_scores(scores, num_classes, 2) == shown
+    assert metrics.show_scores(scores, num_classes, 2) == shown
 
 
 def test_infinite_logits_of_trained_weights_are_not_blamed_on_the_rate() -> None:
@@ -158,8 +159,8 @@ def test_tf32_is_float32_on_the_gpus_that_have_it(monkeypatch: pytest.MonkeyPatc
 
 
 def test_precision_is_recorded_by_the_name_that_says_it() -> None:
-    assert utils.precision_name("tf32", torch.float32) == "tf32"
-    assert utils.precision_name("auto", torch.bfloat16) == "bfloat16"
+    assert settings.precision_name("tf32", torch.float32) == "tf32"
+    assert settings.precision_name("auto", torch.bfloat16) == "bfloat16"
 
 
 @pytest.fixture
@@ -265,7 +266,7 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> contextlib.AbstractContextManager
     monkeypatch.setattr(utils.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(utils.dist, "destroy_process_group", wait_for_ever)
     monkeypatch.setattr(os, "_exit", leave)
-    return utils.joined_processes(CPU)
+    return processes.joined_processes(CPU)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +308,7 @@ def test_defects_of_the_program_keep_their_traceback() -> None:
 
 def write_old_file(folder: Path) -> Path:
     path = folder / "weights.pth.tar"
-    utils.write_atomically(path, lambda file: file.write(b"old"))
+    atomic_files.write_atomically(path, lambda file: file.write(b"old"))
     assert path.read_bytes() == b"old"
     return path
 
@@ -322,7 +323,7 @@ def test_full_disk_is_named_and_the_old_file_stays(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(utils, "open", lambda *_: open("/dev/full", "wb"), raising=False)  # noqa: SIM115
     line = f"^{path}: No space left on device; make room for it; the files before it stay$"
     with pytest.raises(OSError, match=line):
-        utils.write_atomically(path, lambda file: torch.save(small_network().state_dict(), file))
+        atomic_files.write_atomically(path, lambda file: torch.save(small_network().state_dict(), file))
     assert_only_the_old_file_is_there(path)
 
 
@@ -334,7 +335,7 @@ def test_full_disk_at_the_end_leaves_no_half_file(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(os, "fsync", fail)  # where file systems that reserve late tell of it
     with pytest.raises(OSError, match="No space left on device"):
-        utils.write_atomically(path, lambda file: file.write(b"new"))
+        atomic_files.write_atomically(path, lambda file: file.write(b"new"))
     assert_only_the_old_file_is_there(path)
 
 
@@ -348,7 +349,7 @@ def test_interrupted_write_leaves_the_old_file_and_nothing_else(
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        utils.write_atomically(path, lambda file: file.write(b"new"))
+        atomic_files.write_atomically(path, lambda file: file.write(b"new"))
     assert_only_the_old_file_is_there(path)
 
 
@@ -374,7 +375,7 @@ def test_read_only_folder_is_named(unprivileged_folder: Path) -> None:
     unprivileged_folder.chmod(0o555)
     line = f"^{path}: Permission denied; it needs a folder that can be written to; the files before it stay$"
     with pytest.raises(OSError, match=line):
-        utils.write_atomically(path, lambda file: file.write(b"new"))
+        atomic_files.write_atomically(path, lambda file: file.write(b"new"))
     assert_only_the_old_file_is_there(path)
 
 
@@ -382,7 +383,7 @@ def test_file_without_permission_is_named(unprivileged_folder: Path) -> None:
     path = write_old_file(unprivileged_folder)
     path.chmod(0)
     with pytest.raises(PermissionError, match=f"^{path}: Permission denied; name a weights file that you may read$"):
-        utils.read_checkpoint(path)
+        weights_files.read_checkpoint(path)
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
@@ -392,15 +393,19 @@ def test_torchvision_files_load(tmp_path: Path, prefix: str, wrap) -> None:
     theirs = torchvision.models.mobilenet_v2(num_classes=3, width_mult=0.35).eval()
     torch.save(wrap({prefix + name: value for name, value in theirs.state_dict().items()}), tmp_path / "w.pth")
     ours = small_network().eval()
-    utils.load_weights(ours, utils.extract_weights(utils.read_checkpoint(tmp_path / "w.pth"), "w.pth"), "w.pth")
+    network_weights.load_weights(
+        ours, network_weights.extract_weights(weights_files.read_checkpoint(tmp_path / "w.pth"), "w.pth"), "w.pth"
+    )
     images = torch.randn(2, 3, 64, 64)
     assert torch.equal(ours(images), theirs(images))
 
 
 def test_averaged_weights_are_preferred() -> None:
     raw, averaged = small_network().state_dict(), small_network().state_dict()
-    assert utils.extract_weights({"state_dict": raw, "ema_state_dict": averaged}, "x").keys() == averaged.keys()
-    found = utils.extract_weights({"state_dict": raw, "ema_state_dict": averaged}, "x")
+    assert (
+        network_weights.extract_weights({"state_dict": raw, "ema_state_dict": averaged}, "x").keys() == averaged.keys()
+    )
+    found = network_weights.extract_weights({"state_dict": raw, "ema_state_dict": averaged}, "x")
     assert found["features.0.0.weight"] is averaged["features.0.0.weight"]
 
 
@@ -435,7 +440,7 @@ def test_loading_is_strict_and_changes_nothing(change, message: str) -> None:
     network = small_network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ValueError, match=f"w.pth: .*{message}"):
-        utils.load_weights(network, change(small_network().state_dict()), "w.pth")
+        network_weights.load_weights(network, change(small_network().state_dict()), "w.pth")
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
@@ -445,7 +450,7 @@ def test_fine_tuning_keeps_a_fresh_classifier_for_other_classes(tmp_path: Path) 
     own = {name: value.clone() for name, value in network.state_dict().items()}
     torch.save(trained.state_dict(), tmp_path / "w.pth")
     config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
-    line = utils.load_pretrained_weights(network, config, list("abc"))
+    line = network_weights.load_pretrained_weights(network, config, list("abc"))
     assert line.endswith("the classifier starts fresh: 3 classes, not 7.")
     for name, value in network.state_dict().items():
         expected = own if name.startswith("classifier") else trained.state_dict()
@@ -456,7 +461,7 @@ def test_fine_tuning_on_as_many_classes_takes_the_classifier(tmp_path: Path) -> 
     trained, network = small_network(), small_network()
     torch.save({"state_dict": trained.state_dict()}, tmp_path / "w.pth")
     config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
-    assert utils.load_pretrained_weights(network, config, list("abc")).endswith("classifier included.")
+    assert network_weights.load_pretrained_weights(network, config, list("abc")).endswith("classifier included.")
     assert torch.equal(network.classifier[1].weight, trained.classifier[1].weight)
 
 
@@ -464,7 +469,7 @@ def test_fine_tuning_from_another_width_is_refused(tmp_path: Path) -> None:
     torch.save(MobileNetV2(7, width_mult=0.5).state_dict(), tmp_path / "w.pth")
     config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
     with pytest.raises(ValueError, match="check model_width_mult"):
-        utils.load_pretrained_weights(small_network(), config, list("abc"))
+        network_weights.load_pretrained_weights(small_network(), config, list("abc"))
 
 
 def test_classifier_rows_follow_the_names_of_the_classes(tmp_path: Path) -> None:
@@ -472,7 +477,7 @@ def test_classifier_rows_follow_the_names_of_the_classes(tmp_path: Path) -> None
     trained, network, images = small_network().eval(), small_network().eval(), torch.randn(2, 3, 32, 32)
     torch.save({"state_dict": trained.state_dict(), "class_names": ["1", "10", "2"]}, tmp_path / "w.pth")
     config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
-    line = utils.load_pretrained_weights(network, config, ["1", "2", "10"]).splitlines()[1]
+    line = network_weights.load_pretrained_weights(network, config, ["1", "2", "10"]).splitlines()[1]
     assert line == "They were trained with these classes in another order; the classifier's rows were matched by name."
     assert torch.equal(network(images), trained(images)[:, [0, 2, 1]])
 
@@ -481,13 +486,13 @@ def test_classes_of_other_names_are_told(tmp_path: Path) -> None:
     trained, network = small_network(), small_network()
     torch.save({"state_dict": trained.state_dict(), "class_names": ["ant", "bee", "cat"]}, tmp_path / "w.pth")
     config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
-    line = utils.load_pretrained_weights(network, config, ["ant", "cow", "dog"]).splitlines()[1]
+    line = network_weights.load_pretrained_weights(network, config, ["ant", "cow", "dog"]).splitlines()[1]
     assert line == (
         "They were trained with other classes: the classifier's row of 'cow' was that of 'bee', 2 of 3 differ."
     )
     assert torch.equal(network.classifier[1].weight, trained.classifier[1].weight)
-    assert "\n" not in utils.load_pretrained_weights(small_network(), config, ["ant", "bee", "cat"])
-    fresh = utils.load_pretrained_weights(small_network(2), config, ["cow", "dog"])
+    assert "\n" not in network_weights.load_pretrained_weights(small_network(), config, ["ant", "bee", "cat"])
+    fresh = network_weights.load_pretrained_weights(small_network(2), config, ["cow", "dog"])
     assert fresh.endswith("the classifier starts fresh: 2 classes, not 3.")
 
 
@@ -500,14 +505,14 @@ def test_another_image_size_than_in_training_is_told(
     record = {"state_dict": small_network().state_dict(), "image_size": size}
     for content in (record, {"state_dict": record["state_dict"], "config": {"image_size": size}}):
         torch.save(content, path)
-        utils.load_trained_network(small_network(), config)
+        network_weights.load_trained_network(small_network(), config)
         line = (
             f"`{path}` was trained with image_size = 64; config.py line 26 has 224: the answers differ from those at "
         )
         printed = capsys.readouterr().out
         assert printed.startswith(line) if size == 64 else printed == ""
     torch.save(record | {"image_size": (224, 224)}, path)  # of another project
-    utils.load_trained_network(small_network(), config)
+    network_weights.load_trained_network(small_network(), config)
     assert capsys.readouterr().out == ""
 
 
@@ -532,13 +537,13 @@ def batch_norm(mean: float, var: float, weight: float, bias: float) -> dict[str,
     ],
 )
 def test_folded_layers_by_hand(weights: dict, is_folded: bool) -> None:
-    assert utils.folded_layers(weights) == ["n"] * is_folded
+    assert network_weights.folded_layers(weights) == ["n"] * is_folded
 
 
 def test_a_network_that_was_never_trained_is_not_folded(tmp_path: Path) -> None:
     torch.save(torchvision.models.mobilenet_v2(num_classes=3, width_mult=0.35).state_dict(), tmp_path / "w.pth")
     config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
-    assert "classifier included" in utils.load_pretrained_weights(small_network(), config, list("abc"))
+    assert "classifier included" in network_weights.load_pretrained_weights(small_network(), config, list("abc"))
 
 
 # Files of other programs
@@ -598,7 +603,7 @@ def test_files_of_other_programs_are_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     write(Path("my net.pt"))
     with pytest.raises(ValueError) as caught:
-        utils.read_checkpoint("my net.pt")
+        weights_files.read_checkpoint("my net.pt")
     command = "`python3 scripts/convert_weights.py 'my net.pt' 'results/pretrained_models/my net.pth.tar'` reads it"
     assert str(caught.value).startswith(f"my net.pt: {words.replace('COMMAND', command)}")
 
@@ -622,8 +627,8 @@ def test_weights_as_other_projects_save_them_name_the_script_that_reads_them(tmp
     score = config_with(model_weights_path=path, model_width_mult=0.35)
     start = config_with(pretrained_model_weights_path=path, model_width_mult=0.35)
     for load in (
-        lambda: utils.load_trained_network(small_network(), score),
-        lambda: utils.load_pretrained_weights(small_network(), start, list("abc")),
+        lambda: network_weights.load_trained_network(small_network(), score),
+        lambda: network_weights.load_pretrained_weights(small_network(), start, list("abc")),
     ):
         with pytest.raises(ValueError, match=f"`python3 scripts/convert_weights.py {path} {target}` reads it$"):
             load()
@@ -634,7 +639,7 @@ def test_the_file_to_write_is_not_the_one_that_is_there(tmp_path: Path, monkeypa
     path = Path("results/pretrained_models/w.pth.tar")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
-    assert f"{path} results/pretrained_models/w-converted.pth.tar`" in utils.conversion(path)
+    assert f"{path} results/pretrained_models/w-converted.pth.tar`" in weights_files.conversion(path)
 
 
 class Payload:
@@ -663,19 +668,19 @@ def test_damaged_or_hostile_file_is_one_line_and_nothing_executes(tmp_path: Path
     torch.save(small_network().state_dict(), path)
     write(path)
     with pytest.raises(ValueError, match=r"w.pth.tar: (damaged or not|holds a list)") as caught:
-        utils.read_checkpoint(path)
+        weights_files.read_checkpoint(path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "executed").exists()
 
 
 def test_dictionary_without_weights_is_refused() -> None:
     with pytest.raises(ValueError, match="w.pth: no state_dict of tensors in it"):
-        utils.extract_weights({"epoch": 3}, "w.pth")
+        network_weights.extract_weights({"epoch": 3}, "w.pth")
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere.pth: no such file; train first"):
-        utils.read_checkpoint(tmp_path / "nowhere.pth")
+        weights_files.read_checkpoint(tmp_path / "nowhere.pth")
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch 2.11's own use

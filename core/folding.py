@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same network in forms that score faster: batch-norm and ReLU6 folded into the convolutions."""
+
+import copy
+import functools
+import itertools
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A copy that scores the same images faster: each batch-norm is folded into the convolution before it.
+
+    On the CPU each ReLU6 too, and the convolutions work in `dtype`; elsewhere autocast decides, as it does where that
+    gives other logits, of which a line is printed. The copy is in eval mode and cannot be trained; the network stays
+    as it is.
+    """
+    copied = frozen_copy(network)
+    if has_fused_convolution(next(copied.parameters()).device, dtype):
+        probe = Probe(copied, size=32)
+        fold_sequences(copied, dtype)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            is_right = probe.agrees(copied, dtype)
+        for layer in copied.modules():
+            if isinstance(layer, FusedConvolution):
+                layer.packed = None  # for the size of the probe
+        if is_right:
+            return copied
+        announce_other_logits("FusedConvolution", dtype)
+        copied = frozen_copy(network)
+    fold_sequences(copied, None)
+    return copied
+
+
+def frozen_copy(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network).eval().requires_grad_(False)
+
+
+class Probe:
+    """Images, and the logits that a network gives for them: what another form of it must give too.
+
+    They are ten times as bright and dark as photos, so that each ReLU6 has values beyond both bounds.
+    """
+
+    def __init__(self, network: nn.Module, size: int, count: int = 2) -> None:
+        shape = (count, 3, size, size)
+        images = 10 * torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+        self.images = images.to(next(network.parameters()).dtype, memory_format=torch.channels_last)
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            self.logits = network(self.images)
+
+    def agrees(self, form: Callable[[Tensor], Tensor], dtype: torch.dtype) -> bool:
+        """Whether a form that works in `dtype` gives the same logits but for rounding; NaN says nothing."""
+        with torch.no_grad():
+            difference = (form(self.images).to(self.logits.dtype) - self.logits).abs().max()
+        return not difference > PROBE_TOLERANCES[dtype] * self.logits.abs().max()
+
+
+# Measured, as a share of the largest logit: 2e-5 and 0.11 at most, for batch-norms with statistics of any kind; without
+# one of the activations 5e-3 at least in single precision.
+PROBE_TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.25}
+
+
+@functools.cache  # train.py folds after every epoch
+def announce_other_logits(form: str, dtype: torch.dtype) -> None:
+    print(f"{form} gives other logits than the network here (in {dtype}); scoring without it, which is slower.")
+
+
+def as_one_graph(network: nn.Module, image_size: int, dtype: torch.dtype = torch.float32) -> Callable[[Tensor], Tensor]:
+    """The same for single images on the CPU, [1, 3, S, S] -> logits in `dtype`, in half the time of folded().
+
+    oneDNN gets the network as one graph; called for each layer, it takes as long to find its routine as to run it.
+    Building the graph takes as long as a hundred images.
+    Raises: RuntimeError where oneDNN cannot build it, or where it gives other logits, of which a line is printed.
+    """
+    copied = frozen_copy(network)
+    probe = Probe(copied, image_size, count=1)
+    fold_sequences(copied, None)
+    copied.to(dtype)
+    images = probe.images.to(dtype)
+    torch.jit.enable_onednn_fusion(True)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            # TorchScript is deprecated, but what is to replace it calls oneDNN for each layer.
+            warnings.filterwarnings("ignore", "`torch.jit")
+            graph = torch.jit.freeze(torch.jit.trace(copied, images, check_trace=False))
+            for _ in range(2):  # the calls that see the shape, and build
+                graph(images)
+    finally:
+        torch.jit.enable_onednn_fusion(False)
+
+    def classify(images: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):  # under which the graph would be built again, by layers
+            return graph(images.to(dtype))
+
+    if not probe.agrees(classify, dtype):
+        announce_other_logits("as_one_graph", dtype)
+        raise RuntimeError("the graph gives other logits than the network")
+    return classify
+
+
+def fold_sequences(network: nn.Module, fused_dtype: torch.dtype | None) -> None:
+    """fold_sequence() for each nn.Sequential of the network."""
+    for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        fold_sequence(sequence, fused_dtype)
+
+
+def fold_sequence(layers: nn.Sequential, fused_dtype: torch.dtype | None) -> None:
+    """Fold the batch-norms of one nn.Sequential in place; its ReLU6 too if `fused_dtype` is given."""
+    for index, (layer, following) in enumerate(itertools.pairwise(list(layers))):
+        if not (isinstance(layer, nn.Conv2d) and isinstance(following, (nn.BatchNorm2d, nn.SyncBatchNorm))):
+            continue
+        layers[index], layers[index + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
+        if fused_dtype is not None:
+            has_relu6 = index + 2 < len(layers) and isinstance(layers[index + 2], nn.ReLU6)
+            layers[index] = FusedConvolution(layers[index].to(fused_dtype), has_relu6)
+            if has_relu6:
+                layers[index + 2] = nn.Identity()
+
+
+def has_fused_convolution(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether FusedConvolution works: it needs a torch with oneDNN, and for bfloat16 a processor that has it.
+
+    Not the oneDNN that calls Arm's library, where torch.compile does without the operation too.
+    """
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return False
+    if hasattr(torch.ops.mkldnn, "_is_mkldnn_acl_supported") and torch.ops.mkldnn._is_mkldnn_acl_supported():
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class FusedConvolution(nn.Module):
+    """A convolution and the ReLU6 after it as one operation of oneDNN: [N, in, H, W] -> [N, out, H / s, W / s].
+
+    It is what torch.compile turns the two into on the CPU; calling it needs no compiler. A ReLU6 of its own reads and
+    writes every activation once more: a third of the time of the network.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, has_relu6: bool) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.activation = ("hardtanh", (0.0, 6.0), "") if has_relu6 else ("none", (), "")
+        self.packed: Tensor | None = None  # the weights in the order of oneDNN, which depends on the image size
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer = self.convolution
+        x = x.to(layer.weight.dtype)  # autocast does not know this operation
+        geometry = (layer.padding, layer.stride, layer.dilation, layer.groups)
+        if torch.compiler.is_compiling():
+            weight = layer.weight
+        else:
+            if self.packed is None:  # otherwise repeated for every batch: a sixth of the time of one image
+                self.packed = torch.ops.mkldnn._reorder_convolution_weight(layer.weight, *geometry, x.shape)
+            weight = self.packed
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, layer.bias, *geometry, *self.activation)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loss and top-k hits, as sums that stay on the device until they are read."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from core.processes import process_rank, sum_over_processes
+
+
+def topk_hits(logits: Tensor, targets: Tensor, ks: Sequence[int] = (1, 5)) -> Tensor:
+    """Count the images whose true class is among the k highest logits (ILSVRC top-k).
+
+    logits [N, C], targets [N] in 0..C-1 -> [len(ks)] int64 counts, not percent, on the device of `logits`, without
+    a host sync. A k above C counts as C. Raises: ValueError if logits and targets disagree on N.
+    """
+    if len(logits) != len(targets):
+        raise ValueError(f"{len(logits)} rows of logits, {len(targets)} targets")
+    num_classes = logits.shape[1]
+    best = logits.topk(min(max(ks), num_classes), dim=1).indices
+    hits = best == targets[:, None]  # [N, max(ks)]
+    return torch.stack([hits[:, : min(k, num_classes)].sum() for k in ks])
+
+
+class EpochMeter:
+    """Sums of loss and hits that stay on the device until averages() reads them."""
+
+    def __init__(self, device: torch.device) -> None:
+        # loss, top-1 hits, top-5 hits, images, steps that float16 skipped
+        self.sums = torch.zeros(5, dtype=torch.float64, device=device)
+
+    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """loss: mean over the N images, nats; logits [N, C]; targets int64 [N]."""
+        count = len(targets)
+        self.sums[0] += loss.detach() * count
+        self.sums[1:3] += topk_hits(logits.detach(), targets)
+        self.sums[3] += count
+
+    def count_skipped(self, norm: Tensor) -> None:
+        """Note a step that float16 skips if the norm of its gradients, the same in all processes, is not finite."""
+        if process_rank() == 0:
+            self.sums[4] += ~norm.isfinite()
+
+    def over_processes(self) -> "EpochMeter":
+        """The sums of all processes."""
+        total = EpochMeter(self.sums.device)
+        total.sums = sum_over_processes(self.sums)
+        return total
+
+    def averages(self, remedy: str = "lower model_lr in config.py") -> dict[str, float]:
+        """Loss in nats, accuracies in percent, over all images added. The only call that waits for the device.
+
+        Raises: FloatingPointError, which ends with `remedy`, if the loss is not finite.
+        """
+        loss, hits1, hits5, images, skipped = self.sums.tolist()
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss became {loss} in {images:.0f} images; {remedy}")
+        return {
+            "loss": loss / images,
+            "acc1": 100 * hits1 / images,
+            "acc5": 100 * hits5 / images,
+            "images": int(images),
+            "skipped": int(skipped),
+        }
+
+
+def show_scores(values: dict[str, float], num_classes: int, digits: int) -> str:
+    """Those of SCORES that there are, like "Acc@1 83.90 Acc@5 95.90"; of 5 classes or fewer no best five."""
+    keys = [key for key in SCORES if key in values and (num_classes > 5 or not key.endswith("5"))]
+    return " ".join(f"{SCORES[key]} {values[key]:.{digits}f}" for key in keys)
+
+
+SCORES = {"acc1": "Acc@1", "acc5": "Acc@5", "err1": "Err@1", "err5": "Err@5"}
+
+
+class FiniteCheck:
+    """Remembers, on the device, the first batches of an epoch whose loss and whose gradient is not finite."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.first = torch.full((2,), NO_BATCH, device=device)
+
+    def add_loss(self, number: int, loss: Tensor) -> None:
+        """Note the loss of a batch."""
+        self._add(0, number, loss)
+
+    def add_gradient(self, number: int, norm: Tensor) -> None:
+        """Note the norm of the gradients, those of all processes, that a batch has completed."""
+        self._add(1, number, norm)
+
+    def _add(self, place: int, number: int, value: Tensor) -> None:
+        # Not torch.where(): it would copy the two numbers to the device, and wait for it.
+        found = torch.full_like(self.first[place], number).masked_fill_(value.detach().isfinite(), NO_BATCH)
+        self.first[place] = torch.minimum(self.first[place], found)
+
+    def first_batches(self) -> list[int]:
+        """The numbers of these batches in this process, NO_BATCH where there is none. Waits for the device."""
+        return self.first.tolist()
+
+
+NO_BATCH = 2**62

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people see of a training run: its first and last lines, progress, TensorBoard."""
+
+import contextlib
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from core.checkpoints import TrainState
+from core.metrics import show_scores
+from core.processes import from_main, num_processes, process_rank
+from core.settings import config_lines, precision_name
+from core.weights_files import read_checkpoint
+
+Batch = TypeVar("Batch")
+
+
+def open_writer(config: ModuleType, state: TrainState, num_batches: int, start: Path | None) -> SummaryWriter:
+    """TensorBoard's writer, without what a killed run logged beyond the checkpoint; None but in process 0."""
+    if process_rank() > 0:
+        return SilentWriter()
+    # an epoch that stopped before its validation reports its last step again
+    done = state.epoch * num_batches + state.position
+    first_step = done + (state.position < num_batches) if start else 0
+    folder = Path("samples/logs", config.exp_name)
+    if any(path.stat().st_mtime > time.time() for path in folder.glob("events.out.tfevents.*")):
+        print(f"{folder}: has files from the future; TensorBoard, which sorts them by time, may show steps twice.")
+    return SummaryWriter(folder, purge_step=first_step)
+
+
+class SilentWriter:
+    """Stands for the SummaryWriter in the processes that write nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments, **options: None
+
+
+class Progress:
+    """What people see of an epoch: a bar on a terminal, a line and TensorBoard values every few batches."""
+
+    def __init__(self, config: ModuleType, state: TrainState, num_batches: int, writer: SummaryWriter) -> None:
+        self.config, self.state, self.num_batches, self.writer = config, state, num_batches, writer
+        self.first = state.position  # batches that an earlier run did
+        self.began = time.perf_counter()
+        self.waited = 0.0
+
+    def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Pass the batches on, and measure how long the loop waits for each."""
+        bar = tqdm(
+            total=self.num_batches, initial=self.first, disable=not sys.stdout.isatty(), leave=False, file=sys.stdout
+        )
+        with bar:
+            asked = time.perf_counter()
+            for batch in batches:
+                self.waited += time.perf_counter() - asked
+                yield batch
+                bar.update()
+                asked = time.perf_counter()
+
+    def speed(self, batches_done: int) -> dict[str, float]:
+        """Time since the epoch began or went on, and training images per second of it."""
+        seconds = time.perf_counter() - self.began
+        images = (batches_done - self.first) * self.config.batch_size * num_processes()
+        return {"seconds": seconds, "images_per_second": images / seconds}
+
+    def report(self, batches_done: int, averages: dict[str, float]) -> None:
+        """Print and log the averages of the epoch so far."""
+        speed = self.speed(batches_done)
+        seconds, rate = speed["seconds"], speed["images_per_second"]
+        epoch = self.state.epoch
+        left = (self.config.epochs - epoch) * self.num_batches - batches_done
+        pace = seconds / max(1, batches_done - self.first)
+        tqdm.write(
+            f"Epoch: [{epoch + 1}][{batches_done:>{len(str(self.num_batches))}}/{self.num_batches}] "
+            f"Time {pace:.3f} s Data {self.waited / seconds:.0%} Loss {averages['loss']:.4f} "
+            f"{show_scores(averages, self.config.model_num_classes, 2)} {rate:.0f} images/s "
+            f"Left {timedelta(seconds=round(left * pace))}"
+        )
+        sys.stdout.flush()
+        learning_rate = self.state.scheduler.get_last_lr()[0]
+        step = epoch * self.num_batches + batches_done
+        log_scalars(self.writer, "Train", averages | {"lr": learning_rate, "images_per_second": rate}, step)
+
+
+def log_images(writer: SummaryWriter, images: Tensor) -> None:
+    """Show images of the first batch, float [N, 3, S, S] from 0 to 1, as training sees them."""
+    writer.add_images("Train/Augmented images", images, 0)
+
+
+def log_scalars(writer: SummaryWriter, split: str, values: dict[str, float], step: int) -> None:
+    """Write the known values to TensorBoard; `step` counts the batches of the run."""
+    for key, title in SCALAR_TITLES.items():
+        if key in values:
+            writer.add_scalar(f"{split}/{title}", values[key], step)
+
+
+SCALAR_TITLES = {
+    "loss": "Loss",
+    "acc1": "Acc@1",
+    "acc5": "Acc@5",
+    "lr": "Learning rate",
+    "images_per_second": "Images per second",
+}
+
+
+def warn_of_rate(config: ModuleType, train_loss: float, valid_loss: float) -> None:
+    """Say so if the loss of an epoch is far above that of guessing."""
+    guessing = math.log(config.model_num_classes)
+    # 2 more: the right class gets a seventh of what guessing gives it. In validation much more than that can also come
+    # from a network that has learnt its training images by heart.
+    limits = {"training": (train_loss, guessing + 2), "validation": (valid_loss, guessing + 10)}
+    for split, (loss, limit) in limits.items():
+        if loss > limit:
+            line = config_lines(config).get("model_lr", "?")
+            print(
+                f"The {split} loss {loss:.2f} is far above {guessing:.2f}, that of guessing: model_lr = "
+                f"{config.model_lr} (config.py line {line}) is too high; lower it."
+            )
+            return
+
+
+def print_run(
+    config: ModuleType,
+    state: TrainState,
+    num_batches: int,
+    num_valid_images: int,
+    start: Path | None,
+) -> None:
+    """Say what is about to happen."""
+    parameters = sum(parameter.numel() for parameter in state.network.parameters())
+    print(f"Build `{config.model_arch_name}` model successfully: {parameters:,} parameters.")
+    print(
+        f"{state.num_images} training and {num_valid_images} validation images of "
+        f"{config.model_num_classes} classes; {state.device}, {precision_name(config.precision, state.dtype)}."
+    )
+    if start and state.epoch >= config.epochs:
+        print(f"`{start}` has finished all {config.epochs} epochs; nothing is left to train.")
+    elif start:
+        within = f" and {state.position} of {num_batches} batches" if state.position else ""
+        print(
+            f"Resume `{start}` after {state.epoch} of {config.epochs} epochs{within}, best Acc@1 {state.best_acc1:.3f}."
+        )
+    if config.batch_size * (num_processes() if config.sync_batch_norm else 1) == 1:
+        line = config_lines(config).get("batch_size", "?")
+        print(f"batch_size = 1 (config.py line {line}): batch-norm sees one image and learns little; take 16.")
+    print(compare_losses(config))
+    print(f"TensorBoard: tensorboard --logdir samples/logs/{config.exp_name}", flush=True)
+
+
+def compare_losses(config: ModuleType) -> str:
+    """Why the loss of training is not that of validation."""
+    reasons = {
+        "label smoothing": config.loss_label_smoothing > 0,
+        "mixed images": config.mixup_alpha + config.cutmix_alpha > 0,
+        "dropout": config.model_dropout > 0,
+        "augmentation": config.random_crop_scale is not None
+        or config.random_flip_probability + config.random_erasing_probability > 0
+        or config.trivial_augment,
+        "weights that still move": True,
+    }
+    named = ", ".join(name for name, holds in reasons.items() if holds)
+    return f"The two losses do not compare: that of training is taken with {named}; that of validation is not."
+
+
+def print_end(config: ModuleType, state: TrainState, num_batches: int) -> None:
+    """Say what the run has left behind, what it did not see, and how to go on."""
+    results = Path("results", config.exp_name)
+    best = results / "best.pth.tar"
+    found = from_main(partial(describe_weights, best))
+    if found is None:
+        return
+    print(f"Best weights: {best}, of {found}. Those of the last epoch: {results / 'last.pth.tar'}.")
+    left_out = state.num_images - num_batches * config.batch_size * num_processes()
+    if left_out:
+        print(
+            f"Each epoch left out {left_out} of {state.num_images} training images, others each time: its last batch "
+            "was not complete."
+        )
+    lines = config_lines(config)
+    if Path(config.model_weights_path).resolve() != best.resolve():
+        line = lines.get("model_weights_path", "?")
+        print(f'To use them, set config.py line {line}: model_weights_path = "{best}".')
+    prefix = f"EXP_NAME={config.exp_name} " if os.environ.get("EXP_NAME") == config.exp_name else ""
+    print(
+        f"Go on with `{prefix}python3 inference.py IMAGE`, or `{prefix}python3 test.py` after "
+        f'mode = "test" (config.py line {lines.get("mode", "?")}).',
+        flush=True,
+    )
+
+
+def describe_weights(path: Path) -> str | None:
+    """The epoch and the accuracy of a file of weights; None if it is gone, or another's."""
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        weights = read_checkpoint(path)
+        return f"epoch {weights['epoch']} (Acc@1 {weights['acc1']:.3f})"
+    return None

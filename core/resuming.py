@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which checkpoint a run continues with."""
+
+import re
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from core.checkpoints import TrainState, check_train_state, load_train_state
+from core.processes import from_main, restarts_store
+from core.settings import config_lines
+from core.weights_files import read_checkpoint
+
+
+def resume_training(state: TrainState, config: ModuleType) -> Path | None:
+    """Continue as config.resume says; returns the checkpoint taken, None if the run starts afresh.
+
+    Raises: ValueError if the checkpoint cannot be used, or if an earlier run would be overwritten.
+    """
+    start, checkpoint = from_main(partial(find_start, state, config))
+    if start is not None:
+        load_train_state(start, checkpoint, state, config)
+    return start
+
+
+def find_start(state: TrainState, config: ModuleType) -> tuple[Path | None, dict[str, Any]]:
+    """The checkpoint to continue, read and checked; (None, {}) to start afresh. Raises: as resume_training."""
+    folder, store = Path("samples", config.exp_name), restarts_store()
+    found = str([(path.name, path.stat().st_mtime_ns) for path in (*list_checkpoints(folder), *interrupted_in(folder))])
+    # What torchrun has started before goes on with what it has written since, if anything.
+    has_grown = store is not None and store.check([FOUND]) and store.get(FOUND).decode() != found
+    if has_grown or config.resume == "auto":
+        start = find_newest(folder, state)
+    elif config.resume:
+        start = Path(config.resume), read_named(folder, state, config)
+    else:
+        start = None
+    if start is None:
+        refuse_to_overwrite(list_checkpoints(folder), config)
+    if store is not None and not has_grown:
+        store.set(FOUND, found)
+    return start or (None, {})
+
+
+FOUND = "checkpoints at the first start"
+
+
+def find_newest(folder: Path, state: TrainState) -> tuple[Path, dict[str, Any]] | None:
+    """The newest good checkpoint of a folder; None if it has none at all. Raises: ValueError if all are bad."""
+    errors = []
+    for path in newest_first(folder, errors):
+        try:
+            checkpoint = read_checkpoint(path)
+            check_train_state(path, checkpoint, state)
+        except (ValueError, OSError) as error:
+            errors.append(error)
+            print(f"Resume: {error}; taking the one before.")
+            continue
+        return path, checkpoint
+    if errors:
+        raise ValueError(f"{folder}: no checkpoint in it can be used ({errors[0]}); choose another exp_name")
+    return None
+
+
+def read_named(folder: Path, state: TrainState, config: ModuleType) -> dict[str, Any]:
+    """The checkpoint that config.resume names. Raises: ValueError if it is unfit, or if later ones would be lost."""
+    checkpoint = read_checkpoint(config.resume)
+    check_train_state(config.resume, checkpoint, state)
+    later = [path for path in list_checkpoints(folder) if epoch_number(path) > checkpoint["epoch"]]
+    later += [path for path in interrupted_in(folder) if path.resolve() != Path(config.resume).resolve()]
+    if later:
+        raise ValueError(
+            f"{later[-1]}: may be later than the {checkpoint['epoch']} epochs that resume goes back to; remove it, or "
+            "choose another exp_name"
+        )
+    return checkpoint
+
+
+def interrupted_in(folder: Path) -> list[Path]:
+    """The interrupted.pth.tar of a folder, if there is one."""
+    return [path for path in (folder / INTERRUPTED,) if path.exists()]
+
+
+def newest_first(folder: Path, errors: list[Exception]) -> list[Path]:
+    """The checkpoints of a folder; where interrupted.pth.tar belongs is known from its content."""
+    places = {path: (epoch_number(path), 1) for path in list_checkpoints(folder)}
+    for path in interrupted_in(folder):
+        try:
+            checkpoint = read_checkpoint(path)
+            places[path] = int(checkpoint["epoch"]), 2 if checkpoint["position"] else 0
+        except (ValueError, LookupError, TypeError, OverflowError, OSError) as error:
+            errors.append(error)
+            print(f"Resume: {error}; taking the one before.")
+    return sorted(places, key=places.__getitem__, reverse=True)
+
+
+def refuse_to_overwrite(earlier: list[Path], config: ModuleType) -> None:
+    """Raise ValueError if there are checkpoints or weights of an earlier run."""
+    last = Path("results", config.exp_name, "last.pth.tar")
+    earlier = earlier + interrupted_in(Path("samples", config.exp_name))
+    # A run killed between its first weights and its first checkpoint has nothing to lose.
+    if earlier or (last.exists() and read_checkpoint(last).get("epoch") != 1):
+        raise ValueError(
+            f"{earlier[-1] if earlier else last}: of an earlier run with exp_name = {config.exp_name}; set resume = "
+            f'"auto" (config.py line {config_lines(config).get("resume", "?")}) to continue it, or choose another '
+            "exp_name, or delete that name's folders in samples, samples/logs and results"
+        )
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The epoch_N.pth.tar files of a folder, oldest epoch first."""
+    return sorted((path for path in folder.glob("epoch_*") if EPOCH_FILE.fullmatch(path.name)), key=epoch_number)
+
+
+def epoch_number(path: Path) -> int:
+    """The N of epoch_N.pth.tar."""
+    return int(EPOCH_FILE.fullmatch(path.name)[1])
+
+
+EPOCH_FILE = re.compile(r"epoch_(\d+)\.pth\.tar")
+INTERRUPTED = "interrupted.pth.tar"

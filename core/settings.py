@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules for the values of config.py, and the check of all of them before the first slow action."""
+
+import ast
+import difflib
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+
+def is_int(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: object, least: float = -math.inf, most: float = math.inf) -> bool:
+    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_real and abs(value) < 1e300 and least <= value <= most  # which no NaN is
+
+
+def is_triple(value: object, least: float, most: float) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 3 and all(is_number(v, least, most) for v in value)
+
+
+def is_crop_scale(value: object) -> bool:
+    is_pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(is_number(v, 0, 1) for v in value)
+    return value is None or (is_pair and 0 < value[0] <= value[1])
+
+
+def is_device(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"cpu|cuda(:\d|:[1-9]\d)?", value) is not None
+
+
+Rule = tuple[Callable[[Any], bool], str]
+FLAG: Rule = (lambda v: isinstance(v, bool), "True or False")
+COUNT: Rule = (lambda v: is_int(v, 1), "an int >= 1")
+WORKERS: Rule = (lambda v: is_int(v, 0), "an int >= 0")
+SHARE: Rule = (lambda v: is_number(v, 0, 1), "a number from 0 to 1")
+SHARE_BELOW_1: Rule = (lambda v: is_number(v, 0) and v < 1, "a number from 0 to below 1")
+NOT_NEGATIVE: Rule = (lambda v: is_number(v, 0), "a number >= 0")
+POSITIVE: Rule = (lambda v: is_number(v, 0) and v > 0, "a number above 0")
+PATH: Rule = (lambda v: isinstance(v, str) and v != "", "a path, as a string")
+PATH_OR_NONE: Rule = (lambda v: isinstance(v, str), 'a string, "" for none')
+FOLDER_NAME: Rule = (
+    lambda v: isinstance(v, str) and re.fullmatch(r"(?!\.)[^/\\\x00-\x1f]{1,100}", v) is not None,
+    "the name of a folder: a string of 1 to 100 characters without / and not starting with a dot",
+)
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "auto")
+
+# What each value of config.py must be. A test holds the two files together.
+SHARED_RULES: dict[str, Rule] = {
+    "mode": (lambda v: v in ("train", "test"), '"train" or "test"'),
+    "dataset_name": FOLDER_NAME,
+    "exp_name": FOLDER_NAME,
+    "seed": (lambda v: is_int(v, 0) and v < 2**63, "an int >= 0"),
+    "device": (is_device, '"cpu", "cuda" or "cuda:N"'),
+    "precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+    "compile_model": FLAG,
+    "image_size": (lambda v: is_int(v, 32), "an int >= 32"),
+    "model_arch_name": (lambda v: v == "mobilenet_v2", '"mobilenet_v2"'),
+    "model_width_mult": POSITIVE,
+    "model_mean_parameters": (lambda v: is_triple(v, 0, 1), "three numbers from 0 to 1"),
+    "model_std_parameters": (lambda v: is_triple(v, 1e-6, 1e6), "three numbers above 0"),
+    "model_num_classes": COUNT,
+    "model_weights_path": PATH,
+    "inference_image_path": PATH,
+    "class_label_file": PATH_OR_NONE,
+    "apply_orientation": FLAG,
+    "deterministic": FLAG,
+}
+TRAIN_RULES: dict[str, Rule] = {
+    "train_image_dir": PATH,
+    "valid_image_dir": PATH,
+    "num_workers": WORKERS,
+    "bad_images": (lambda v: v in ("stop", "skip"), '"stop" or "skip"'),
+    "cache_images": FLAG,
+    "pretrained_model_weights_path": PATH_OR_NONE,
+    "resume": PATH_OR_NONE,
+    "epochs": COUNT,
+    "batch_size": COUNT,
+    "gradient_accumulation_steps": COUNT,
+    "model_lr": POSITIVE,
+    "lr_warmup_epochs": NOT_NEGATIVE,
+    "model_momentum": SHARE_BELOW_1,
+    "model_weight_decay": NOT_NEGATIVE,
+    "model_ema_decay": SHARE_BELOW_1,
+    "model_dropout": SHARE_BELOW_1,
+    "loss_label_smoothing": SHARE,
+    "random_crop_scale": (is_crop_scale, "None or two shares of the area, like (0.08, 1.0)"),
+    "random_flip_probability": SHARE,
+    "trivial_augment": FLAG,
+    "random_erasing_probability": SHARE,
+    "mixup_alpha": NOT_NEGATIVE,
+    "cutmix_alpha": NOT_NEGATIVE,
+    "train_print_frequency": COUNT,
+    "valid_print_frequency": COUNT,
+    "sync_batch_norm": FLAG,
+    "checkpoint_every_minutes": NOT_NEGATIVE,
+    "keep_checkpoints": COUNT,
+}
+TEST_RULES: dict[str, Rule] = {
+    "test_image_dir": PATH,
+    "batch_size": COUNT,
+    "num_workers": WORKERS,
+    "test_print_frequency": COUNT,
+}
+MODE_RULES = {"train": TRAIN_RULES, "test": TEST_RULES}
+# What other programs call some of them, where neither the words nor the spelling are alike.
+OTHER_NAMES = {
+    **dict.fromkeys(("lr", "lr0", "learning_rate", "base_lr", "max_lr", "peak_lr"), "model_lr"),
+    **dict.fromkeys(("imgsz", "input_size", "crop_size", "resolution"), "image_size"),
+    **dict.fromkeys(("model", "model_name", "backbone"), "model_arch_name"),
+    **dict.fromkeys(("gpu", "gpus", "cuda"), "device"),
+    **dict.fromkeys(("amp", "fp16", "half"), "precision"),
+    **dict.fromkeys(("accum_iter", "grad_accum", "accumulate"), "gradient_accumulation_steps"),
+    **{"weights": "model_weights_path", "wd": "model_weight_decay", "bs": "batch_size", "val_dir": "valid_image_dir"},
+}
+
+
+def check_config(config: ModuleType, needed_mode: str | None = None) -> None:
+    """Check every value of config.py before the first slow action, and expand ~ in its paths.
+
+    `needed_mode`: the mode the calling script runs in; None takes either.
+    Raises: ValueError for the first name that is missing, unknown or has a bad value, with its line.
+    """
+    mode = getattr(config, "mode", None)
+    lines = config_lines(config)
+    if mode in ("train", "test") and needed_mode not in (None, mode):
+        raise ValueError(f'config.py line {lines["mode"]}: mode = "{mode}"; this script needs "{needed_mode}"')
+    known = SHARED_RULES | TRAIN_RULES | TEST_RULES
+    unknown = [name for name in lines if name not in known and not name.startswith("_")]
+    for name, rule in (SHARED_RULES | MODE_RULES.get(str(mode), {})).items():
+        is_valid, expected = rule
+        if not hasattr(config, name):
+            meant = next((other for other in unknown if likely_name(other, [name])), None)
+            remedy = f"line {lines[meant]} sets {meant}: rename it" if meant else f"set it to {expected}"
+            raise ValueError(f"config.py: {name} is missing; {remedy}")
+        value = getattr(config, name)
+        if not is_valid(value):
+            raise ValueError(f"config.py line {lines.get(name, '?')}: {name} = {value!r}; expected {expected}")
+        if rule in (PATH, PATH_OR_NONE):
+            setattr(config, name, os.path.expanduser(value))
+    if unknown:
+        meant = likely_name(unknown[0], known)
+        hint = f" (did you mean {meant}?)" if meant else ""
+        raise ValueError(
+            f"config.py line {lines[unknown[0]]}: unknown name {unknown[0]}{hint}; names of your own start with _"
+        )
+    if config.precision in ("float16", "tf32") and config.device == "cpu":
+        raise ValueError(
+            f'config.py line {lines.get("precision", "?")}: precision = "{config.precision}" needs a GPU, and device = '
+            f'"cpu" (line {lines.get("device", "?")}); set it to "float32" or "auto"'
+        )
+    if needed_mode == "train":
+        check_together(config, lines)
+
+
+def likely_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was most likely meant: by a table, by the words in the two, else by their spelling."""
+    name, known = name.lower(), list(known)
+    if name in OTHER_NAMES:
+        return OTHER_NAMES[name] if OTHER_NAMES[name] in known else None
+    words = set(name.split("_"))
+    alike = [other for other in known if words <= set(other.split("_")) or words >= set(other.split("_"))]
+    return alike[0] if len(alike) == 1 else next(iter(difflib.get_close_matches(name, known, n=1)), None)
+
+
+def check_together(config: ModuleType, lines: dict[str, int]) -> None:
+    """Raise ValueError where values of a training run are right one by one, but not together."""
+    line = {name: lines.get(name, "?") for name in SHARED_RULES | TRAIN_RULES}
+    if config.lr_warmup_epochs >= config.epochs:
+        raise ValueError(
+            f"config.py line {line['lr_warmup_epochs']}: lr_warmup_epochs = {config.lr_warmup_epochs} is not below "
+            f"epochs = {config.epochs} (line {line['epochs']}), so that the rate never falls; lower it, to a tenth of "
+            "the epochs, say, or raise epochs"
+        )
+    side = math.ceil(config.image_size / 32)  # of the last feature map
+    processes = int(os.environ.get("WORLD_SIZE", "1")) if config.sync_batch_norm else 1
+    if config.batch_size * processes * side**2 < 2:
+        raise ValueError(
+            f"config.py line {line['batch_size']}: batch_size = 1 with image_size = {config.image_size} (line "
+            f"{line['image_size']}) leaves batch-norm one value of each channel, and it needs 2; set batch_size to at "
+            "least 2; 16 or more trains better"
+        )
+
+
+def config_lines(config: ModuleType) -> dict[str, int]:
+    """The line that sets each name of config.py, in the block of its mode or outside the blocks."""
+    lines = {}
+    active_block = f"mode == {getattr(config, 'mode', None)!r}"
+    for statement in ast.parse(Path(config.__file__).read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) != active_block:
+            continue
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and hasattr(config, node.id):
+                lines[node.id] = node.lineno
+    return lines
+
+
+def precision_name(precision: str, dtype: torch.dtype) -> str:
+    """What `precision` = "auto" has become, and any other as it is: "tf32" is no dtype."""
+    return str(dtype).removeprefix("torch.") if precision == "auto" else precision
+
+
+def to_plain(value: Any) -> Any:
+    """Tuples as lists and numpy's floats as Python's: values compare by what they say, and weights_only reads them."""
+    return json.loads(json.dumps(value))

@@ -22,6 +22,7 @@ test: environment
 		$(IN_VENV) -m pip install -r requirements-dev.txt && cp requirements-dev.txt $(VENV)/; }
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
+	$(IN_VENV) -m mypy
 	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n 2 --dist worksteal
 
 # The packages to compare with stay out of the environment that trains.

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 Batch = tuple[Tensor, Tensor]
+Loader = DataLoader[Any]
 Key = tuple[int, int]
 BATCHES_OF_WORKER = 3  # two that it prepares ahead, and one in use
 
@@ -42,7 +44,7 @@ def create_generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-class ImageDataset(Dataset):
+class ImageDataset(Dataset[tuple[Image, int] | None]):
     """Images of <root>/<class>/**/<image>, in sorted order; the class index is the place of the class folder.
 
     `classes`: the names of the classes by index, for another order than that of list_classes(); each must have its
@@ -192,7 +194,7 @@ class CPUPrefetcher:
     mean, std: of each channel, as shares of white (0..1).
     """
 
-    def __init__(self, loader: DataLoader, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+    def __init__(self, loader: Loader, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         self.loader, self.device = loader, device
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.started: Iterator[Batch] | None = None
@@ -208,16 +210,20 @@ class CPUPrefetcher:
 
     @property
     def dataset(self) -> ImageDataset:
-        return self.loader.dataset
+        return cast(ImageDataset, self.loader.dataset)
+
+    @property
+    def sampler(self) -> EpochSampler:
+        return cast(EpochSampler, self.loader.batch_sampler)
 
     def set_epoch(self, epoch: int, position: int = 0) -> None:
         """Choose the order and the augmentation of the next pass, and the batch it begins with."""
         self.started = None  # it would be a pass of the order before
-        self.loader.batch_sampler.epoch, self.loader.batch_sampler.position = epoch, position
+        self.sampler.epoch, self.sampler.position = epoch, position
 
     def files(self, number: int) -> list[str]:
         """The images of one batch of the epoch."""
-        return [self.dataset.path(index) for index in self.loader.batch_sampler.indices(number)]
+        return [self.dataset.path(index) for index in self.sampler.indices(number)]
 
     def __len__(self) -> int:
         """The batches of a whole epoch."""
@@ -252,7 +258,7 @@ class CPUPrefetcher:
 class CUDAPrefetcher(CPUPrefetcher):
     """The same batches on a GPU: copied and normalised on a side stream while the previous step is running."""
 
-    def __init__(self, loader: DataLoader, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+    def __init__(self, loader: Loader, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         if not loader.pin_memory:  # from other memory it is copied later, when the workers may have written there again
             raise ValueError("a loader of batches for a GPU needs pin_memory = True")
         super().__init__(loader, mean, std, device)
@@ -344,11 +350,11 @@ class Stack:
             return torch.from_numpy(np.stack(images)), torch.tensor(targets)
         if not self.places:
             self.places = self._create_places(images[0].shape)
-        batch = tuple(place[: len(readable)] for place in self.places[self.batches % len(self.places)])
+        images_place, targets_place = (place[: len(readable)] for place in self.places[self.batches % len(self.places)])
         self.batches += 1
-        for values, place in zip((images, targets), batch, strict=True):
-            np.stack(values, out=place.numpy())
-        return batch
+        np.stack(images, out=images_place.numpy())
+        np.stack(targets, out=targets_place.numpy())
+        return images_place, targets_place
 
     def _create_places(self, shape: tuple[int, ...]) -> list[Batch]:
         """For whole batches, all in one segment of shared memory: each segment is an open file."""

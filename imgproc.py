@@ -84,8 +84,9 @@ def random_resized_crop(image: Image, image_size: int, scale: Sequence[float], g
     """
     height, width = image.shape[:2]
     ratios = 3 / 4, 4 / 3
+    least, most = scale
     for _ in range(10):
-        area = height * width * generator.uniform(*scale)
+        area = height * width * generator.uniform(least, most)
         ratio = math.exp(generator.uniform(math.log(ratios[0]), math.log(ratios[1])))
         crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < crop_width <= width and 0 < crop_height <= height:
@@ -127,7 +128,7 @@ def random_erasing(image: Image, value: Sequence[float], generator: Generator) -
 def grey_levels(image: Image) -> Image:
     """RGB -> luminance uint8 [H, W] with the ITU-R 601 weights in 1/65536 that Pillow's convert("L") uses."""
     # Exact in float32: 24 bits hold every sum of levels times weights.
-    grey = cv2.transform(image.astype(np.float32), GREY_WEIGHTS)
+    grey: np.ndarray = cv2.transform(image.astype(np.float32), GREY_WEIGHTS)
     grey += np.float32(0.5)
     return grey.astype(np.uint8)
 
@@ -159,7 +160,7 @@ def warp(image: Image, matrix: Sequence[float]) -> Image:
         start = math.floor((offset + 0.5 * along_x + 0.5 * along_y) * 65536 + 0.5)
         step_x, step_y = (math.floor(step * 65536 + 0.5) for step in (along_x, along_y))
         source[..., axis] = (columns * step_x + start + rows * step_y) >> 16
-    return cv2.remap(image, source, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+    return cv2.remap(image, source, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)  # type: ignore[call-overload]
 
 
 def shear_x(image: Image, magnitude: float) -> Image:

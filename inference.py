@@ -90,7 +90,7 @@ def speed_up(
     network: nn.Module, config: ModuleType, device: torch.device, num_images: int
 ) -> Callable[[Tensor], Tensor]:
     """The network in the form that classifies so many images soonest: [1, 3, S, S] -> logits [1, num_classes]."""
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     dtype = choose_dtype(config.precision, device)
     if num_images >= MANY_IMAGES and not config.compile_model and folding.has_fused_convolution(device, dtype):
         with contextlib.suppress(RuntimeError):

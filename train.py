@@ -19,7 +19,6 @@ from types import ModuleType
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 import model
 from core.checkpoints import TrainState, fill_momentum, save_train_state, save_weights
@@ -39,7 +38,7 @@ from core.processes import (
     synchronize_batch_norm,
     without_averaging,
 )
-from core.reports import Progress, log_images, log_scalars, open_writer, print_end, print_run, warn_of_rate
+from core.reports import Progress, Writer, log_images, log_scalars, open_writer, print_end, print_run, warn_of_rate
 from core.resuming import INTERRUPTED, epoch_number, list_checkpoints, resume_training
 from core.settings import check_config, config_lines
 from dataset import CPUPrefetcher, ImageDataset, cache_images, create_batches
@@ -119,7 +118,7 @@ def pause_if_asked(
     state: TrainState,
     batches: CPUPrefetcher,
     interruptions: Interruptions,
-    writer: SummaryWriter,
+    writer: Writer,
 ) -> None:
     """Between two steps: write a checkpoint if one is due or a signal came, and leave after a signal.
 
@@ -262,7 +261,7 @@ def train_one_epoch(
     config: ModuleType,
     state: TrainState,
     batches: CPUPrefetcher,
-    writer: SummaryWriter,
+    writer: Writer,
     pause: Callable[[], None],
 ) -> dict[str, float]:
     """Run the batches of epoch state.epoch from state.position on, and `pause` between two steps.
@@ -347,12 +346,12 @@ def stop_if_not_finite(config: ModuleType, state: TrainState, batches: CPUPrefet
 
 
 def finish_epoch(
-    config: ModuleType, state: TrainState, trained: dict[str, float], metrics: dict[str, float], writer: SummaryWriter
+    config: ModuleType, state: TrainState, trained: dict[str, float], metrics: dict[str, float], writer: Writer
 ) -> None:
     """Count the epoch, write weights and checkpoint, log one line."""
     results, samples = Path("results", config.exp_name), Path("samples", config.exp_name)
     is_best = metrics["acc1"] > state.best_acc1 or not from_main((results / "best.pth.tar").exists)
-    log_scalars(writer, "Valid", metrics, (state.epoch + 1) * trained["batches"])
+    log_scalars(writer, "Valid", metrics, (state.epoch + 1) * int(trained["batches"]))
     writer.flush()
     state.start_epoch(state.epoch + 1)
     state.best_acc1 = max(state.best_acc1, metrics["acc1"])

@@ -11,10 +11,10 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -149,7 +149,7 @@ def choose_algorithms(deterministic: bool) -> None:
     torch.backends.cudnn.deterministic = deterministic
     if torch.are_deterministic_algorithms_enabled() != deterministic:  # else the call would import torch's compiler
         torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # which takes time; nothing here reads such memory
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # which takes time; nothing here reads such memory
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
 
@@ -178,16 +178,16 @@ def check_workers(num_workers: int, batch_size: int, image_size: int, num_loader
             f"{folder}: too long a name for the folder of temporary files; set TMPDIR to one of at most "
             f"{LONGEST_SOCKET_NAME - 32} characters, or num_workers = 0 in config.py"
         )
-    folder = Path("/dev/shm")
-    if not folder.is_dir():
+    memory = Path("/dev/shm")
+    if not memory.is_dir():
         return
     # three of each worker: dataset.BATCHES_OF_WORKER
     batches = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * num_loaders * 3 * num_workers
     needed = batches * batch_size * (3 * image_size**2 + 8)
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(memory).free
     if needed > free:
         raise ValueError(
-            f"{folder}: {free / 2**20:.1f} MiB free, {num_workers} workers need {needed / 2**20:.1f} MiB; lower "
+            f"{memory}: {free / 2**20:.1f} MiB free, {num_workers} workers need {needed / 2**20:.1f} MiB; lower "
             "num_workers or batch_size in config.py, or give the container more (docker run --shm-size)"
         )
 
@@ -261,10 +261,18 @@ def announce_no_compiling(error: Exception) -> None:
     print(f"compile_model: torch.compile does not work here ({reason}); continuing without.", flush=True)
 
 
+class Batches(Protocol):
+    """Normalised images [N, 3, S, S] and classes int64 [N]."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+    def __len__(self) -> int: ...
+
+
 @torch.inference_mode()
 def evaluate(
     network: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Batches,
     *,
     device: torch.device,
     dtype: torch.dtype,

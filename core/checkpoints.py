@@ -100,7 +100,7 @@ def averaged_weights(state: TrainState) -> dict[str, Tensor]:
 def config_record(config: ModuleType, state: TrainState) -> dict[str, Any]:
     """Every value of config.py that check_config knows, as plain types, and what else decides the batches."""
     names = SHARED_RULES | MODE_RULES[config.mode]
-    values = to_plain({name: getattr(config, name) for name in names})
+    values: dict[str, Any] = to_plain({name: getattr(config, name) for name in names})
     return values | {"num_processes": num_processes(), "num_images": state.num_images}
 
 
@@ -214,7 +214,7 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
     set_schedule(state, math.ceil(state.position / config.gradient_accumulation_steps))
 
 
-def fill_momentum(optimizer: torch.optim.SGD, saved: dict[int, Tensor | None]) -> None:
+def fill_momentum(optimizer: torch.optim.Optimizer, saved: dict[int, Tensor | None]) -> None:
     """Give every parameter its momentum: that of its number in `saved`, or zero, after which the first step is as ever.
 
     torch's fused SGD leaves it unwritten if GradScaler skips the first step, and takes any strides for those of the
@@ -224,8 +224,9 @@ def fill_momentum(optimizer: torch.optim.SGD, saved: dict[int, Tensor | None]) -
     for index, (parameter, group) in enumerate(parameters):
         if group["momentum"] > 0:
             momentum = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            if saved.get(index) is not None:
-                momentum.copy_(saved[index])
+            earlier = saved.get(index)
+            if earlier is not None:
+                momentum.copy_(earlier)
             optimizer.state[parameter]["momentum_buffer"] = momentum
 
 

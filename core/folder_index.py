@@ -37,7 +37,8 @@ class Index(NamedTuple):
 
 def scan_folder(root: str) -> Index:
     """List every image on disk, and count what else lies there."""
-    classes, left_out = list_classes(root), Counter()
+    classes = list_classes(root)
+    left_out: Counter[str] = Counter()
     buffers, counts, lengths = [], [], []
     for name in classes:
         images, others = list_class(os.path.join(root, name))

@@ -107,7 +107,7 @@ def describe_folder(root: str, found: list[str], expected: Sequence[str] | None,
         lines += [order] if (order := describe_order(found)) else []
         unlikely = unlikely_classes(found)
         lines += [f"{shorten([name])} is taken for a class; if it is none, move it elsewhere" for name in unlikely]
-    if missing:
+    elif missing:
         lines.append(
             f"{len(found)} of the weights' {len(expected)} classes have images here; {len(missing)} without: "
             f"{shorten(missing)}"
@@ -141,7 +141,8 @@ def walk_class(class_dir: str) -> Iterator[tuple[str, list[str], list[str]]]:
 
 def list_class(class_dir: str) -> tuple[list[bytes], Counter[str]]:
     """All below a class folder: the sorted names of images, relative to it, and the other visible files by suffix."""
-    images, left_out = [], Counter()
+    images: list[bytes] = []
+    left_out: Counter[str] = Counter()
     for folder, files, others in walk_class(class_dir):
         prefix = os.path.relpath(folder, class_dir) + os.sep if folder != class_dir else ""
         images += [os.fsencode(prefix + file) for file in files]

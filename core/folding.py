@@ -95,7 +95,8 @@ def as_one_graph(network: nn.Module, image_size: int, dtype: torch.dtype = torch
 
     def classify(images: Tensor) -> Tensor:
         with torch.autocast("cpu", enabled=False):  # under which the graph would be built again, by layers
-            return graph(images.to(dtype))
+            logits: Tensor = graph(images.to(dtype))
+            return logits
 
     if not probe.agrees(classify, dtype):
         announce_other_logits("as_one_graph", dtype)
@@ -114,10 +115,11 @@ def fold_sequence(layers: nn.Sequential, fused_dtype: torch.dtype | None) -> Non
     for index, (layer, following) in enumerate(itertools.pairwise(list(layers))):
         if not (isinstance(layer, nn.Conv2d) and isinstance(following, (nn.BatchNorm2d, nn.SyncBatchNorm))):
             continue
-        layers[index], layers[index + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
+        convolution = fuse_conv_bn_eval(layer, following)
+        layers[index], layers[index + 1] = convolution, nn.Identity()
         if fused_dtype is not None:
             has_relu6 = index + 2 < len(layers) and isinstance(layers[index + 2], nn.ReLU6)
-            layers[index] = FusedConvolution(layers[index].to(fused_dtype), has_relu6)
+            layers[index] = FusedConvolution(convolution.to(fused_dtype), has_relu6)
             if has_relu6:
                 layers[index + 2] = nn.Identity()
 
@@ -159,4 +161,5 @@ class FusedConvolution(nn.Module):
             if self.packed is None:  # otherwise repeated for every batch: a sixth of the time of one image
                 self.packed = torch.ops.mkldnn._reorder_convolution_weight(layer.weight, *geometry, x.shape)
             weight = self.packed
-        return torch.ops.mkldnn._convolution_pointwise(x, weight, layer.bias, *geometry, *self.activation)
+        filtered: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, layer.bias, *geometry, *self.activation)
+        return filtered

@@ -52,9 +52,10 @@ class ImageCache:
 
 def free_memory() -> float:
     """The bytes that programs can still take, within the limit of a container; infinite if the system does not say."""
-    free = math.inf
+    free: float = math.inf
     with contextlib.suppress(OSError):
-        free = 1024 * int(re.search(r"MemAvailable: *(\d+)", Path("/proc/meminfo").read_text())[1])
+        if available := re.search(r"MemAvailable: *(\d+)", Path("/proc/meminfo").read_text()):
+            free = 1024 * int(available[1])
     with contextlib.suppress(OSError, ValueError):  # no such limit: no such file, or the word max
         group = Path("/sys/fs/cgroup")
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))

@@ -69,7 +69,7 @@ def decode_image(data: np.ndarray, name: str | Path, apply_orientation: bool = F
     decoded to a wrong picture.
     """
     width, height = check_claims(data, name)
-    image = ask_reader(IMAGE_KINDS[image_kind(data)].pixels, data, name)
+    image = ask_reader(IMAGE_KINDS[known_kind(data, name)].pixels, data, name)
     if image is None or image.shape != (height, width, 3):
         raise unreadable(data, name)
     if max(image.shape[:2]) > MAX_ASPECT_RATIO * min(image.shape[:2]):
@@ -84,13 +84,13 @@ def unreadable(data: np.ndarray, name: str | Path) -> ValueError:
 
 
 def ask_reader(reader: Callable[[np.ndarray], Answer], data: np.ndarray, name: str | Path) -> Answer | None:
-    """What one of the readers below says about a file; None if it is damaged. Raises: ValueError for its kind."""
+    """What one of the readers of a kind says about a file; None if it is damaged. Raises: ValueError for its kind."""
     try:
         return reader(data)
     except KindError as error:
         raise ValueError(f"{name}: {error}; save it as PNG with 8 bits a channel") from None
     except ImportError:
-        package = {"HEIC": "pillow-heif"}.get(image_kind(data), "pillow")
+        package = "pillow-heif" if image_kind(data) == "HEIC" else "pillow"
         raise ValueError(
             f"{name}: reading {image_kind(data)} needs the package {package}; pip install -r requirements.txt"
         ) from None
@@ -124,7 +124,8 @@ def stored_orientation(kind: str, data: np.ndarray) -> int:
     from PIL import Image
 
     with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=[kind.upper()]) as picture:
-        return Image.Image.getexif(picture).get(ORIENTATION_TAG, 1)  # a PNG's own method would decode it
+        orientation: int = Image.Image.getexif(picture).get(ORIENTATION_TAG, 1)  # a PNG's own method would decode it
+    return orientation
 
 
 # What a file says of itself is checked before it is decoded: a few bytes can ask for gigabytes. OpenCV's own limit is
@@ -140,10 +141,7 @@ def check_claims(data: np.ndarray, name: str | Path) -> tuple[int, int]:
 
     Raises: ValueError, before anything is decoded, if it is of no accepted kind or claims too many pixels.
     """
-    kind = image_kind(data)
-    if kind is None:
-        refuse_foreign(data, name)
-    size = ask_reader(IMAGE_KINDS[kind].size, data, name)
+    size = ask_reader(IMAGE_KINDS[known_kind(data, name)].size, data, name)
     if size is None:
         raise unreadable(data, name)
     if size[0] * size[1] > MAX_PIXELS:
@@ -212,6 +210,11 @@ NO_IMAGES = {
 def image_kind(data: np.ndarray) -> str | None:
     """What the first bytes of a file, uint8 [N], say it is: a key of IMAGE_KINDS, or None."""
     return next((kind for kind, reader in IMAGE_KINDS.items() if reader.magic.match(data)), None)
+
+
+def known_kind(data: np.ndarray, name: str | Path) -> str:
+    """image_kind(). Raises: ValueError where it is None."""
+    return image_kind(data) or refuse_foreign(data, name)
 
 
 def refuse_foreign(data: np.ndarray, name: str | Path) -> NoReturn:

@@ -66,7 +66,8 @@ def jpeg_size(data: np.ndarray) -> Size | None:
 
 def jpeg_pixels(data: np.ndarray) -> Image | None:
     image = opencv_pixels(data)
-    if image is None and read_jpeg_frame(data).marker == JPEG_LOSSLESS:  # of which libjpeg makes no colour from grey
+    frame = read_jpeg_frame(data) if image is None else None
+    if frame is not None and frame.marker == JPEG_LOSSLESS:  # of which libjpeg makes no colour from grey
         grey = opencv_pixels(data, cv2.IMREAD_GRAYSCALE)
         image = grey if grey is None else cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
     return image

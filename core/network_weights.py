@@ -132,8 +132,9 @@ def match_classes(network: nn.Module, trained_names: list[str], class_names: lis
 def stored_class_names(checkpoint: dict[str, Any], num_classes: int) -> list[str] | None:
     """The class names in a file of weights, if it has as many."""
     names = checkpoint.get("class_names")
-    is_complete = isinstance(names, list) and len(names) == num_classes
-    return names if is_complete and all(isinstance(name, str) for name in names) else None
+    if not isinstance(names, list) or len(names) != num_classes:
+        return None
+    return names if all(isinstance(name, str) for name in names) else None
 
 
 def refuse_folded(weights: dict[str, Tensor], config: ModuleType) -> None:

@@ -121,7 +121,8 @@ def from_main(action: Callable[[], Result]) -> Result:
     dist.broadcast_object_list(answer, device=torch.device("cpu"))
     if answer[0] is not None:
         sys.exit(2)  # process 0 has said why
-    return answer[1]
+    result: Result = answer[1]
+    return result
 
 
 def share_buffers(network: nn.Module) -> None:
@@ -155,15 +156,20 @@ class SumOverProcesses(torch.autograd.Function):
 class SyncBatchNorm(nn.BatchNorm2d):
     """Batch-norm over the images of all processes, for the CPU, where torch.nn.SyncBatchNorm does not run."""
 
+    running_mean: Tensor  # with the statistics and the momentum that all batch-norms of the network have
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
     def forward(self, images: Tensor) -> Tensor:
         """float [N, C, H, W] -> the same shape."""
         if not self.training:
             return super().forward(images)
         axes, count = (0, 2, 3), images.numel() // images.shape[1] * num_processes()
         precise = images.to(self.running_mean.dtype)
-        mean = SumOverProcesses.apply(precise.sum(axes)) / count
+        mean: Tensor = SumOverProcesses.apply(precise.sum(axes)) / count
         centred = precise - mean[:, None, None]
-        variance = SumOverProcesses.apply(centred.square().sum(axes)) / count
+        variance: Tensor = SumOverProcesses.apply(centred.square().sum(axes)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
@@ -177,7 +183,8 @@ def synchronize_batch_norm(network: nn.Module, device: torch.device) -> nn.Modul
     if num_processes() == 1:
         return network
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return converted
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SyncBatchNorm  # which adds no state of its own
@@ -191,7 +198,8 @@ def parallelize(network: nn.Module, device: torch.device) -> nn.Module:
     return nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
 
 
-def without_averaging(network: nn.Module) -> contextlib.AbstractContextManager:
+def without_averaging(network: nn.Module) -> contextlib.AbstractContextManager[None]:
     """Within it, gradients of several batches add up before the processes average them."""
-    is_parallel = isinstance(network, nn.parallel.DistributedDataParallel)
-    return network.no_sync() if is_parallel else contextlib.nullcontext()
+    if isinstance(network, nn.parallel.DistributedDataParallel):
+        return network.no_sync()
+    return contextlib.nullcontext()

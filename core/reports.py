@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,26 @@ from core.weights_files import read_checkpoint
 Batch = TypeVar("Batch")
 
 
-def open_writer(config: ModuleType, state: TrainState, num_batches: int, start: Path | None) -> SummaryWriter:
+class SilentWriter:
+    """Stands for the SummaryWriter in the processes that write nothing."""
+
+    def add_scalar(self, *_: object) -> None:
+        """Nothing, as the others."""
+
+    def add_images(self, *_: object) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+Writer = SummaryWriter | SilentWriter
+
+
+def open_writer(config: ModuleType, state: TrainState, num_batches: int, start: Path | None) -> Writer:
     """TensorBoard's writer, without what a killed run logged beyond the checkpoint; None but in process 0."""
     if process_rank() > 0:
         return SilentWriter()
@@ -39,17 +58,10 @@ def open_writer(config: ModuleType, state: TrainState, num_batches: int, start: 
     return SummaryWriter(folder, purge_step=first_step)
 
 
-class SilentWriter:
-    """Stands for the SummaryWriter in the processes that write nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments, **options: None
-
-
 class Progress:
     """What people see of an epoch: a bar on a terminal, a line and TensorBoard values every few batches."""
 
-    def __init__(self, config: ModuleType, state: TrainState, num_batches: int, writer: SummaryWriter) -> None:
+    def __init__(self, config: ModuleType, state: TrainState, num_batches: int, writer: Writer) -> None:
         self.config, self.state, self.num_batches, self.writer = config, state, num_batches, writer
         self.first = state.position  # batches that an earlier run did
         self.began = time.perf_counter()
@@ -88,17 +100,17 @@ class Progress:
             f"Left {timedelta(seconds=round(left * pace))}"
         )
         sys.stdout.flush()
-        learning_rate = self.state.scheduler.get_last_lr()[0]
+        learning_rate = float(self.state.scheduler.get_last_lr()[0])
         step = epoch * self.num_batches + batches_done
         log_scalars(self.writer, "Train", averages | {"lr": learning_rate, "images_per_second": rate}, step)
 
 
-def log_images(writer: SummaryWriter, images: Tensor) -> None:
+def log_images(writer: Writer, images: Tensor) -> None:
     """Show images of the first batch, float [N, 3, S, S] from 0 to 1, as training sees them."""
     writer.add_images("Train/Augmented images", images, 0)
 
 
-def log_scalars(writer: SummaryWriter, split: str, values: dict[str, float], step: int) -> None:
+def log_scalars(writer: Writer, split: str, values: dict[str, float], step: int) -> None:
     """Write the known values to TensorBoard; `step` counts the batches of the run."""
     for key, title in SCALAR_TITLES.items():
         if key in values:

@@ -48,7 +48,7 @@ FOUND = "checkpoints at the first start"
 
 def find_newest(folder: Path, state: TrainState) -> tuple[Path, dict[str, Any]] | None:
     """The newest good checkpoint of a folder; None if it has none at all. Raises: ValueError if all are bad."""
-    errors = []
+    errors: list[Exception] = []
     for path in newest_first(folder, errors):
         try:
             checkpoint = read_checkpoint(path)
@@ -115,8 +115,8 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def epoch_number(path: Path) -> int:
     """The N of epoch_N.pth.tar."""
-    return int(EPOCH_FILE.fullmatch(path.name)[1])
+    return int(path.name.removeprefix("epoch_").removesuffix(".pth.tar"))
 
 
-EPOCH_FILE = re.compile(r"epoch_(\d+)\.pth\.tar")
+EPOCH_FILE = re.compile(r"epoch_\d+\.pth\.tar")
 INTERRUPTED = "interrupted.pth.tar"

@@ -20,8 +20,9 @@ def is_int(value: object, least: int) -> bool:
 
 
 def is_number(value: object, least: float = -math.inf, most: float = math.inf) -> bool:
-    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_real and abs(value) < 1e300 and least <= value <= most  # which no NaN is
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) < 1e300 and least <= value <= most  # which no NaN is
 
 
 def is_triple(value: object, least: float, most: float) -> bool:
@@ -29,8 +30,9 @@ def is_triple(value: object, least: float, most: float) -> bool:
 
 
 def is_crop_scale(value: object) -> bool:
-    is_pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(is_number(v, 0, 1) for v in value)
-    return value is None or (is_pair and 0 < value[0] <= value[1])
+    if not isinstance(value, (list, tuple)):
+        return value is None
+    return len(value) == 2 and all(is_number(v, 0, 1) for v in value) and 0 < value[0] <= value[1]
 
 
 def is_device(value: object) -> bool:
@@ -194,7 +196,7 @@ def config_lines(config: ModuleType) -> dict[str, int]:
     """The line that sets each name of config.py, in the block of its mode or outside the blocks."""
     lines = {}
     active_block = f"mode == {getattr(config, 'mode', None)!r}"
-    for statement in ast.parse(Path(config.__file__).read_text(encoding="utf-8")).body:
+    for statement in ast.parse(Path(str(config.__file__)).read_text(encoding="utf-8")).body:
         if isinstance(statement, ast.If) and ast.unparse(statement.test) != active_block:
             continue
         for node in ast.walk(statement):

@@ -60,7 +60,15 @@ OTHER_COMPRESSIONS = {
 }
 WHITE_IS_0, PALETTE, YCBCR = 0, 3, 6
 TIFF_COLOURS = (WHITE_IS_0, 1, 2, PALETTE, 5, YCBCR)  # ..., black is 0, RGB, palette, CMYK
-OTHER_COLOURS = {4: "a mask", 8: "Lab", 9: "Lab", 10: "Lab", 32803: "a sensor's", 32844: "LogLuv", 34892: "a sensor's"}
+OTHER_COLOURS: dict[int | None, str] = {
+    4: "a mask",
+    8: "Lab",
+    9: "Lab",
+    10: "Lab",
+    32803: "a sensor's",
+    32844: "LogLuv",
+    34892: "a sensor's",
+}
 
 
 class Tiff(NamedTuple):
@@ -159,14 +167,14 @@ def bracketed(name: str | None) -> str:
 
 def tiff_pixels(data: np.ndarray) -> Image | None:
     tiff = read_tiff(data)
-    if not is_whole_tiff(data, tiff):
+    if tiff is None or not is_whole_tiff(data, tiff):
         return None
     with warnings.catch_warnings(action="ignore"):
         try:
             picture = open_tiff(data)
         except (SyntaxError, LookupError):
             raise KindError(f"a TIFF of {tiff.samples} x {tiff.bits} bits in colour space {tiff.colours}") from None
-        orientation = picture.getexif().get(ORIENTATION_TAG)
+        orientation: int = picture.getexif().get(ORIENTATION_TAG, 1)
         pixels = pillow_pixels(picture)
     if tiff.bits == 16 and tiff.colours == WHITE_IS_0:
         pixels = 255 - pixels  # Pillow does so for the other depths

@@ -92,8 +92,8 @@ def foreign_kind(file: BinaryIO) -> tuple[str, str] | None:
         return None
     finally:
         file.seek(0)
-    for pattern, foreign in FOREIGN_RECORDS.items():
-        if any(re.fullmatch(pattern, name) for name in names):
+    for record, foreign in FOREIGN_RECORDS.items():
+        if any(re.fullmatch(record, name) for name in names):
             return foreign
     is_torch = any(name.endswith("data.pkl") for name in names)
     return None if is_torch else ("a zip file of other things", "if the weights are in it, unpack them")
@@ -169,6 +169,7 @@ def plain_copy(value: Any, name: Any = "", depth: int = 0, copies: dict[int, Any
         return copies[id(value)]
     if depth > MAX_NESTING:
         raise ValueError("it is nested too deep, or holds itself")
+    copy: Any = value
     if isinstance(value, Tensor):
         copy = plain_tensor(value, name)
     elif isinstance(value, dict):
@@ -178,8 +179,6 @@ def plain_copy(value: Any, name: Any = "", depth: int = 0, copies: dict[int, Any
     elif isinstance(value, (list, tuple)):
         kind = list if isinstance(value, list) else tuple
         copy = kind(plain_copy(item, name, depth + 1, copies) for item in value)
-    else:
-        copy = value
     copies[id(value)] = copy
     return copy
 

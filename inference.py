@@ -41,7 +41,7 @@ from utils import (
     user_errors,
 )
 
-MANY_IMAGES = 200  # from here on model.as_one_graph() saves more than the 0.3 s that it takes at first
+MANY_IMAGES = 200  # from here on folding.as_one_graph() saves more than the 0.3 s that it takes at first
 
 
 def main(config: ModuleType, arguments: list[str]) -> None:

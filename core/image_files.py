@@ -130,10 +130,9 @@ def stored_orientation(kind: str, data: np.ndarray) -> int:
 
 # What a file says of itself is checked before it is decoded: a few bytes can ask for gigabytes. OpenCV's own limit is
 # six times as high, can be set only before cv2 is first imported, and comes after its decoder of animated WebP has
-# already taken the memory. For each kind there are two readers, in
-# image_formats.py and tiff_files.py. One finds the size where the decoder finds it:
-# at fixed places, by the marker rules of libjpeg, for TIFF refusing every spelling of a size that libtiff might read
-# in another way. The other decodes what has passed. Both give None for a damaged file.
+# already taken the memory. For each kind there are two readers, in image_formats.py and tiff_files.py. One finds the
+# size where the decoder finds it: at fixed places, by the marker rules of libjpeg, for TIFF refusing every spelling of
+# a size that libtiff might read in another way. The other decodes what has passed. Both give None for a damaged file.
 
 
 def check_claims(data: np.ndarray, name: str | Path) -> tuple[int, int]:

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """model.py against torchvision's MobileNetV2 and the published table of the paper's authors."""
 
-from collections.abc import Callable
-from functools import partial
-
 import pytest
 import torch
 import torchvision
+from random_networks import assert_equal_tensors, random_images
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from core import folding
-from core.folding import as_one_graph, folded
 from model import InvertedResidual, MobileNetV2, ReLU6, mobilenet_v2, round_channels
 
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
@@ -53,18 +49,9 @@ def build_both(**options: object) -> tuple[nn.Module, nn.Module]:
     return tuple(networks)
 
 
-def random_images(height: int, width: int) -> Tensor:
-    return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
-
-
 def seeded_logits(network: nn.Module, images: Tensor) -> Tensor:
     torch.manual_seed(2)  # dropout
     return network(images)
-
-
-def assert_equal_tensors(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    assert list(ours) == list(theirs)
-    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -211,144 +198,6 @@ def test_builder_passes_its_options_on() -> None:
 def test_builder_without_options_is_the_imagenet_network() -> None:
     with torch.device("meta"):
         assert count_parameters(mobilenet_v2()) == 3_504_872
-
-
-def network_with_statistics() -> nn.Module:
-    """A network whose batch-norms do something: random scales, shifts, means and variances."""
-    torch.manual_seed(3)
-    network = MobileNetV2()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return network.to(memory_format=torch.channels_last)
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("size", [(32, 32), (224, 224), (97, 64)])
-def test_folded_network_gives_the_logits_of_torchvision(size: tuple[int, int]) -> None:
-    network, images = network_with_statistics(), random_images(*size)
-    theirs = torchvision.models.mobilenet_v2()
-    theirs.load_state_dict(network.state_dict())
-    expected = theirs.eval()(images)
-    assert expected.std() > 1e-3
-    copied = folded(network)
-    for count in (2, 1):  # the last batch is smaller
-        torch.testing.assert_close(copied(images[:count]), expected[:count], rtol=0, atol=1e-4)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in copied.modules())
-
-
-@torch.inference_mode()
-def test_folded_network_in_bfloat16_stays_near() -> None:
-    network, images = network_with_statistics(), random_images(64, 64)
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = folded(network, torch.bfloat16)(images).float()
-    expected = network.eval()(images)
-    assert (logits - expected).norm() < 0.1 * expected.norm()
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("size", [64, 224])
-def test_one_graph_gives_the_logits_of_torchvision(size: int) -> None:
-    network = network_with_statistics()
-    theirs = torchvision.models.mobilenet_v2()
-    theirs.load_state_dict(network.state_dict())
-    graph = as_one_graph(network, size)
-    for seed in range(3):
-        images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(seed))
-        torch.testing.assert_close(graph(images), theirs.eval()(images), rtol=0, atol=1e-4)
-
-
-@torch.inference_mode()
-def test_one_graph_in_bfloat16_stays_near() -> None:
-    network, images = network_with_statistics(), random_images(64, 64)[:1]
-    graph = as_one_graph(network, 64, torch.bfloat16)
-    expected = network.eval()(images)
-    for enabled in (False, True):  # inference.py calls it under autocast
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            assert (graph(images) - expected).norm() < 0.1 * expected.norm()
-
-
-def is_fused(network: nn.Module) -> bool:
-    return any(isinstance(module, folding.FusedConvolution) for module in network.modules())
-
-
-def without_activation(layer: folding.FusedConvolution, x: Tensor) -> Tensor:
-    return layer.convolution(x.to(layer.convolution.weight.dtype))
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("build", [network_with_statistics, partial(MobileNetV2, 10, 0.35)])
-def test_right_fused_convolutions_are_used_and_wrong_ones_are_not(
-    build: Callable[[], nn.Module],
-    dtype: torch.dtype,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    if not folding.has_fused_convolution(torch.device("cpu"), dtype):
-        pytest.skip("this processor has no such convolution")
-    folding.announce_other_logits.cache_clear()
-    network = build()
-    assert is_fused(folded(network, dtype))
-    assert capsys.readouterr().out == ""
-    monkeypatch.setattr(folding.FusedConvolution, "forward", without_activation)
-    plain = folded(network, dtype)
-    assert not is_fused(plain)
-    folded(network, dtype)  # says nothing more
-    assert capsys.readouterr().out == (
-        f"FusedConvolution gives other logits than the network here (in {dtype}); scoring without it, which is "
-        "slower.\n"
-    )
-    images = random_images(64, 64)
-    torch.testing.assert_close(plain(images), network.eval()(images), rtol=0, atol=1e-4)
-
-
-def test_weights_are_packed_for_the_first_images_not_for_the_probe() -> None:
-    copied = folded(network_with_statistics())
-    assert all(layer.packed is None for layer in copied.modules() if isinstance(layer, folding.FusedConvolution))
-
-
-def test_network_that_diverged_is_folded_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
-    network = MobileNetV2(3, 0.35)
-    nn.init.constant_(network.classifier[1].bias, torch.nan)
-    assert is_fused(folded(network)) == folding.has_fused_convolution(torch.device("cpu"), torch.float32)
-    assert capsys.readouterr().out == ""
-
-
-def test_arms_library_has_no_fused_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch.compile leaves them out there too: torch/_inductor/fx_passes/mkldnn_fusion.py."""
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_acl_supported", lambda: True)
-    assert not folding.has_fused_convolution(torch.device("cpu"), torch.float32)
-    assert not is_fused(folded(MobileNetV2(3, 0.35)))
-
-
-def test_wrong_graph_is_refused_with_a_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folding.announce_other_logits.cache_clear()
-    freeze = torch.jit.freeze
-
-    def freeze_and_spoil(traced: torch.jit.ScriptModule) -> Callable[[Tensor], Tensor]:
-        graph = freeze(traced)
-        return lambda images: 1.001 * graph(images)
-
-    monkeypatch.setattr(torch.jit, "freeze", freeze_and_spoil)
-    with pytest.raises(RuntimeError, match="other logits"):
-        as_one_graph(MobileNetV2(3, 0.35), 64)
-    assert capsys.readouterr().out.startswith("as_one_graph gives other logits than the network here")
-
-
-@pytest.mark.parametrize("copy_of", [folded, lambda network: as_one_graph(network, 64)])
-def test_folding_leaves_the_network_as_it_is(copy_of: Callable[[MobileNetV2], object]) -> None:
-    network = network_with_statistics().train()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    copy_of(network)
-    assert network.training
-    assert all(parameter.requires_grad for parameter in network.parameters())
-    assert_equal_tensors(network.state_dict(), before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

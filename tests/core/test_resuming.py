@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which checkpoint a run goes on with, and what is never overwritten."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoint_files import assert_equal, read
+from conftest import Project
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_workers": 2, "mixup_alpha": 0.2, "cutmix_alpha": 1.0, "gradient_accumulation_steps": 4},
+        {"num_workers": 0, "precision": "bfloat16", "trivial_augment": True, "random_erasing_probability": 0.5},
+    ],
+)
+def test_two_and_two_epochs_equal_four(project: Project, tmp_path_factory, options: dict) -> None:
+    """The checkpoint of epoch 2 alone, as a killed run leaves it, leads to the bits of the uninterrupted run.
+
+    So it does after another program has saved it again, which does not know its layouts, and with the counters of
+    earlier versions, which were averaged too.
+    """
+    project.set(epochs=4, keep_checkpoints=4, **options)
+    project.run_well("train.py")
+    resumed = Project(tmp_path_factory.mktemp("resumed"))
+    resumed.set(epochs=4, resume="auto", **options)
+    middle = "samples/MobileNetV2-Colours/epoch_2.pth.tar"
+    (resumed.root / middle).parent.mkdir(parents=True)
+    save_as_others(read(project.root / middle), resumed.root / middle)
+    printed = resumed.run_well("train.py")
+    assert "epoch_2.pth.tar` after 2 of 4 epochs" in printed
+    assert "Epoch: [2]" not in printed
+    one, other = (read(run.root / "samples/MobileNetV2-Colours/epoch_4.pth.tar") for run in (project, resumed))
+    for checkpoint in (one, other):
+        for name in ("resume", "keep_checkpoints"):
+            del checkpoint["config"][name]
+    assert_equal(one, other)
+    last = "results/MobileNetV2-Colours/last.pth.tar"
+    assert_equal(read(project.root / last), read(resumed.root / last))
+
+
+def save_as_others(checkpoint: dict, path: Path) -> None:
+    momenta = [values["momentum_buffer"] for values in checkpoint["optimizer"]["state"].values()]
+    assert not all(momentum.is_contiguous() for momentum in momenta)
+    for momentum, values in zip(momenta, checkpoint["optimizer"]["state"].values(), strict=True):
+        values["momentum_buffer"] = momentum.contiguous()
+    for name in ("state_dict", "ema_state_dict"):
+        checkpoint[name] = {key: value.contiguous() for key, value in checkpoint[name].items()}
+    checkpoint["ema_state_dict"]["features.0.1.num_batches_tracked"].fill_(5)
+    torch.save(checkpoint, path)
+
+
+def test_resume_takes_the_newest_readable_checkpoint(trained_copy: Project) -> None:
+    samples = trained_copy.root / "samples/MobileNetV2-Colours"
+    expected = read(samples / "epoch_6.pth.tar")
+    (samples / "epoch_6.pth.tar").write_bytes((samples / "epoch_6.pth.tar").read_bytes()[:5000])
+    trained_copy.set(resume="auto")
+    printed = trained_copy.run_well("train.py")
+    assert "epoch_6.pth.tar: damaged" in printed
+    assert "epoch_5.pth.tar` after 5 of 6 epochs" in printed
+    resumed = read(samples / "epoch_6.pth.tar")
+    for checkpoint in (expected, resumed):
+        del checkpoint["config"]["resume"]
+    assert_equal(expected, resumed)
+
+
+def test_resume_names_changed_values_and_uses_them(trained_copy: Project) -> None:
+    path = "samples/MobileNetV2-Colours/epoch_5.pth.tar"
+    (trained_copy.root / "samples/MobileNetV2-Colours/epoch_6.pth.tar").unlink()
+    trained_copy.set(resume=path, model_lr=0.05, epochs=7, model_weight_decay=0.0)
+    printed = trained_copy.run_well("train.py")
+    assert "Resume: model_lr was 0.02, now 0.05: the new value holds." in printed
+    assert "Resume: epochs was 6, now 7: the new value holds." in printed
+    optimizer = read(trained_copy.root / "samples/MobileNetV2-Colours/epoch_7.pth.tar")["optimizer"]
+    assert [group["initial_lr"] for group in optimizer["param_groups"]] == [0.05, 0.05]
+    assert [group["weight_decay"] for group in optimizer["param_groups"]] == [0.0, 0.0]
+
+
+def test_finished_run_has_nothing_left_to_do(trained_copy: Project) -> None:
+    trained_copy.set(resume="auto")
+    before = trained_copy.snapshot()
+    assert "nothing is left to train" in trained_copy.run_well("train.py")
+    assert trained_copy.snapshot() == before
+
+
+def test_earlier_run_is_not_overwritten(trained_copy: Project) -> None:
+    refusal = trained_copy.refusal("train.py")
+    assert refusal.startswith("samples/MobileNetV2-Colours/epoch_6.pth.tar: of an earlier run")
+    assert 'resume = "auto" (config.py line 53)' in refusal
+
+
+def test_weights_of_an_earlier_run_are_not_overwritten(trained_copy: Project) -> None:
+    shutil.rmtree(trained_copy.root / "samples")
+    for resume in ("", "auto"):
+        trained_copy.set(resume=resume)
+        assert trained_copy.refusal("train.py").startswith(
+            "results/MobileNetV2-Colours/last.pth.tar: of an earlier run"
+        )
+
+
+def test_nothing_is_overwritten_when_no_checkpoint_is_readable(trained_copy: Project) -> None:
+    for path in (trained_copy.root / "samples/MobileNetV2-Colours").iterdir():
+        path.write_bytes(b"damaged")
+    trained_copy.set(resume="auto")
+    assert "no checkpoint in it can be used" in trained_copy.refusal("train.py")
+
+
+def test_going_back_does_not_mix_with_later_checkpoints(trained_copy: Project) -> None:
+    trained_copy.set(resume="samples/MobileNetV2-Colours/epoch_3.pth.tar")
+    refusal = trained_copy.refusal("train.py")
+    assert refusal.startswith("samples/MobileNetV2-Colours/epoch_6.pth.tar: may be later than the 3 epochs")

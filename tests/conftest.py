@@ -6,13 +6,17 @@ import functools
 import json
 import os
 import runpy
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TextIO
 
 import pytest
 
@@ -43,6 +47,11 @@ class Project:
 
     def run(self, script: str, *arguments: str, mode: str = "train") -> subprocess.CompletedProcess:
         return ready_interpreter().run([script, *arguments], self.root, self.environment(mode))
+
+    def start(self, script: str, *arguments: str, errors: Path | None = None, **environment: str) -> "Copy":
+        """Start a script in a session of its own; its lines come as it prints them."""
+        environment = self.environment("train") | {"PYTHONUNBUFFERED": "1"} | environment
+        return ready_interpreter().start([script, *arguments], self.root, environment, errors)
 
     def run_afresh(self, script: str, *arguments: str, mode: str = "train") -> subprocess.CompletedProcess:
         """The same by a new Python, for what depends on how the packages are imported."""
@@ -84,24 +93,106 @@ class Project:
         }
 
 
+class Copy:
+    """A script that runs in a copy of the ready interpreter, with the methods of subprocess.Popen."""
+
+    def __init__(self, interpreter: "ReadyInterpreter", pid: int, stdout: TextIO | None) -> None:
+        self.interpreter, self.pid, self.stdout = interpreter, pid, stdout
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit status, negative for that of a signal, or None while it runs."""
+        self.returncode = self.interpreter.status(self.pid, 0)
+        return self.returncode
+
+    def wait(self, timeout: float = 300) -> int:
+        """The exit status. Raises: subprocess.TimeoutExpired."""
+        self.returncode = self.interpreter.status(self.pid, timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout)
+        return self.returncode
+
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+        """All that it prints, to its end."""
+        with self.stdout:
+            printed = self.stdout.read()
+        self.wait(timeout)
+        return printed, ""
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def __enter__(self) -> "Copy":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.stdout:
+            self.stdout.close()
+        self.wait()
+
+
 class ReadyInterpreter:
     """ready_interpreter.py, which runs a script as `python3 -W error SCRIPT` does, two seconds sooner."""
 
     def __init__(self) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
         command = [sys.executable, "-W", "error", ROOT / "tests/ready_interpreter.py"]
-        self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.received = b""
+        self.ended: dict[int, int] = {}
+        self.started: list[int] = []
         atexit.register(self.close)
 
     def run(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
         with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
-            request = {"arguments": arguments, "folder": str(folder), "environment": environment}
-            request |= {"output": output.name, "errors": errors.name}
-            print(json.dumps(request), file=self.process.stdin, flush=True)
-            status = int(self.process.stdout.readline())
+            with self._copy(arguments, folder, environment, output.name, errors.name, leads_session=False) as copy:
+                status = copy.wait()
             return subprocess.CompletedProcess(arguments, status, output.read(), errors.read())
+
+    def start(
+        self, arguments: list[str], folder: Path, environment: dict[str, str], errors: Path | None = None
+    ) -> Copy:
+        """Start a script in a session of its own. `errors`: the file that gets stderr; None: stdout gets it, too."""
+        with tempfile.TemporaryDirectory() as pipes:
+            pipe = Path(pipes, "output")
+            os.mkfifo(pipe)
+            reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # before there is a writer
+            copy = self._copy(arguments, folder, environment, str(pipe), str(errors or pipe), leads_session=True)
+            select.select([reader], [], [], 60)  # until the copy has opened it, and printed
+            os.set_blocking(reader, True)
+        copy.stdout = os.fdopen(reader)
+        return copy
+
+    def _copy(self, arguments, folder, environment, output, errors, leads_session: bool) -> Copy:
+        request = {"arguments": arguments, "folder": str(folder), "environment": environment}
+        request |= {"output": output, "errors": errors, "leads_session": leads_session}
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        self.process.stdin.flush()
+        while not self.started:
+            self._receive(None)
+        return Copy(self, self.started.pop(), None)
+
+    def status(self, pid: int, timeout: float) -> int | None:
+        deadline = time.monotonic() + timeout
+        while pid not in self.ended and self._receive(max(0.0, deadline - time.monotonic())):
+            pass
+        return self.ended.get(pid)
+
+    def _receive(self, timeout: float | None) -> bool:
+        """Take answers; False if there is none within so many seconds."""
+        if not select.select([self.process.stdout], [], [], timeout)[0]:
+            return False
+        received = os.read(self.process.stdout.fileno(), 10_000)
+        assert received, "the ready interpreter has ended"
+        *lines, self.received = (self.received + received).split(b"\n")
+        for line in lines:
+            word, *numbers = line.split()
+            if word == b"started":
+                self.started.append(int(numbers[0]))
+            else:
+                self.ended[int(numbers[0])] = int(numbers[1])
+        return True
 
     def close(self) -> None:
         self.process.communicate()

@@ -4,14 +4,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Project
+from conftest import Copy, Project
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_train import assert_equal, read
 
@@ -80,8 +78,9 @@ runpy.run_path("train.py", run_name="__main__")
 
 # A read that never ends, in a worker or in the main process, after the first epoch; a second signal counts at once.
 HANGING = """
-import runpy, sys, threading, dataset, utils
-utils.SECOND_SIGNAL_SECONDS = 0
+import runpy, sys, threading, dataset
+from core import interruptions
+interruptions.SECOND_SIGNAL_SECONDS = 0
 getitem = dataset.ImageDataset.__getitem__
 def read_or_hang(self, key):
     if key[0] == 1:  # the epoch
@@ -93,31 +92,16 @@ runpy.run_path("train.py", run_name="__main__")
 """
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"MODE": "train", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-
-
-def start(project: Project, line_start: str, number: signal.Signals, times: int = 1, script: str = "train.py"):
+def start(project: Project, line_start: str, number: signal.Signals, times: int = 1, script: str = "train.py") -> Copy:
     """Start a script in a session of its own, which signals itself after a line."""
-    command = [sys.executable, "-W", "error", "-u", "-c", SIGNAL_AFTER_A_LINE, script, line_start, number, times]
-    return subprocess.Popen(
-        list(map(str, command)),
-        cwd=project.root,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    (project.root / "signal_after_a_line.py").write_text(SIGNAL_AFTER_A_LINE)
+    return project.start("signal_after_a_line.py", script, line_start, str(int(number)), str(times))
 
 
 def run_and_signal(*arguments: object, **options: object) -> tuple[int, list[str]]:
     """What start() starts, to its end: its status and the lines it wrote."""
-    with start(*arguments, **options) as process:
-        try:
-            lines = process.communicate(timeout=120)[0].splitlines()
-        finally:
-            process.kill()
+    process = start(*arguments, **options)
+    lines = process.communicate()[0].splitlines()
     return process.returncode, lines
 
 
@@ -188,8 +172,8 @@ def averages_of(line: str) -> str:
 def test_signal_while_a_file_is_written(project: Project, trained_writes: Project, write: int) -> None:
     """Two fsyncs a file: 1 in last.pth.tar, 4 in best.pth.tar, 6 in epoch_1.pth.tar; the write is finished first."""
     prepare(project)
-    command = [sys.executable, "-W", "error", "-c", SIGNAL_IN_A_WRITE, str(write)]
-    done = subprocess.run(command, cwd=project.root, env=environment(), capture_output=True, text=True, timeout=120)
+    (project.root / "signal_in_a_write.py").write_text(SIGNAL_IN_A_WRITE)
+    done = project.run("signal_in_a_write.py", str(write))
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
     assert "SIGTERM: stopped after batch 0 of epoch 2" in done.stdout
     project.set(resume="auto")

@@ -25,8 +25,9 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 IN_DOUBLE = """
 import torch
 torch.set_default_dtype(torch.float64)
-import config, dataset, model, train
-model.has_fused_convolution = lambda *arguments: False  # it works in single precision
+import config, dataset, train
+from core import folding
+folding.has_fused_convolution = lambda *arguments: False  # it works in single precision
 single = dataset.normalize
 dataset.normalize = lambda images, mean, std: single(images, mean.float(), std.float()).double()
 train.main(config)

@@ -1,25 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """train.py and test.py under real torchrun, several processes on the CPU: the results are those of one process."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Project
+from conftest import ROOT, Copy, Project
 
 from small_training import write_images
 
 SAMPLES = "samples/MobileNetV2-Colours"
 RESULTS = "results/MobileNetV2-Colours"
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 # train.py in double precision: in single precision, rounding grows by about 80 a step in so small a network of so few
 # images (float64: 4e-14 after the first step, 2e-10 after the third), and hides whether the sums are right.
 IN_DOUBLE = """
@@ -34,28 +33,40 @@ train.main(config)
 """
 
 
-@contextmanager
-def start(project: Project, processes: int, script: str = "train.py", *options: str) -> Iterator[subprocess.Popen]:
-    """Start a script under torchrun in a session of its own, which is killed in the end if it still runs."""
-    environment = os.environ | {"MODE": "test" if script == "test.py" else "train", "OMP_NUM_THREADS": "1"}
-    environment.pop("EXP_NAME", None)
-    command = [*TORCHRUN, f"--nproc_per_node={processes}", *options, script]
-    where = {"cwd": project.root, "env": environment, "start_new_session": True}
-    with (
-        (project.root / "errors.txt").open("w") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, **where) as process,
-    ):
+@contextlib.contextmanager
+def start(
+    project: Project, processes: int, script: str = "train.py", *options: str, is_forked: bool = True
+) -> Iterator[subprocess.Popen | Copy]:
+    """Start a script under torchrun in a session of its own, which is killed in the end if it still runs.
+
+    is_forked: by forked_torchrun.py, five seconds sooner.
+    """
+    environment = project.environment("test" if script == "test.py" else "train")
+    command = ["--standalone", f"--nproc_per_node={processes}", *options, script]
+    errors = project.root / "errors.txt"
+    errors.touch()
+    if is_forked:
+        torchrun = str(ROOT / "tests/forked_torchrun.py")
+        process = project.start(torchrun, *command, errors=errors, MODE=environment["MODE"])
+    else:
+        command = [sys.executable, "-m", "torch.distributed.run", *command]
+        streams = {"stdout": subprocess.PIPE, "stderr": errors.open("w"), "text": True}
+        where = {"cwd": project.root, "env": environment | {"PYTHONWARNINGS": ""}, "start_new_session": True}
+        with streams["stderr"]:
+            process = subprocess.Popen(command, **streams, **where)
+    with process:
         try:
             yield process
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                    os.killpg(process.pid, signal.SIGKILL)
 
 
 def run(project: Project, processes: int, script: str = "train.py", *options: str) -> list[str]:
     """Run a script under torchrun that must succeed, without a warning; returns the lines it printed."""
     with start(project, processes, script, *options) as process:
-        lines = process.stdout.read().splitlines()
+        lines = end_of(process)
     errors = (project.root / "errors.txt").read_text()
     assert process.returncode == 0, f"{lines}\n{errors}"
     assert "Warning" not in errors
@@ -194,7 +205,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def test_a_signal_ends_all_processes_and_nothing_is_lost(uninterrupted: Project, tmp_path: Path) -> None:
     project = started_like(uninterrupted, tmp_path / "project")
-    with start(project, 2) as process:
+    with start(project, 2, is_forked=False) as process:
         lines = wait_for(process, "Epoch: [2][2/6]")
         pids = workers(process)
         os.killpg(process.pid, signal.SIGTERM)  # as a terminal does; torchrun then sends it once more
@@ -212,7 +223,7 @@ def test_a_signal_ends_all_processes_and_nothing_is_lost(uninterrupted: Project,
 
 def test_torchrun_restarts_after_a_kill_where_the_newest_checkpoint_is(uninterrupted: Project, tmp_path: Path) -> None:
     project = started_like(uninterrupted, tmp_path / "project")
-    with start(project, 2, "train.py", "--max-restarts=1") as process:
+    with start(project, 2, "train.py", "--max-restarts=1", is_forked=False) as process:
         wait_for(process, "Epoch: [2][2/6]")
         os.kill(workers(process)[0], signal.SIGKILL)  # the one that holds the folder
         lines = end_of(process)

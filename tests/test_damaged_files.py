@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import re
-import resource
 import struct
 import subprocess
 import sys
@@ -112,7 +111,7 @@ def test_a_cut_at_every_length_is_noticed(small_file: bytes, tmp_path: Path) -> 
 
 
 def test_torch_itself_does_not_notice(small_file: bytes) -> None:
-    """Why utils.verified_copy() is there; when this fails, it may not be needed any more."""
+    """Why weights_files.verified_copy() is there; when this fails, it may not be needed any more."""
     position = small_file.index(struct.pack("<3f", 0, 1, 2))
     flipped = bytearray(small_file)
     flipped[position + 3] ^= 64
@@ -337,10 +336,10 @@ NOT_RESUMABLE = UNREADABLE | UNFIT | UNTRAINABLE
 
 # Runs every loader in one process on each file of the folder `files`; what a user sees of each goes to results.json.
 DRIVER = """
-import contextlib, importlib.util, io, json, os, sys
+import contextlib, importlib.util, io, json, os, sys, warnings
 from pathlib import Path
 
-sys.path[:0] = [os.getcwd()]
+warnings.simplefilter("default")  # no error: it would be a second line
 sys.path.append(sys.argv[1])
 
 def load(path, name):
@@ -390,9 +389,10 @@ Path("results.json").write_text(json.dumps(results))
 
 def run_all_loaders(project: Project) -> dict[str, list]:
     """What status and stderr each loader ends with on each file, by "loader files/name"."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # no -W error: a warning would be a second line
-    words = [sys.executable, "-c", DRIVER, str(ROOT / "scripts")]
-    done = subprocess.run(words, cwd=project.root, env=environment, capture_output=True, text=True, timeout=300)
+    driver = project.root / "driver.py"
+    driver.write_text(DRIVER)
+    done = project.run(str(driver), str(ROOT / "scripts"))
+    driver.unlink()
     assert (done.returncode, done.stderr) == (0, "")
     results = json.loads((project.root / "results.json").read_text())
     (project.root / "results.json").unlink()
@@ -511,9 +511,12 @@ def test_impossible_records_are_refused(tmp_path: Path, name: str, value: object
 # Writing
 
 
-def limit_files() -> None:
-    """No file of this process may have more than 3 MB: writing then fails as on a full disk, for any user."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+# No file of this process may have more than 3 MB: writing then fails as on a full disk, for any user.
+ON_A_FULL_DISK = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+runpy.run_path("train.py", run_name="__main__")
+"""
 
 
 def test_training_on_a_full_disk_names_the_file_and_the_last_good_checkpoint_stays(trained_copy: Project) -> None:
@@ -521,15 +524,8 @@ def test_training_on_a_full_disk_names_the_file_and_the_last_good_checkpoint_sta
     before = {path.name: path.read_bytes() for path in samples.iterdir()}
     assert len(before["epoch_6.pth.tar"]) > 3_000_000
     trained_copy.set(epochs=7, resume="auto", num_workers=0)
-    environment = os.environ | {"MODE": "train", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "train.py"],
-        cwd=trained_copy.root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        preexec_fn=limit_files,
-    )
+    (trained_copy.root / "full.py").write_text(ON_A_FULL_DISK)
+    done = trained_copy.run("full.py")
     assert (done.returncode, done.stderr) == (
         2,
         "samples/MobileNetV2-Colours/epoch_7.pth.tar: File too large; make room for it; the files before it stay\n",

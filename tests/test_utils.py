@@ -3,15 +3,13 @@
 
 import contextlib
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 import torch
-from conftest import ROOT, config_with
+from conftest import ROOT, config_with, ready_interpreter
 from small_networks import small_network
 from torch import nn
 
@@ -132,11 +130,10 @@ def test_steps_have_their_own_random_numbers() -> None:
         ("ValueError('Caught ValueError in worker\\nOriginal Traceback\\nValueError: a.jpg: bad')", 2, "a.jpg: bad\n"),
     ],
 )
-def test_errors_of_users_are_one_line(error: str, status: int, line: str) -> None:
-    program = f"import utils\nwith utils.user_errors():\n    raise {error}"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(utils.__file__).parent
-    )
+def test_errors_of_users_are_one_line(tmp_path: Path, error: str, status: int, line: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(f"import utils\nwith utils.user_errors():\n    raise {error}")
+    done = ready_interpreter().run([str(program)], ROOT, dict(os.environ))
     assert done.returncode == status
     assert line in done.stderr
     assert done.stderr.count("\n") == 1

@@ -16,7 +16,7 @@ from types import ModuleType
 
 import pytest
 
-from small_training import copy_program, edit_config, write_images
+from shared.small_training import copy_program, edit_config, write_images
 
 ROOT = Path(__file__).resolve().parent.parent
 

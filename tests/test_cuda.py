@@ -22,7 +22,7 @@ import utils
 from dataset import ImageDataset, create_batches
 from imgproc import eval_transform
 from model import folded
-from small_training import write_images
+from shared.small_training import write_images
 
 pytestmark = [
     pytest.mark.cuda,

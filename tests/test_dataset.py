@@ -40,7 +40,7 @@ from dataset import (
     write_index,
 )
 from imgproc import eval_transform, load_image, train_transform
-from small_training import CLASSES, write_images
+from shared.small_training import CLASSES, write_images
 
 EVAL = partial(eval_transform, image_size=32)
 TRAIN = partial(

@@ -21,7 +21,7 @@ import inference
 import model
 import test
 from imgproc import eval_transform, load_image, normalize
-from small_training import CLASSES
+from shared.small_training import CLASSES
 
 ANSWER = re.compile(r"(.{75,}) \(\s*(\d+\.\d\d)%\)")
 

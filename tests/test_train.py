@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import train
 import utils
-from small_training import CLASSES, write_images
+from shared.small_training import CLASSES, write_images
 
 CHECKPOINT_KEYS = {
     *("epoch", "position", "epoch_sums", "best_acc1", "state_dict", "ema_state_dict", "ema_updates"),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plain torchvision training loop or evaluation, as its users write it: the baseline of benchmark.py.
 
-    python3 scripts/plain_training.py train TRAIN_FOLDER VALID_FOLDER [--epochs 1] [--image-size 224] [--batch-size 32]
-    python3 scripts/plain_training.py test FOLDER --weights FILE
+    python3 scripts/measuring/plain_training.py train TRAIN_FOLDER VALID_FOLDER [--epochs 1] [--image-size 224]
+    python3 scripts/measuring/plain_training.py test FOLDER --weights FILE
 
 ImageFolder on Pillow, torchvision's transforms, DataLoader, an eager float32 network in NCHW. Training validates after
 every epoch and saves the weights, as train.py does; it keeps no average of the weights and writes no curves.

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from archives import Parts
 from core.split_names import UNNAMED, split_names
+from preparing.archives import Parts
 
 NO_CLASS = re.compile(rf"{UNNAMED.pattern}|images?|imgs?|data|dataset|annotations?|labels?|masks?", re.I)
 SHOWN = 5  # names in a line

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The readers of sources.py for ImageNet and its two subsets."""
+"""The readers for ImageNet and its two subsets."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archives import (
+from preparing.archives import (
     DigestReader,
     Parts,
     Readable,
@@ -21,9 +21,8 @@ from archives import (
     safe_parts,
     tar_files,
 )
-from sources import (
+from preparing.sources import (
     SPLITS,
-    VALID_NAMES,
     Sample,
     Source,
     is_image,
@@ -33,6 +32,7 @@ from sources import (
     visible_files,
 )
 
+VALID_NAMES = ("valid", "val", "validation")  # of lists of images
 WNID = re.compile(r"n\d{8}")  # a WordNet synset, the class names of ImageNet
 IMAGENET_ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "valid": "ILSVRC2012_img_val.tar"}
 IMAGENET_IMAGES = {"train": 1_281_167, "valid": 50_000}

@@ -22,25 +22,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-
-from sources import Sample, encode_png
+from preparing.conversion import JPEG_SUFFIXES, Conversion, convert, is_turned
+from preparing.sources import Sample
 
 RECORD = "prepare_dataset.json"  # in a target: what made it and what it held then
-JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif")
-JPEG_QUALITY = 95
 WHOLE_FILES = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND\xaeB`\x82"))  # how a JPEG and a PNG begin and end
 # Samples that are read but not written yet: enough to keep the threads busy, few enough for any memory.
 MAX_WAITING = 256
 MAX_WAITING_BYTES = 2**28
-
-
-class Conversion(NamedTuple):
-    """What becomes of images that are not to be stored as they are."""
-
-    short_side: int | None = None  # in pixels, of those whose short side is longer
-    is_upright: bool = False  # those that the camera noted as turned are turned
 
 
 class Written(NamedTuple):
@@ -253,52 +242,3 @@ def is_whole(path: Path) -> bool:
     except OSError:  # none, or too short
         return False
     return any(start.startswith(first) and end.endswith(last) for first, last in WHOLE_FILES)
-
-
-def is_turned(data: bytes) -> bool:
-    """Tell whether a camera noted that a picture is not upright as it is stored."""
-    from imgproc import read_orientation  # imports torch, which takes seconds
-
-    return read_orientation(np.frombuffer(data, np.uint8)) != 1
-
-
-def convert(data: bytes, name: str, short_side: int | None, is_turned: bool) -> bytes | None:
-    """The image upright if it is turned, and with this short side, antialiased, if its own is longer.
-
-    JPEG, but PNG of a PNG that was only turned; None of an image that stays as it is, as does an unreadable one that
-    would only be turned. Raises: ValueError for an unreadable one that is to be made smaller.
-    """
-    from imgproc import decode_image, image_kind, resize
-
-    array = np.frombuffer(data, np.uint8)
-    if not (short_side or is_turned):
-        return None
-    try:
-        image = decode_image(array, name, apply_orientation=is_turned)
-    except ValueError:
-        if short_side:
-            raise
-        return None
-    height, width = image.shape[:2]
-    short = min(height, width)
-    if short_side and short > short_side:
-        image = resize(image, short_side * height // short, short_side * width // short)
-        return encode_jpeg(image, name)
-    if not is_turned:
-        return None
-    # a camera's colours are half as fine as its brightness: stored so again, they would lose twice
-    return (
-        encode_png(image)
-        if image_kind(array) == "PNG"
-        else encode_jpeg(image, name, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-    )
-
-
-def encode_jpeg(image: np.ndarray, name: str, sampling: int = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420) -> bytes:
-    """JPEG of RGB pixels. Raises: ValueError if they are too many for one."""
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
-    try:
-        return cv2.imencode(".jpg", bgr, options)[1].tobytes()
-    except cv2.error as error:
-        raise ValueError(f"{name}: {image.shape[1]} x {image.shape[0]} pixels are too many for a JPEG") from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the command lines of the scripts in this folder share."""
+"""What the command lines share. Its import is the first of every command: it makes the program importable."""
 
 from __future__ import annotations  # so that a Python that is too old gets as far as saying so
 
@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # scripts/ is there already, as the folder of the command
 
 from core.environment import check_environment
 
 __all__ = ["REPOSITORY", "OneLineParser", "check_environment", "print_config_lines"]
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class OneLineParser(argparse.ArgumentParser):

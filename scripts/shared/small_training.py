@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import torch
 
-from command_line import REPOSITORY
-from processes import session_processes, shared_memory, wait_until
+from shared.command_line import REPOSITORY
+from shared.processes import session_processes, shared_memory, wait_until
 
 PROGRAM = [f"{name}.py" for name in ("config", "model", "imgproc", "dataset", "utils", "train", "test", "inference")]
 CLASSES = ("blue", "green", "red")

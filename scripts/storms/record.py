@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from command_line import REPOSITORY
+from shared.command_line import REPOSITORY
 
 # What each part counts, in the order of the tables; a count listed in FAULTS must be 0.
 TITLES = {

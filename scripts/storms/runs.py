@@ -9,16 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import utils
-from processes import shared_memory, wait_until
-from small_training import (
-    RESULTS,
-    SAMPLES,
-    SmallTraining,
-    create_project,
-    differences,
-    partial_files,
-)
-from storm_record import Tally
+from shared.processes import shared_memory, wait_until
+from shared.small_training import RESULTS, SAMPLES, SmallTraining, create_project, differences, partial_files
+from storms.record import Tally
 
 FIRST_PROGRESS = "Epoch: ["
 MOST_SECONDS = 600  # of one start; a run that takes longer hangs

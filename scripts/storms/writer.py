@@ -16,9 +16,9 @@ from types import ModuleType, SimpleNamespace
 import torch
 
 import utils
-from small_training import CLASSES, SAMPLES, create_project, differences
-from storm_record import Tally
-from system_calls import Traced, TracingRefusedError, WriteOrder, fork
+from shared.small_training import CLASSES, SAMPLES, create_project, differences
+from storms.record import Tally
+from storms.system_calls import Traced, TracingRefusedError, WriteOrder, fork
 from train import create_train_state
 
 Save = Callable[[Path, utils.TrainState, ModuleType], None]

@@ -22,9 +22,10 @@ from conftest import ROOT
 from PIL import Image
 
 import check_dataset
-import command_line
 import imgproc
-from small_training import write_images
+from checking import inspection
+from shared import command_line
+from shared.small_training import write_images
 
 SCRIPT = [sys.executable, "-W", "error", str(ROOT / "scripts/check_dataset.py")]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -207,12 +208,12 @@ def test_complaint_is_that_of_its_own_image(monkeypatch: pytest.MonkeyPatch, tmp
             warnings.warn("of Pillow", stacklevel=1)
         return data
 
-    monkeypatch.setattr(check_dataset, "decode_image", decode)
+    monkeypatch.setattr(inspection, "decode_image", decode)
     terminal = os.dup(2)
     try:
         with (tmp_path / "messages").open("w+b") as messages:
             os.dup2(messages.fileno(), 2)
-        complaints = [check_dataset.decode_listening(np.zeros(1))[1] for _ in range(4)]
+        complaints = [inspection.decode_listening(np.zeros(1))[1] for _ in range(4)]
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
@@ -380,12 +381,13 @@ import multiprocessing, os, signal, sys
 multiprocessing.set_start_method("fork")  # the workers have the patch, too
 sys.path.insert(0, "{root}/scripts")
 import check_dataset
-plain = check_dataset.inspect_image
+from checking import inspection
+plain = inspection.inspect_image
 def inspect_image(path):
     if path.endswith("victim.png"):
         {action}
     return plain(path)
-check_dataset.inspect_image = inspect_image
+inspection.inspect_image = inspect_image
 sys.exit(check_dataset.main())
 """
 

@@ -17,16 +17,14 @@ import pytest
 import torch
 from conftest import ROOT
 
-import processes
-import small_training
-import storm_record
-import system_calls
 import utils
-from run_storm import RunStorm, can_lock
-from small_training import SAMPLES, SmallTraining, create_project, edit_config
-from storm_record import RECORD, TITLES, read_record, totals_table
-from system_calls import Traced, TracingRefusedError, WriteOrder
-from writer_storm import WriterStorm, storm_writer
+from shared import processes, small_training
+from shared.small_training import SAMPLES, SmallTraining, create_project, edit_config
+from storms import system_calls
+from storms.record import FAULTS, RECORD, TITLES, Tally, add_to_record, read_record, totals_table
+from storms.runs import RunStorm, can_lock
+from storms.system_calls import Traced, TracingRefusedError, WriteOrder
+from storms.writer import WriterStorm, storm_writer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and ptrace")
 
@@ -46,7 +44,7 @@ def storm(*arguments: str, record: Path, status: int = 0) -> tuple[dict, str]:
 
 def test_writer_leaves_a_whole_checkpoint_at_every_system_call(short_path: Path, capsys: pytest.CaptureFixture) -> None:
     counts, printed = storm("writer", "--writes", "1", "--kills", "20", record=short_path / "record.json")
-    for name in storm_record.FAULTS["writer"]:
+    for name in FAULTS["writer"]:
         assert counts[name] == 0, printed
     if counts["stops"] == 0:
         assert counts["timed_kills"] == 21
@@ -75,7 +73,7 @@ def test_killed_runs_end_like_the_uninterrupted_one(short_path: Path) -> None:
     counts, printed = storm("runs", "--runs", "1", "--kills", "2", *size, record=short_path / "record.json")
     assert counts["runs"] == 1
     assert counts["kills"] == counts["restarts"] == 2, printed
-    for name in storm_record.FAULTS["runs"]:
+    for name in FAULTS["runs"]:
         assert counts[name] == 0, printed
 
 
@@ -217,7 +215,7 @@ def run_storm() -> Iterator[RunStorm]:
 def changed_copy(run_storm: RunStorm, short_path: Path, **values: object) -> RunStorm:
     """A storm on a project that is, after its uninterrupted run, another."""
     one = object.__new__(RunStorm)
-    vars(one).update(vars(run_storm), root=short_path, tally=storm_record.Tally("runs"))
+    vars(one).update(vars(run_storm), root=short_path, tally=Tally("runs"))
     one.straight = short_path / "straight"
     one.straight.symlink_to(run_storm.straight)
     config = run_storm.straight / "config.py"
@@ -267,7 +265,7 @@ def test_what_a_killed_run_leaves_is_found(
     (short_path / "torch_1_2_0").touch()
     (project / SAMPLES / f".epoch_2.pth.tar.{training.process.pid}.partial").touch()
     one = object.__new__(RunStorm)
-    one.tally, one.segments = storm_record.Tally("runs"), set()
+    one.tally, one.segments = Tally("runs"), set()
     one._kill(training, "here")
     expected = {"kills": 1, "kills_in_write": 1, "left_processes": 1, "kill_segments": 1, "unreadable": 1}
     assert one.tally.counts == dict.fromkeys(TITLES["runs"], 0) | expected | {"checkpoints_read": 1}
@@ -292,11 +290,11 @@ def test_held_lock_is_found(short_path: Path) -> None:
 def test_counts_add_up(short_path: Path) -> None:
     record = short_path / "record.json"
     for unreadable in (0, 1):
-        tally = storm_record.Tally("writer")
+        tally = Tally("writer")
         tally.add("stops", 1000)
         if unreadable:
             tally.fault("unreadable", "after write")
-        storm_record.add_to_record(record, tally, seed=unreadable)
+        add_to_record(record, tally, seed=unreadable)
     entries = read_record(record)
     assert [entry["faults"] for entry in entries] == [[], ["unreadable: after write"]]
     assert "| writer | storms | 2 |" in totals_table(entries)

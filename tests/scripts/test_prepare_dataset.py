@@ -32,16 +32,13 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
+from conftest import ROOT
 from PIL import Image, ImageOps
 
-import downloads
-import imagenet_sources
 import prepare_dataset
-import sources
-import work_folder
+from preparing import datasets, downloads, imagenet_sources, sources, work_folder
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-SCRIPT = REPOSITORY / "scripts" / "prepare_dataset.py"
+SCRIPT = ROOT / "scripts" / "prepare_dataset.py"
 MADE = {"prepare_dataset.json", "train.index.npz", "valid.index.npz"}  # beside the splits in a target
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -75,7 +72,7 @@ def make(*arguments: object) -> str:
 
 def config_line(name: str, value: object) -> str:
     """What to set, as the script prints it."""
-    lines = (REPOSITORY / "config.py").read_text().splitlines()
+    lines = (ROOT / "config.py").read_text().splitlines()
     number = next(number for number, line in enumerate(lines, start=1) if line.strip().startswith(f"{name} = "))
     return f"  line {number}: {name} = {json.dumps(value)}"
 
@@ -123,7 +120,7 @@ def assert_refused(result: subprocess.CompletedProcess, *words: object) -> None:
 @pytest.fixture(scope="module")
 def digit_lines() -> list[list[int]]:
     """The 1,797 lines: 64 values and the class."""
-    with gzip.open(REPOSITORY / "data" / "digits.csv.gz", "rt") as file:
+    with gzip.open(ROOT / "data" / "digits.csv.gz", "rt") as file:
         return [[int(value) for value in line] for line in csv.reader(file)]
 
 
@@ -131,14 +128,12 @@ def digit_lines() -> list[list[int]]:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """A repository in which the script was run from elsewhere without options: script, result, standard output."""
     root = tmp_path_factory.mktemp("repository")
-    (root / "scripts").mkdir()
     (root / "data").mkdir()
-    for path in (REPOSITORY / "scripts").glob("*.py"):
-        shutil.copy(path, root / "scripts")
+    shutil.copytree(ROOT / "scripts", root / "scripts")
     for name in ("config.py", "dataset.py", "imgproc.py"):
-        shutil.copy(REPOSITORY / name, root)
-    shutil.copytree(REPOSITORY / "core", root / "core")
-    shutil.copy(REPOSITORY / "data" / "digits.csv.gz", root / "data")
+        shutil.copy(ROOT / name, root)
+    shutil.copytree(ROOT / "core", root / "core")
+    shutil.copy(ROOT / "data" / "digits.csv.gz", root / "data")
     script = root / "scripts" / SCRIPT.name
     result = run("digits", script=script, cwd="/")
     assert (result.returncode, result.stderr) == (0, "")
@@ -236,7 +231,7 @@ def test_target_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "line", "value"])
 def test_damaged_digits_file_is_named(damage: str, tmp_path: Path, digit_lines: list[list[int]]) -> None:
-    packed = (REPOSITORY / "data" / "digits.csv.gz").read_bytes()
+    packed = (ROOT / "data" / "digits.csv.gz").read_bytes()
     text = gzip.decompress(packed)
     source = tmp_path / "digits.csv.gz"
     source.write_bytes(
@@ -796,10 +791,10 @@ def make_imagenet(folder: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
 @pytest.fixture
 def imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """data/ImageNet_1K of a repository of its own."""
-    monkeypatch.setattr(prepare_dataset, "DATA", tmp_path / "data")
+    monkeypatch.setattr(datasets, "DATA", tmp_path / "data")
     target = tmp_path / "data" / "ImageNet_1K"
-    dataset = prepare_dataset.DATASETS["imagenet_1k"]._replace(source=target)
-    monkeypatch.setitem(prepare_dataset.DATASETS, "imagenet_1k", dataset)
+    dataset = datasets.DATASETS["imagenet_1k"]._replace(source=target)
+    monkeypatch.setitem(datasets.DATASETS, "imagenet_1k", dataset)
     (tmp_path / "data").mkdir()
     return target
 
@@ -852,8 +847,8 @@ def test_imagenet_made_by_hand_counts_as_there_if_its_classes_do(imagenet: Path,
         (imagenet / name).parent.mkdir(parents=True, exist_ok=True)
         (imagenet / name).write_bytes(data)
     assert_refused(call("imagenet_1k"), imagenet, "1,000 classes")
-    row = prepare_dataset.DATASETS["imagenet_1k"]
-    prepare_dataset.DATASETS["imagenet_1k"] = row._replace(classes=3)  # the fixture puts it back
+    row = datasets.DATASETS["imagenet_1k"]
+    datasets.DATASETS["imagenet_1k"] = row._replace(classes=3)  # the fixture puts it back
     assert "there already, nothing to do" in make("imagenet_1k")
 
 
@@ -1092,7 +1087,7 @@ def test_own_folder_with_half_a_split_is_refused(tops: tuple, words: str, tmp_pa
 def test_own_folder_is_named_after_its_source(
     tmp_path: Path, flowers: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare_dataset, "DATA", tmp_path / "data")
+    monkeypatch.setattr(datasets, "DATA", tmp_path / "data")
     source = make_source("tar.gz", tmp_path, flowers)
     output = make("folder", "--source", source)
     assert len(images_of(tmp_path / "data" / "source")) == len(flowers)
@@ -1752,11 +1747,11 @@ def test_download_with_another_checksum_is_refused(
 
 
 def test_readme_has_every_dataset_with_its_folder_and_numbers() -> None:
-    lines = (REPOSITORY / "data" / "README.md").read_text().splitlines()
+    lines = (ROOT / "data" / "README.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[2:6]] for line in lines if line.count("|") == 8]
     rows = {row[0].strip("`").split()[0]: row for row in rows[2:]}
-    assert rows.keys() == prepare_dataset.DATASETS.keys()
-    for name, dataset in prepare_dataset.DATASETS.items():
+    assert rows.keys() == datasets.DATASETS.keys()
+    for name, dataset in datasets.DATASETS.items():
         if dataset.folder:
             _, folder, classes, train = rows[name]
             count = dataset.classes if isinstance(dataset.classes, int) else len(dataset.classes)
@@ -1771,7 +1766,7 @@ def test_readme_has_every_dataset_with_its_folder_and_numbers() -> None:
 def test_label_map_has_the_published_classes_in_order() -> None:
     from torchvision.models import MobileNet_V2_Weights
 
-    text = (REPOSITORY / "data" / "ImageNet_1K_labels_map.txt").read_text("ascii")
+    text = (ROOT / "data" / "ImageNet_1K_labels_map.txt").read_text("ascii")
     assert text.endswith("}\n")
     labels = json.loads(text)
     assert list(labels) == [str(number) for number in range(1000)]

@@ -19,7 +19,7 @@ from torch import nn
 import utils
 from imgproc import eval_transform, load_image, normalize
 from model import MobileNetV2
-from small_training import write_images
+from shared.small_training import write_images
 
 
 def fold(network: nn.Module) -> None:

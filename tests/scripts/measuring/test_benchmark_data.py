@@ -10,10 +10,9 @@ import torch
 import torchvision
 from PIL import Image
 
-import benchmark_data
-import plain_training
-from benchmark_data import link_images, store_small, write_noise
-from small_training import write_images
+from measuring import loader, plain_training
+from measuring.images import IMAGENET_SIDES, PHOTO_NOISE, link_images, store_small, write_noise
+from shared.small_training import write_images
 
 
 def test_links_take_the_classes_in_turn_and_begin_again(tmp_path: Path) -> None:
@@ -31,7 +30,7 @@ def test_links_to_an_empty_folder_are_refused(tmp_path: Path) -> None:
 
 def test_generated_photos_are_like_those_of_imagenet(tmp_path: Path) -> None:
     """Mean of ImageNet's files: 468 x 401 pixels and 110 kB, three of four in 4:4:4."""
-    root = write_noise(tmp_path / "noise", 10, benchmark_data.IMAGENET_SIDES, ".jpg", benchmark_data.PHOTO_NOISE)
+    root = write_noise(tmp_path / "noise", 10, IMAGENET_SIDES, ".jpg", PHOTO_NOISE)
     sizes = [path.stat().st_size for path in root.glob("*/*")]
     assert len(set(sizes)) > 5
     assert 100e3 < sum(sizes) / len(sizes) < 120e3
@@ -41,7 +40,7 @@ def test_generated_photos_are_like_those_of_imagenet(tmp_path: Path) -> None:
 
 
 def test_copy_has_a_short_side_of_256(tmp_path: Path) -> None:
-    root = write_noise(tmp_path / "noise", 2, (468, 401), ".jpg", benchmark_data.PHOTO_NOISE)
+    root = write_noise(tmp_path / "noise", 2, (468, 401), ".jpg", PHOTO_NOISE)
     for path in store_small(root, tmp_path / "copy").glob("*/*"):
         with Image.open(path) as picture:
             assert picture.size == (298, 256)
@@ -50,7 +49,7 @@ def test_copy_has_a_short_side_of_256(tmp_path: Path) -> None:
 @pytest.mark.parametrize("candidate", ["our_epochs", "plain_epochs"])
 def test_an_epoch_of_other_length_is_no_comparison(tmp_path: Path, candidate: str) -> None:
     write_images(tmp_path, 43)  # 129 images: 2 batches of 64, where 32 are asked for
-    epoch = getattr(benchmark_data, candidate)(tmp_path, Namespace(workers=0))
+    epoch = getattr(loader, candidate)(tmp_path, Namespace(workers=0))
     with pytest.raises(RuntimeError, match=r"an epoch of 128 images is other work"):
         epoch()
 

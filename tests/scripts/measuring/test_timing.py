@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""scripts/benchmark_timing.py: the order of the runs, and the figures worked out by hand."""
+"""scripts/measuring/timing.py: the order of the runs, and the figures worked out by hand."""
 
 import os
 from functools import partial
 
-from benchmark_timing import Comparison, alternate, in_own_process
+from measuring.timing import Comparison, alternate, in_own_process
 
 
 def test_candidates_alternate_and_each_begins_a_round() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""scripts/archives.py: archives that are damaged, or made to take the memory or the disk."""
+"""scripts/preparing/archives.py: archives that are damaged, or made to take the memory or the disk."""
 
 import gzip
 import io
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import archives
+from preparing import archives
 
 
 def read(path: Path) -> dict[str, bytes]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""scripts/folder_layouts.py: the folders of well-known public datasets, as people have them after unpacking.
+"""scripts/preparing/folder_layouts.py: the folders of well-known public datasets, as people have them after unpacking.
 
 Each tree is small, but the names of its folders are the real ones; what must come of it was decided by looking at it.
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from test_prepare_dataset import assert_refused, call, make_source, threads  # noqa: F401 - threads is for every test
+from preparing_runs import assert_refused, call, make_source
 
 from core.split_names import split_names
 

@@ -35,6 +35,7 @@ SETTINGS = {
     **{"model_ema_decay": 0.9, "train_print_frequency": 1, "valid_print_frequency": 1, "keep_checkpoints": 2},
 }
 END_SECONDS = 20  # a worker looks for its parent every 5 s
+LOOK_SECONDS = 0.02  # from one look for what is left to the next, each of which reads all of /proc or /dev/shm
 
 
 def create_project(root: Path, images_per_class: int, **values: object) -> None:
@@ -122,7 +123,7 @@ class SmallTraining:
 
     def left_processes(self) -> list[int]:
         """The processes that have not ended after END_SECONDS; they are killed."""
-        wait_until(lambda: self.has_ended() and not self.processes(), END_SECONDS)
+        wait_until(lambda: self.has_ended() and not self.processes(), END_SECONDS, LOOK_SECONDS)
         left = self.processes()
         for pid in left:
             os.kill(pid, signal.SIGKILL)
@@ -131,7 +132,7 @@ class SmallTraining:
     def left_segments(self) -> list[str]:
         """The segments in /dev/shm that have appeared since the start and stay."""
         new = shared_memory() - self.segments_before  # by other programs too, whose own ones come and go
-        wait_until(lambda: not new & shared_memory(), END_SECONDS)
+        wait_until(lambda: not new & shared_memory(), END_SECONDS, LOOK_SECONDS)
         return sorted(new & shared_memory())
 
     def left_temporary(self) -> list[str]:

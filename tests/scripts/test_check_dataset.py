@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from command_runs import ENVIRONMENT, run_command
+from conftest import ROOT, ready_interpreter
 from PIL import Image
 
 import check_dataset
@@ -27,24 +28,14 @@ from checking import inspection
 from shared import command_line
 from shared.small_training import write_images
 
-SCRIPT = [sys.executable, "-W", "error", str(ROOT / "scripts/check_dataset.py")]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+SCRIPT = ROOT / "scripts/check_dataset.py"
+COMMAND = [sys.executable, "-W", "error"]
 
 
-def check(folder: Path, *arguments: str, cores: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the script in the parent of the folder, on so many cores; it writes nothing but what it is asked to."""
-    available = sorted(os.sched_getaffinity(0))
+def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the script in the parent of the folder; it writes nothing but what it is asked to."""
     before = {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
-    done = subprocess.run(
-        [*SCRIPT, folder.name, *arguments],
-        cwd=folder.parent,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        timeout=120,
-        preexec_fn=lambda: os.sched_setaffinity(0, available[:cores]),
-    )
+    done = run_command(SCRIPT, folder.name, *arguments, folder=folder.parent)
     assert {path: path.lstat().st_mtime_ns for path in folder.rglob("*")} == before
     return done
 
@@ -349,7 +340,12 @@ def test_report_does_not_depend_on_the_number_of_cores(folder: Path) -> None:
         elif index % 2:
             path.write_bytes(damaged_jpeg(index))
             damaged += 1
-    one, all_cores = check(folder, cores=1), check(folder)
+    process = ready_interpreter().process.pid
+    available = os.sched_getaffinity(process)
+    os.sched_setaffinity(process, [min(available)])
+    one = check(folder)
+    os.sched_setaffinity(process, available)
+    all_cores = check(folder)
     assert one.returncode == all_cores.returncode == 1
     assert one.stdout == all_cores.stdout
     assert damaged == 64
@@ -367,7 +363,7 @@ def test_report_does_not_depend_on_the_number_of_cores(folder: Path) -> None:
     ],
 )
 def test_wrong_use_is_one_line(folder: Path, arguments: list[str], message: str) -> None:
-    done = subprocess.run([*SCRIPT, *arguments], cwd=folder.parent, env=ENVIRONMENT, capture_output=True, text=True)
+    done = run_command(SCRIPT, *arguments, folder=folder.parent)
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
@@ -392,22 +388,16 @@ sys.exit(check_dataset.main())
 """
 
 
-def patched_script(action: str) -> list[str]:
+def patched_script(action: str) -> str:
     """The script with an action of its workers at images named victim.png."""
-    return [sys.executable, "-W", "error", "-c", PATCHED.format(root=ROOT, action=action), "Colours"]
+    return PATCHED.format(root=ROOT, action=action)
 
 
 def test_image_that_kills_its_process_is_named(folder: Path) -> None:
     for name in ("red", "green"):
         shutil.copy(folder / "train/red/000.png", folder / f"train/{name}/victim.png")
-    done = subprocess.run(
-        patched_script("os.kill(os.getpid(), signal.SIGKILL)"),
-        cwd=folder.parent,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    (folder.parent / "patched.py").write_text(patched_script("os.kill(os.getpid(), signal.SIGKILL)"))
+    done = run_command(folder.parent / "patched.py", "Colours", folder=folder.parent)
     assert (done.returncode, done.stderr) == (1, "")
     reason = "the process that decoded it was killed, for lack of memory or by a defect of the decoder; remove the file"
     assert findings(done.stdout) == {
@@ -425,7 +415,7 @@ def test_stopped_script_leaves_no_process(stop: signal.Signals, status: int, mes
     (folder / "train/red/000.png").rename(folder / "train/red/victim.png")
     reading, writing = os.pipe()
     process = subprocess.Popen(
-        patched_script(f"os.write({writing}, b'here'); signal.pause()"),
+        [*COMMAND, "-c", patched_script(f"os.write({writing}, b'here'); signal.pause()"), "Colours"],
         cwd=folder.parent,
         env=ENVIRONMENT,
         pass_fds=[writing],
@@ -451,7 +441,7 @@ def test_progress_is_shown_on_a_terminal(folder: Path) -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     done = subprocess.run(
-        [*SCRIPT, "Colours"], cwd=folder.parent, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=theirs
+        [*COMMAND, SCRIPT, "Colours"], cwd=folder.parent, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=theirs
     )
     assert done.returncode == 0
     os.write(theirs, b"end")  # so that reading never waits

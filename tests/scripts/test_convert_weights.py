@@ -9,7 +9,6 @@ import json
 import random
 import re
 import struct
-import subprocess
 import sys
 import warnings
 import zipfile
@@ -22,6 +21,7 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
+from command_runs import run_command
 from conftest import ROOT, Project, config_with
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -29,6 +29,8 @@ from torch.optim.swa_utils import AveragedModel
 
 import convert_weights
 import utils
+from converting.layers import group_layers, network_layers
+from converting.ordering import order_layers
 from model import MobileNetV2
 
 Weights = dict[str, Tensor]
@@ -392,8 +394,8 @@ def test_fused_convolutions_are_read_for_scoring_and_training_is_told_what_to_do
 
 
 def order(weights: Weights, width: float) -> list[str]:
-    layers = convert_weights.group_layers(weights)
-    ordered, _ = convert_weights.order_layers(layers, convert_weights.network_layers(width), "file")
+    layers = group_layers(weights)
+    ordered, _ = order_layers(layers, network_layers(width), "file")
     return [layer.name for layer in ordered]
 
 
@@ -689,9 +691,8 @@ def test_from_another_project_to_test_and_inference(project: Project, theirs: nn
     network = timm.create_model("mobilenetv2_035", pretrained=False, num_classes=3)
     safetensors.torch.save_file(randomize(network).state_dict(), project.root / "model.safetensors")
     (project.root / "results/pretrained_models").mkdir(parents=True)  # there in a clone
-    script = [sys.executable, "-W", "error", ROOT / "scripts/convert_weights.py"]
-    words = [*script, "model.safetensors", "results/pretrained_models/mine.pth.tar", "--image-size", "32"]
-    done = subprocess.run(list(map(str, words)), cwd=project.root, capture_output=True, text=True)
+    words = ["model.safetensors", "results/pretrained_models/mine.pth.tar", "--image-size", "32"]
+    done = run_command(ROOT / "scripts/convert_weights.py", *words, folder=project.root)
     assert (done.returncode, done.stderr) == (0, "")
     to_test = done.stdout.split("config.py, to fine-tune:")[0]
     values = re.findall(r"(?m)^  line \d+: (\w+) = (.+)$", to_test)

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -23,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from command_runs import ENVIRONMENT, run_command
 from conftest import ROOT, Project
 from torchvision.models import MobileNet_V2_Weights
 
@@ -309,8 +309,8 @@ def test_without_a_network_the_script_says_what_to_do(tmp_path: Path) -> None:
     """The proxy is a port on which nobody listens, so nothing leaves this machine."""
     dead = "http://127.0.0.1:1"
     variables = {"https_proxy": dead, "HTTPS_PROXY": dead, "TORCH_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-W", "error", str(ROOT / "scripts/download_weights.py")]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables)
+    script = ROOT / "scripts/download_weights.py"
+    done = run_command(script, folder=tmp_path, environment=ENVIRONMENT | variables)
     assert done.returncode == 2
     folder = ROOT / "results/pretrained_models"
     url = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"

@@ -15,6 +15,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from command_runs import run_command
 from conftest import ROOT
 
 import utils
@@ -31,29 +32,23 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and
 
 def storm(*arguments: str, record: Path, status: int = 0) -> tuple[dict, str]:
     """Run kill_storm.py as a user would; returns the counts it recorded, and what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "scripts/kill_storm.py"), *arguments, "--json", str(record)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_command(ROOT / "scripts/kill_storm.py", *arguments, "--json", record, folder=record.parent)
     assert done.returncode == status, done.stdout + done.stderr
     return json.loads(record.read_text())[-1]["counts"], done.stdout
 
 
 def test_writer_leaves_a_whole_checkpoint_at_every_system_call(short_path: Path, capsys: pytest.CaptureFixture) -> None:
-    counts, printed = storm("writer", "--writes", "1", "--kills", "20", record=short_path / "record.json")
+    counts, printed = storm("writer", "--writes", "1", "--kills", "10", record=short_path / "record.json")
     for name in FAULTS["writer"]:
         assert counts[name] == 0, printed
     if counts["stops"] == 0:
-        assert counts["timed_kills"] == 21
+        assert counts["timed_kills"] == 11
         with capsys.disabled():
             print(f"\nNOT TESTED here, system call by system call: {printed.splitlines()[0]}")
         return
     assert counts["writes"] == 1
     assert counts["stops"] > 30
-    assert counts["kills"] == 20
+    assert counts["kills"] == 10
     assert counts["old_files"] + counts["new_files"] == counts["stops"] + counts["kills"]
     assert counts["new_files"] > 0
 
@@ -62,14 +57,14 @@ def test_writers_are_killed_at_random_times_where_ptrace_is_refused(
     short_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(system_calls, "load_ptrace", lambda: lambda *arguments: -1)
-    tally = storm_writer(short_path.resolve(), writes=1, kills=30, seed=0)
+    tally = storm_writer(short_path.resolve(), writes=1, kills=12, seed=0)
     assert capsys.readouterr().out.startswith("ptrace is not permitted on this machine: the writers are killed at")
-    assert tally.counts["timed_kills"] == tally.counts["old_files"] + tally.counts["new_files"] == 31
+    assert tally.counts["timed_kills"] == tally.counts["old_files"] + tally.counts["new_files"] == 13
     assert tally.is_good(), tally.faults
 
 
 def test_killed_runs_end_like_the_uninterrupted_one(short_path: Path) -> None:
-    size = ("--epochs", "16", "--images", "16", "--spread", "0.8")
+    size = ("--epochs", "8", "--images", "16", "--spread", "0.4")
     counts, printed = storm("runs", "--runs", "1", "--kills", "2", *size, record=short_path / "record.json")
     assert counts["runs"] == 1
     assert counts["kills"] == counts["restarts"] == 2, printed

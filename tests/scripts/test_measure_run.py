@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 import measure_run
+from shared import small_training
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+
+@pytest.fixture(autouse=True)
+def narrow_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the time it takes."""
+    monkeypatch.setitem(small_training.SETTINGS, "model_width_mult", 0.1)
 
 
 def test_run_does_not_grow_and_leaves_nothing(short_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -35,7 +42,8 @@ def test_run_does_not_grow_and_leaves_nothing(short_path: Path, capsys: pytest.C
         ("SIGKILL of all processes", {-signal.SIGKILL}),
     ],
 )
-def test_nothing_is_left(short_path: Path, event: str, statuses: set[int]) -> None:
+def test_nothing_is_left(short_path: Path, monkeypatch: pytest.MonkeyPatch, event: str, statuses: set[int]) -> None:
+    monkeypatch.setattr(measure_run, "IMAGES_PER_CLASS", 16)
     ending = measure_run.measure_ending(short_path / "project", measure_run.EVENTS[event])
     assert ending.processes == ending.segments == 0, ending
     assert ending.status in statuses, ending

@@ -5,14 +5,14 @@ import contextlib
 import itertools
 import re
 import shlex
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 import torch
+from command_runs import run_command
 from conftest import ROOT, config_with
 from torch import nn
 
@@ -44,9 +44,8 @@ def images(tmp_path: Path) -> torch.Tensor:
     return normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.full((3,), 0.5), torch.full((3,), 0.5))
 
 
-def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-W", "error", ROOT / "scripts/unfold_batch_norm.py", *arguments]
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=cwd)
+def run(*arguments: object, folder: Path) -> CompletedProcess:
+    return run_command(ROOT / "scripts/unfold_batch_norm.py", *arguments, folder=folder)
 
 
 def test_training_names_the_command_that_keeps_the_function(tmp_path: Path, images: torch.Tensor) -> None:
@@ -72,7 +71,7 @@ def test_training_names_the_command_that_keeps_the_function(tmp_path: Path, imag
         assert "--apply-orientation" not in words
         assert utils.unfolding("x", "y", vars(config) | {"apply_orientation": True}).endswith(" --apply-orientation")
         assert (python, script) == ("python3", "scripts/unfold_batch_norm.py")
-        done = run(*words, cwd=tmp_path)
+        done = run(*words, folder=tmp_path)
         assert done.returncode == 0, done.stderr
         config.pretrained_model_weights_path = tmp_path / "results/pretrained_models/folded-unfolded.pth.tar"
         assert str(config.pretrained_model_weights_path.relative_to(tmp_path)) in done.stdout
@@ -91,7 +90,7 @@ def test_training_names_the_command_that_keeps_the_function(tmp_path: Path, imag
 def test_bad_source_is_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "w.pth").write_bytes(content)
-    done = run(tmp_path / "w.pth", tmp_path / "out.pth", "--images", tmp_path)
+    done = run(tmp_path / "w.pth", tmp_path / "out.pth", "--images", tmp_path, folder=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

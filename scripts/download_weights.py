@@ -34,7 +34,7 @@ from typing import Any
 import torch
 from torchvision.models import MobileNet_V2_Weights
 
-from convert_weights import build_network, find_network
+from converting.networks import build_network, find_network
 from shared.command_line import REPOSITORY, OneLineParser, print_config_lines
 from utils import read_checkpoint, user_errors, write_atomically
 

@@ -13,7 +13,13 @@ Writes results/benchmark.json; --plot draws results/benchmark.png. What is not i
 so; `make bench` installs it all.
 """
 
+from shared.command_line import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
 import argparse
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -22,17 +28,20 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from command_line import REPOSITORY, OneLineParser
-
-sys.path.insert(0, str(REPOSITORY))
-
-from benchmark_timing import ROUNDS, Comparison, machine
 from core.atomic_files import write_atomically
+from measuring.timing import ROUNDS, Comparison, machine
+from shared.command_line import REPOSITORY, OneLineParser
 from utils import setup_runtime, user_errors
 
 REPORT = REPOSITORY / "results/benchmark.json"
 PLOT = REPOSITORY / "results/benchmark.png"
-PARTS = ("model", "train", "loader", "end-to-end", "latency")
+PARTS = {  # with the function of measuring/ that measures each
+    "model": ("forward_pass", "model"),
+    "train": ("training_steps", "train"),
+    "loader": ("loader", "loader"),
+    "end-to-end": ("whole_runs", "end_to_end"),
+    "latency": ("forward_pass", "latency"),
+}
 
 
 def main() -> None:
@@ -100,15 +109,8 @@ def at_least_5(text: str) -> int:
 
 def measure_part(part: str) -> Callable[[argparse.Namespace], Iterable[Comparison]]:
     """The function that measures a part; only its module is imported."""
-    if part in ("loader", "end-to-end"):
-        import benchmark_data
-
-        return {"loader": benchmark_data.loader, "end-to-end": benchmark_data.end_to_end}[part]
-    import benchmark_network
-
-    return {"model": benchmark_network.model, "train": benchmark_network.train, "latency": benchmark_network.latency}[
-        part
-    ]
+    module, function = PARTS[part]
+    return getattr(importlib.import_module(f"measuring.{module}"), function)
 
 
 def print_machine(described: dict[str, object]) -> None:

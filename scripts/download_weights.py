@@ -13,7 +13,7 @@ The stored class names are those of ImageNet's folders, so that test.py refuses 
 publishes are beside them as class_labels.
 """
 
-from command_line import check_environment
+from shared.command_line import check_environment
 
 if __name__ == "__main__":
     check_environment()
@@ -34,12 +34,10 @@ from typing import Any
 import torch
 from torchvision.models import MobileNet_V2_Weights
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from command_line import REPOSITORY, OneLineParser, print_config_lines
-from convert_weights import build_network, find_network
+from converting.networks import build_network, find_network
 from core.atomic_files import write_atomically
 from core.weights_files import read_checkpoint
+from shared.command_line import REPOSITORY, OneLineParser, print_config_lines
 from utils import user_errors
 
 VERSIONS = {"v1": MobileNet_V2_Weights.IMAGENET1K_V1, "v2": MobileNet_V2_Weights.IMAGENET1K_V2}

@@ -14,19 +14,21 @@ weights must be, bit for bit, those of a run that nobody interrupts.
 Exit status 1 if anything was lost. Linux only.
 """
 
+from shared.command_line import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
 import argparse
 import sys
 import tempfile
 from pathlib import Path
 
-from command_line import REPOSITORY, OneLineParser
-
-sys.path.insert(0, str(REPOSITORY))
-
-from run_storm import storm_runs
-from storm_record import RECORD, Tally, add_to_record, print_tally, read_record, totals_table
+from shared.command_line import OneLineParser
+from storms.record import RECORD, Tally, add_to_record, print_tally, read_record, totals_table
+from storms.runs import storm_runs
+from storms.writer import storm_writer
 from utils import user_errors
-from writer_storm import storm_writer
 
 
 def main() -> int:

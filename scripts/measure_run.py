@@ -10,6 +10,11 @@ files     open files, pipes and sockets; those of batches under way come and go
 Exit status 1 if a run leaves a process or a segment of shared memory.
 """
 
+from shared.command_line import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
 import os
 import signal
 import sys
@@ -19,12 +24,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from command_line import REPOSITORY, OneLineParser
-
-sys.path.insert(0, str(REPOSITORY))
-
-from processes import count_threads, memory, open_files
-from small_training import SmallTraining, create_project
+from shared.command_line import OneLineParser
+from shared.processes import count_threads, memory, open_files
+from shared.small_training import SmallTraining, create_project
 from utils import user_errors
 
 FIRST_EPOCH = 3  # growth is counted from here: caches are filled by then

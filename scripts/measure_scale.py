@@ -7,9 +7,13 @@ makes that many small PNG files in 1,000 class folders of a temporary folder, an
 for ImageNet-1K is a straight line through the measured sizes.
 """
 
+from shared.command_line import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
 import multiprocessing
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,14 +25,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from command_line import REPOSITORY, OneLineParser
-from processes import private_memory
-
-sys.path.insert(0, str(REPOSITORY))
-
 from core.folder_index import index_path, read_index, scan_folder, write_index
 from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import train_transform
+from shared.command_line import OneLineParser
+from shared.processes import private_memory
 from utils import setup_runtime, user_errors
 
 NUM_CLASSES = 1000

@@ -9,13 +9,12 @@ divide by the true deviation and lose the scales. This measures mean and varianc
 the file and changes scale and shift so that the network computes what it did before.
 """
 
-from command_line import check_environment
+from shared.command_line import check_environment
 
 if __name__ == "__main__":
     check_environment()
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -23,9 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from command_line import print_config_lines
 from core.atomic_files import write_atomically
 from core.folders import list_classes
 from core.network_weights import check_weights, extract_weights, load_weights
@@ -34,6 +30,7 @@ from core.weights_files import read_checkpoint
 from dataset import ImageDataset
 from imgproc import eval_transform, normalize
 from model import MobileNetV2
+from shared.command_line import print_config_lines
 from utils import setup_runtime, user_errors
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 
 import train
-from small_training import CLASSES
+from shared.small_training import CLASSES
 
 
 def read(path: Path) -> dict:

@@ -20,7 +20,7 @@ from typing import TextIO
 
 import pytest
 
-from small_training import copy_program, edit_config, write_images
+from shared.small_training import copy_program, edit_config, write_images
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -204,11 +204,36 @@ def ready_interpreter() -> ReadyInterpreter:
     return ReadyInterpreter()
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3 classes x 7 images."""
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder, 7)
+    return folder
+
+
 @pytest.fixture
 def short_path() -> Iterator[Path]:
     """A temporary folder whose name is short enough for the sockets that loader workers make in it."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder).resolve()
+
+
+@pytest.fixture
+def unprivileged_folder() -> Iterator[Path]:
+    """A folder of a user whom permissions bind, who this process is until the test ends."""
+    is_root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as name:
+        if is_root:
+            os.chown(name, NOBODY, -1)
+            os.seteuid(NOBODY)
+        yield Path(name)
+        if is_root:
+            os.seteuid(0)
+        os.chmod(name, 0o755)
+
+
+NOBODY = 65534
 
 
 def config_with(**values: object) -> ModuleType:

@@ -4,7 +4,6 @@
 from functools import partial
 from pathlib import Path
 
-import pytest
 import torch
 
 from dataset import (
@@ -13,7 +12,6 @@ from dataset import (
     create_batches,
 )
 from imgproc import train_transform
-from small_training import write_images
 
 TRAIN = partial(
     train_transform,
@@ -25,14 +23,6 @@ TRAIN = partial(
     erasing_value=(1, 2, 3),
 )
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """3 classes x 7 images."""
-    folder = tmp_path_factory.mktemp("images")
-    write_images(folder, 7)
-    return folder
 
 
 def train_batches(folder: Path, num_workers: int = 0, seed: int = 3) -> CPUPrefetcher:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """config.py, the layout, and what README.md says of them."""
 
-import ast
 import re
 from pathlib import Path
 
@@ -17,14 +16,6 @@ README_LINES = {
     50: "pretrained_model_weights_path",
     53: "resume",
     89: "model_weights_path",
-}
-ALLOWED_IMPORTS = {
-    **{name: set() for name in ("config", "imgproc", "model", "utils")},
-    "dataset": {"imgproc"},
-    "train": {"config", "dataset", "imgproc", "model", "utils"},
-    "test": {"config", "dataset", "imgproc", "model", "utils"},
-    "inference": {"config", "imgproc", "model", "utils"},
-    **{f"core/{path.stem}": set() for path in (ROOT / "core").glob("*.py")},
 }
 
 
@@ -45,26 +36,6 @@ def test_every_line_that_readme_names_holds_the_name_beside_it() -> None:
     assert len(named) >= len(README_LINES)
     for number, name in named:
         assert re.match(rf" *{name} = ", config_lines[int(number) - 1]), f"line {number}: {name}"
-
-
-@pytest.mark.parametrize("name", ALLOWED_IMPORTS)
-def test_imports_point_one_way(name: str) -> None:
-    imported = set()
-    for node in ast.walk(ast.parse((ROOT / f"{name}.py").read_text())):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module)
-    assert imported & set(ALLOWED_IMPORTS) <= ALLOWED_IMPORTS[name]
-
-
-def test_core_imports_none_of_the_scripts_and_their_files() -> None:
-    """But for model.py, where a network is meant."""
-    for path in (ROOT / "core").glob("*.py"):
-        nodes = list(ast.walk(ast.parse(path.read_text())))
-        imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-        imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
-        assert not imported & set(ALLOWED_IMPORTS) - {"model"}, path
 
 
 def test_requirements_are_exact_pins() -> None:

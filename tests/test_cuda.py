@@ -23,7 +23,7 @@ from core import reports
 from core.folding import folded
 from dataset import ImageDataset, create_batches
 from imgproc import eval_transform
-from small_training import write_images
+from shared.small_training import write_images
 
 pytestmark = [
     pytest.mark.cuda,

@@ -28,7 +28,7 @@ from dataset import (
     create_generator,
 )
 from imgproc import eval_transform
-from small_training import CLASSES, write_images
+from shared.small_training import CLASSES, write_images
 
 EVAL = partial(eval_transform, image_size=32)
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -20,9 +20,10 @@ from PIL import Image
 import inference
 import model
 import test
+from core import folding
 from core.image_files import load_image
 from imgproc import eval_transform, normalize
-from small_training import CLASSES
+from shared.small_training import CLASSES
 
 ANSWER = re.compile(r"(.{75,}) \(\s*(\d+\.\d\d)%\)")
 
@@ -81,7 +82,7 @@ def test_a_graph_that_cannot_be_built_is_done_without(monkeypatch: pytest.Monkey
     def fail(*arguments: object) -> None:
         raise RuntimeError("could not create a primitive")
 
-    monkeypatch.setattr(model, "as_one_graph", fail)
+    monkeypatch.setattr(folding, "as_one_graph", fail)
     config = SimpleNamespace(precision="float32", compile_model=False, image_size=32)
     network = model.mobilenet_v2(num_classes=3)
     images = torch.randn(1, 3, 32, 32)

@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision import transforms
 
 import test
-from small_training import CLASSES
+from shared.small_training import CLASSES
 
 WEIGHTS = "results/MobileNetV2-Colours/best.pth.tar"
 LAST_LINE = r" \* Acc@1 (\d+\.\d{3}) Err@1 (\d+\.\d{3}) \((\d+) images\)"  # of three classes no best five

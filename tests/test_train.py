@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import train
 from core import moving_average, reports
-from small_training import write_images
+from shared.small_training import write_images
 
 WEIGHTS_KEYS = {
     *("state_dict", "model_arch_name", "model_width_mult", "model_mean_parameters", "model_std_parameters"),

@@ -170,7 +170,7 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> contextlib.AbstractContextManager
         raise Left(status)
 
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(utils, "meeting_store", lambda: (None, 0, 2))
+    monkeypatch.setattr(processes, "meeting_store", lambda: (None, 0, 2))
     monkeypatch.setattr(utils.dist, "init_process_group", lambda *arguments, **options: None)
     monkeypatch.setattr(utils.dist, "get_rank", lambda: 0)
     monkeypatch.setattr(utils.dist, "is_initialized", lambda: True)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from small_networks import small_network, write_old_file
 
-import utils
 from core import atomic_files
 
 
@@ -20,7 +19,7 @@ def assert_only_the_old_file_is_there(path: Path) -> None:
 
 def test_full_disk_is_named_and_the_old_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_old_file(tmp_path)
-    monkeypatch.setattr(utils, "open", lambda *_: open("/dev/full", "wb"), raising=False)  # noqa: SIM115
+    monkeypatch.setattr(atomic_files, "open", lambda *_: open("/dev/full", "wb"), raising=False)  # noqa: SIM115
     line = f"^{path}: No space left on device; make room for it; the files before it stay$"
     with pytest.raises(OSError, match=line):
         atomic_files.write_atomically(path, lambda file: torch.save(small_network().state_dict(), file))

@@ -6,7 +6,7 @@ from checkpoint_files import momenta, read, train_state
 from conftest import Project
 
 from core import checkpoints
-from small_training import CLASSES
+from shared.small_training import CLASSES
 
 CHECKPOINT_KEYS = {
     *("epoch", "position", "epoch_sums", "best_acc1", "state_dict", "ema_state_dict", "ema_updates"),

@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 from image_folders import make_tree
 
-import dataset
 from core import folder_index
 from core.folder_index import Index, index_path, read_index, write_index
 from dataset import (
     ImageDataset,
 )
 from imgproc import eval_transform
-from small_training import write_images
+from shared.small_training import write_images
 
 EVAL = partial(eval_transform, image_size=32)
 
@@ -122,7 +121,7 @@ def test_no_index_of_a_folder_that_is_changing(indexed_folder: Path, monkeypatch
         (indexed_folder / "red/deeper").mkdir()
         return index
 
-    monkeypatch.setattr(dataset, "scan_folder", add_and_scan)
+    monkeypatch.setattr(folder_index, "scan_folder", add_and_scan)
     write_index(indexed_folder)
     assert not index_path(indexed_folder).exists()
 

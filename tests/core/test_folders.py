@@ -13,12 +13,12 @@ import dataset
 from core import folders
 from core.folder_index import read_index, write_index
 from core.folders import describe_order, list_classes
+from core.image_names import describe_left_out
 from dataset import (
     ImageDataset,
-    describe_left_out,
 )
 from imgproc import eval_transform
-from small_training import write_images
+from shared.small_training import write_images
 
 EVAL = partial(eval_transform, image_size=32)
 

@@ -20,7 +20,7 @@ from dataset import (
     cache_images,
 )
 from imgproc import eval_transform
-from small_training import write_images
+from shared.small_training import write_images
 
 EVAL = partial(eval_transform, image_size=32)
 

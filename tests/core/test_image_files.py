@@ -433,13 +433,13 @@ def test_bombs_take_no_memory(tmp_path: Path) -> None:
     for index, data in enumerate((*(data for data, _ in BOMBS.values()), *TRAPS.values())):
         (tmp_path / f"{index}.png").write_bytes(data)
     code = (
-        "import resource, sys, imgproc\n"
+        "import resource, sys\nfrom core import image_files\n"
         "assert not {'PIL', 'pillow_heif'} & sys.modules.keys()\n"  # they are loaded when a file needs them
         "import PIL.AvifImagePlugin, PIL.TiffImagePlugin, pillow_heif\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before, refused = peak(), 0\n"
         "for path in sys.argv[1:]:\n"
-        "    try: imgproc.load_image(path)\n"
+        "    try: image_files.load_image(path)\n"
         "    except ValueError: refused += 1\n"
         "print(refused, peak() - before)\n"
     )

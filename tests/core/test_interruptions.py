@@ -13,7 +13,7 @@ from conftest import Copy, Project
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_train import assert_equal, read
 
-from processes import session_processes
+from shared.processes import session_processes
 
 SAMPLES, RESULTS = Path("samples/MobileNetV2-Colours"), Path("results/MobileNetV2-Colours")
 INTERRUPTED = SAMPLES / "interrupted.pth.tar"

@@ -6,7 +6,6 @@ import torch
 from checkpoint_files import train_state
 from torch import nn
 
-import train
 from core import checkpoints, moving_average
 
 
@@ -37,7 +36,7 @@ def test_average_reaches_its_decay() -> None:
 def test_average_leaves_counters_to_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """One operation for all that has a fraction: 158 parameters, and two statistics of each of 52 batch-norms."""
     state, calls = train_state(), []
-    monkeypatch.setattr(train, "get_ema_multi_avg_fn", lambda decay: lambda *lists: calls.append(lists[:2]))
+    monkeypatch.setattr(moving_average, "get_ema_multi_avg_fn", lambda decay: lambda *lists: calls.append(lists[:2]))
     state.ema_network.update_parameters(state.network)
     assert [(len(averaged), len(current)) for averaged, current in calls] == [(262, 262)]
     assert all(tensor.is_floating_point() for averaged, current in calls for tensor in (*averaged, *current))

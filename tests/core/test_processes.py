@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import ROOT, Copy, Project
 
-from small_training import write_images
+from shared.small_training import write_images
 
 SAMPLES = "samples/MobileNetV2-Colours"
 RESULTS = "results/MobileNetV2-Colours"

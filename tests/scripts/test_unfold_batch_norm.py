@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/unfold_batch_norm.py on weights folded here by the textbook formula."""
+
+import contextlib
+import itertools
+import re
+import shlex
+from functools import partial
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+import torch
+from command_runs import run_command
+from conftest import ROOT, config_with
+from torch import nn
+
+from core import network_weights
+from core.image_files import load_image
+from imgproc import eval_transform, normalize
+from model import MobileNetV2
+from shared.small_training import write_images
+
+
+def fold(network: nn.Module) -> None:
+    """Move each batch-norm's statistics and scale into the convolution before it."""
+    modules = list(network.modules())
+    for conv, norm in itertools.pairwise(modules):
+        if isinstance(norm, nn.BatchNorm2d):
+            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+            shift = norm.bias - norm.running_mean * gain
+            conv.weight *= gain[:, None, None, None] * (1 + norm.eps) ** 0.5
+            norm.reset_running_stats()
+            nn.init.ones_(norm.weight)
+            norm.bias.copy_(shift)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> torch.Tensor:
+    """The normalised images of a folder of 3 x 20."""
+    write_images(tmp_path / "images", 20)
+    files = sorted((tmp_path / "images").glob("*/*.png"))
+    pixels = np.stack([partial(eval_transform, image_size=64)(load_image(file)) for file in files])
+    return normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.full((3,), 0.5), torch.full((3,), 0.5))
+
+
+def run(*arguments: object, folder: Path) -> CompletedProcess:
+    return run_command(ROOT / "scripts/unfold_batch_norm.py", *arguments, folder=folder)
+
+
+def test_training_names_the_command_that_keeps_the_function(tmp_path: Path, images: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    network = MobileNetV2(5, width_mult=0.35, dropout=0.0)
+    with torch.no_grad():
+        network(images)  # gives the batch-norms statistics other than 0 and 1
+        network.eval()
+        original = network(images)
+        fold(network)
+        assert torch.allclose(network(images), original, atol=1e-5)
+        names = ["bird", "cat", "dog", "frog", "horse"]
+        torch.save({"state_dict": network.state_dict(), "class_names": names}, tmp_path / "folded.pth")
+        use = {"image_size": 64, "model_mean_parameters": [0.5] * 3, "model_std_parameters": [0.5] * 3}
+        config = config_with(pretrained_model_weights_path="folded.pth", train_image_dir="images", **use)
+        config.model_width_mult = 0.35
+        with (
+            contextlib.chdir(tmp_path),
+            pytest.raises(ValueError, match="52 layers have variance 1 throughout") as caught,
+        ):
+            network_weights.load_pretrained_weights(MobileNetV2(5, 0.35), config, names)
+        python, script, *words = shlex.split(re.search("`(.+)`", str(caught.value))[1])
+        assert "--apply-orientation" not in words
+        assert network_weights.unfolding("x", "y", vars(config) | {"apply_orientation": True}).endswith(
+            " --apply-orientation"
+        )
+        assert (python, script) == ("python3", "scripts/unfold_batch_norm.py")
+        done = run(*words, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        config.pretrained_model_weights_path = tmp_path / "results/pretrained_models/folded-unfolded.pth.tar"
+        assert str(config.pretrained_model_weights_path.relative_to(tmp_path)) in done.stdout
+        lines = network_weights.load_pretrained_weights(network, config, names)
+        assert lines == f"Load pretrained weights `{config.pretrained_model_weights_path}`, classifier included."
+        assert "trained with other classes" in network_weights.load_pretrained_weights(network, config, list("abcde"))
+        assert torch.allclose(network(images), original, atol=1e-5)
+        # Now training and scoring agree on these images, as in a network that was trained.
+        network.train()
+        assert torch.allclose(network(images), original, atol=0.05 * original.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "damaged or not a PyTorch checkpoint"), (None, "no such file; train first")]
+)
+def test_bad_source_is_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "w.pth").write_bytes(content)
+    done = run(tmp_path / "w.pth", tmp_path / "out.pth", "--images", tmp_path, folder=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out.pth").exists()

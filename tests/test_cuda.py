@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from checkpoint_files import assert_equal, read
 from conftest import ROOT, Project
-from test_interruption import SAMPLES, prepare, run_and_signal
-from test_model import network_with_statistics
-from test_train import RepeatedBatch, assert_equal, read
+from interrupted_runs import SAMPLES, prepare, run_and_signal
+from random_networks import network_with_statistics
+from test_train import RepeatedBatch
 from torch import Tensor
 
 import train

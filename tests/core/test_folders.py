@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from image_folders import make_tree
 
-import dataset
 from core import folders
 from core.folder_index import read_index, write_index
 from core.folders import describe_order, list_classes
-from core.image_names import describe_left_out
+from core.image_names import IMAGE_SUFFIXES, describe_left_out
 from dataset import (
     ImageDataset,
 )
@@ -167,7 +166,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
             f"{root}: left out 4 without a suffix (images need one, such as .jpg), 4 .jpg.download ("
         )
         assert "2 .cr2 (camera raw: export as JPEG), 2 .txt, 1 outside the class folders (move each" in note
-        assert note.endswith("; the names of images end in " + ", ".join(dataset.IMAGE_SUFFIXES))
+        assert note.endswith("; the names of images end in " + ", ".join(IMAGE_SUFFIXES))
 
 
 def test_many_kinds_that_are_left_out_take_one_line() -> None:

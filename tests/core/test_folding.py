@@ -7,25 +7,12 @@ from functools import partial
 import pytest
 import torch
 import torchvision
-from random_networks import assert_equal_tensors, random_images
+from random_networks import assert_equal_tensors, network_with_statistics, random_images
 from torch import Tensor, nn
 
 from core import folding
 from core.folding import as_one_graph, folded
 from model import MobileNetV2
-
-
-def network_with_statistics() -> nn.Module:
-    """A network whose batch-norms do something: random scales, shifts, means and variances."""
-    torch.manual_seed(3)
-    network = MobileNetV2()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return network.to(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()

@@ -5,18 +5,16 @@ import json
 import os
 import signal
 import threading
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import Copy, Project
+from checkpoint_files import assert_equal, read
+from conftest import Project
+from interrupted_runs import INTERRUPTED, RESULTS, SAMPLES, prepare, run_and_signal, start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_train import assert_equal, read
 
 from shared.processes import session_processes
 
-SAMPLES, RESULTS = Path("samples/MobileNetV2-Colours"), Path("results/MobileNetV2-Colours")
-INTERRUPTED = SAMPLES / "interrupted.pth.tar"
 # 6 batches an epoch in steps of 4 and 2; the line after which the signal comes, the signal, batches done then
 PHASES = {
     "before the first batch": ("TensorBoard:", signal.SIGTERM, 0),
@@ -25,23 +23,6 @@ PHASES = {
     "validation": ("Test: [1/2]", signal.SIGINT, 6),
     "between two epochs": (" * Epoch 2/3", signal.SIGTERM, 0),
 }
-# Runs a script, which sends a signal to its whole group, as Ctrl-C does, once it has written a line that begins so.
-SIGNAL_AFTER_A_LINE = """
-import os, runpy, sys
-script, line_start, number, times = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-write, is_due = sys.stdout.write, False
-def write_and_signal(text):
-    global times, is_due
-    written = write(text)
-    is_due = is_due or text.startswith(line_start)
-    while times and is_due and text.endswith("\\n"):
-        times -= 1
-        os.killpg(os.getpgrp(), number)
-    return written
-sys.stdout.write = write_and_signal
-sys.argv = [script]
-runpy.run_path(script, run_name="__main__")
-"""
 # Sends the signal to itself when a file is written for the nth time, in the middle of that write.
 SIGNAL_IN_A_WRITE = """
 import os, runpy, signal, sys
@@ -90,25 +71,6 @@ def read_or_hang(self, key):
 dataset.ImageDataset.__getitem__ = read_or_hang
 runpy.run_path("train.py", run_name="__main__")
 """
-
-
-def start(project: Project, line_start: str, number: signal.Signals, times: int = 1, script: str = "train.py") -> Copy:
-    """Start a script in a session of its own, which signals itself after a line."""
-    (project.root / "signal_after_a_line.py").write_text(SIGNAL_AFTER_A_LINE)
-    return project.start("signal_after_a_line.py", script, line_start, str(int(number)), str(times))
-
-
-def run_and_signal(*arguments: object, **options: object) -> tuple[int, list[str]]:
-    """What start() starts, to its end: its status and the lines it wrote."""
-    process = start(*arguments, **options)
-    lines = process.communicate()[0].splitlines()
-    return process.returncode, lines
-
-
-def prepare(project: Project, **values: object) -> Project:
-    project.set(epochs=3, gradient_accumulation_steps=4, mixup_alpha=0.2, model_ema_decay=0.9, keep_checkpoints=2)
-    project.set(train_print_frequency=1, valid_print_frequency=1, **values)
-    return project
 
 
 def logged(project: Project) -> dict[str, list[tuple[int, float]]]:

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""README.md, docs/ and the other texts: what they name is there, and says what they say of it."""
+
+import functools
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from measuring.chart import PICTURE, draw_chart, fingerprint, read_measurements, speed_table
+
+TEXTS = [
+    *("README.md", "CONTRIBUTING.md", "data/README.md", "findings/README.md"),
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
+FOLDERS = ("core", "docs", "figure", "findings", "scripts", "tests", r"\.github", r"\.ci")
+PYTHON_FILES = [path for folder in (".", "core", "scripts") for path in (ROOT / folder).glob("*.py")]
+
+
+def prose(name: str) -> str:
+    """A text with all its words on one line, so that it may break anywhere."""
+    return " ".join((ROOT / name).read_text().split())
+
+
+def anchors(path: Path) -> set[str]:
+    """What links can name in a text: its titles in small letters without punctuation, a hyphen for each space."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@functools.cache
+def defined_names(path: Path) -> set[str]:
+    """Functions, classes, and the constants at the top."""
+    text = path.read_text()
+    return set(re.findall(r"^(?: *(?:def|class) )?(\w+)(?:\(|:| = )", text, re.MULTILINE))
+
+
+def test_readme_is_read_in_five_minutes() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 180
+    assert max(map(len, lines)) <= 120
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_line_of_config_holds_the_name_beside_it(name: str) -> None:
+    config_lines = (ROOT / "config.py").read_text().splitlines()
+    for number, word in re.findall(r"[Ll]ine (\d+)(?:[:,]? `|: )(\w+)(?:`| =)", prose(name)):
+        assert re.match(rf" *{word} = ", config_lines[int(number) - 1]), f"line {number}: {word}"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_value_is_one_of_a_name_of_config(name: str) -> None:
+    known = set(re.findall(r"^ *(\w+) = ", (ROOT / "config.py").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`(\w+) = [^`]+`", prose(name))) <= known
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_link_leads_to_a_file_and_a_title_in_it(name: str) -> None:
+    path = ROOT / name
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        if not link.startswith("https://"):
+            file, _, anchor = link.partition("#")
+            target = path.parent / file if file else path
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_file_that_is_named_exists(name: str) -> None:
+    text = prose(name)
+    for file in re.findall(rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w", text):
+        assert (ROOT / file).exists(), file
+    at_the_top = {path.name for path in ROOT.iterdir()} | {path.name for path in PYTHON_FILES}
+    assert set(re.findall(r"(?<![\w./-])[\w-]+\.py\b", text)) <= at_the_top
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_command_that_is_named_exists(name: str) -> None:
+    text = prose(name)
+    targets = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"(?:`|\$ )make (\w+)", text)) <= set(targets[1].split())
+    for script in re.findall(r"(?:python3?|bash) ((?!-)[\w./-]+\.(?:py|sh))", text):
+        assert (ROOT / script).is_file(), script
+    for script, options in re.findall(r"scripts/(\w+)\.py((?: [^ `$]+)*?(?: --[\w-]+))", text):
+        source = (ROOT / f"scripts/{script}.py").read_text()
+        for option in re.findall(r" (--[\w-]+)", options):
+            assert option in source, f"{script}.py {option}"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_test_that_is_named_exists(name: str) -> None:
+    tests = set().union(*(defined_names(path) for path in (ROOT / "tests").rglob("test_*.py")))
+    assert {word for word in re.findall(r"`(test_\w+)`", prose(name)) if word != "test_image_dir"} <= tests
+
+
+def test_code_map_has_every_file_and_what_answers_each_question() -> None:
+    text = (ROOT / "docs/code.md").read_text()
+    linked = set(re.findall(r"\]\(\.\./([\w/]+\.py)\)", text))
+    files = {f"{path.relative_to(ROOT)}" for folder in (ROOT, ROOT / "core") for path in folder.glob("*.py")}
+    assert linked == files - {"core/__init__.py"}
+    for file, answer in re.findall(r"^\|[^|]+\? \| ([\w/.]+), ([^|]+) \|$", text, re.MULTILINE):
+        assert set(re.findall(r"`(\w+)`", answer)) <= defined_names(ROOT / file), answer
+
+
+def test_index_has_every_page() -> None:
+    linked = re.findall(r"\]\((\w+\.md)\)", (ROOT / "docs/README.md").read_text())
+    assert sorted(linked) == sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name != "README.md")
+
+
+def test_table_of_findings_has_each_once() -> None:
+    linked = re.findall(r"^\| \[([\w.]+)\]\(\1\) \|", (ROOT / "findings/README.md").read_text(), re.MULTILINE)
+    assert linked == sorted(path.name for path in (ROOT / "findings").glob("*.sh"))
+
+
+def test_table_of_speeds_is_that_of_the_measurements() -> None:
+    assert f"\n\n{speed_table(read_measurements())}\n\n" in (ROOT / "docs/speed.md").read_text()
+
+
+def test_picture_of_speeds_is_that_of_the_measurements() -> None:
+    with Image.open(PICTURE) as picture:
+        assert picture.text["measurements"] == fingerprint()
+        kept = np.asarray(picture.convert("RGB"), dtype=int)
+    drawn = np.asarray(draw_chart(read_measurements()), dtype=int)
+    assert np.abs(kept - drawn).mean() < 1  # other versions of Pillow and the 32 colours of the file smooth otherwise
+
+
+def test_speeds_in_readme_are_among_the_measurements() -> None:
+    section = prose("README.md").split("## Speed ")[1].split("## ")[0]
+    figures = re.findall(r"\d+\.\d+", section)
+    measured = " ".join(" ".join(row.values()) for row in read_measurements())
+    assert len(figures) >= 6
+    assert set(figures) <= set(re.findall(r"\d+\.\d+", measured))

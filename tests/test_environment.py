@@ -12,10 +12,8 @@ from conftest import ROOT
 
 from core import environment
 
-TOOLS = ("prepare_dataset", "check_dataset", "download_weights", "convert_weights", "unfold_batch_norm")
 
-
-@pytest.mark.parametrize("script", ["train.py", "test.py", "inference.py", *(f"scripts/{name}.py" for name in TOOLS)])
+@pytest.mark.parametrize("script", ["train.py", "test.py", "inference.py"])
 def test_a_python_without_the_packages_gets_one_line(script: str) -> None:
     """-S leaves out what pip has installed."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -15,13 +15,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from core.image_names import IMAGE_SUFFIXES
 from preparing.archives import Parts, Readable, open_source, read_whole
 
 SPLITS = ("train", "valid")
-IMAGE_SUFFIXES = (  # as imgproc.py
-    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
-    *(".png", ".tif", ".tiff", ".webp"),
-)
 
 
 class Sample(NamedTuple):

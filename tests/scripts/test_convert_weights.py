@@ -6,7 +6,6 @@ import copy
 import io
 import itertools
 import json
-import random
 import re
 import struct
 import sys
@@ -23,52 +22,33 @@ import torch
 import torchvision
 from command_runs import run_command
 from conftest import ROOT, Project, config_with
+from foreign_networks import (
+    NAMINGS,
+    TIMM_WIDTHS,
+    Naming,
+    Weights,
+    d_li14,
+    keras,
+    logits_of,
+    randomize,
+    rename,
+    tonylins,
+    torchvision_network,
+)
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.optim.swa_utils import AveragedModel
 
 import convert_weights
 import utils
-from converting.layers import group_layers, network_layers
-from converting.ordering import order_layers
 from core import network_weights
 from model import MobileNetV2
-
-Weights = dict[str, Tensor]
-TIMM_WIDTHS = {"035": 0.35, "050": 0.5, "075": 0.75, "100": 1.0, "140": 1.4}
-
-
-def randomize(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every weight and every statistic a value of its own, such that the signal stays of order 1."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                fan_in = module.weight[0].numel()
-                module.weight.copy_(torch.randn(module.weight.shape, generator=generator) * (2 / fan_in) ** 0.5)
-            elif isinstance(module, nn.BatchNorm2d):
-                module.running_mean.copy_(torch.randn(module.bias.shape, generator=generator) * 0.2)
-                module.running_var.copy_(torch.rand(module.bias.shape, generator=generator) + 0.5)
-                module.weight.copy_(torch.rand(module.bias.shape, generator=generator) + 0.5)
-                module.num_batches_tracked.fill_(7)
-            if getattr(module, "bias", None) is not None:
-                module.bias.copy_(torch.randn(module.bias.shape, generator=generator) * 0.2)
-    return network.eval()
-
-
-def torchvision_network(num_classes: int = 5, width_mult: float = 0.35) -> nn.Module:
-    return randomize(torchvision.models.mobilenet_v2(num_classes=num_classes, width_mult=width_mult))
 
 
 @pytest.fixture(scope="module")
 def theirs() -> nn.Module:
     """torchvision's network of width 0.35, where more layers have equal shapes than at larger widths."""
     return torchvision_network()
-
-
-@torch.inference_mode()
-def logits_of(network: nn.Module) -> Tensor:
-    return network(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
 
 
 class Runner:
@@ -159,60 +139,6 @@ def test_deeper_networks_of_timm_are_refused(runner: Runner, name: str) -> None:
 
 
 # The names of other projects: facts about their published files
-
-# (block, step, is batch-norm) of every layer; block 0 is the stem, 18 the head, 19 the classifier
-ROLES = [
-    *((0, "stem", norm) for norm in (0, 1)),
-    *((1, step, norm) for step in ("depthwise", "project") for norm in (0, 1)),
-    *((block, s, norm) for block in range(2, 18) for s in ("expand", "depthwise", "project") for norm in (0, 1)),
-    *((18, "head", norm) for norm in (0, 1)),
-    (19, "classifier", 0),
-]
-Naming = Callable[[int, str, int], str]
-
-
-def old_torchvision(block: int, step: str, norm: int) -> str:
-    """One flat Sequential in every block, in which each ReLU6 takes a number."""
-    if step == "classifier":
-        return "classifier.1"
-    if step in ("stem", "head"):
-        return f"features.{block}.{norm}"
-    steps = ("depthwise", "project") if block == 1 else ("expand", "depthwise", "project")
-    return f"features.{block}.conv.{3 * steps.index(step) + norm}"
-
-
-def tonylins(block: int, step: str, norm: int) -> str:
-    return "classifier" if step == "classifier" else old_torchvision(block, step, norm)
-
-
-def d_li14(block: int, step: str, norm: int) -> str:
-    return f"conv.{norm}" if step == "head" else tonylins(block, step, norm)
-
-
-def hugging_face(block: int, step: str, norm: int) -> str:
-    """Of the package transformers, for PyTorch."""
-    kernels = {"expand": "expand_1x1", "depthwise": "conv_3x3", "project": "reduce_1x1", "stem": "first_conv"}
-    group = "conv_1x1" if step == "head" else "conv_stem" if block < 2 else f"layer.{block - 2}"
-    kernel = f".{kernels[step]}" if step in kernels else ""
-    part = "normalization" if norm else "convolution"
-    return "classifier" if step == "classifier" else f"mobilenet_v2.{group}{kernel}.{part}"
-
-
-def keras(block: int, step: str, norm: int) -> str:
-    """Flat names, which do not tell the batch-norms of a block apart unless one knows what expand means."""
-    if step in ("stem", "head", "classifier"):
-        return {"stem": ("Conv1", "bn_Conv1"), "head": ("Conv_1", "Conv_1_bn"), "classifier": ("Logits",)}[step][norm]
-    return f"{'expanded_conv' if block == 1 else f'block_{block - 1}'}_{step}{'_BN' * norm}"
-
-
-def rename(weights: Weights, naming: Naming) -> Weights:
-    """The weights of torchvision, whose state_dict() has the layers in their order, under other names."""
-    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in weights))
-    names = {layer: naming(*role) for layer, role in zip(layers, ROLES, strict=True)}
-    return {f"{names[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": weights[name] for name in weights}
-
-
-NAMINGS = [old_torchvision, tonylins, d_li14, hugging_face]
 
 
 @pytest.mark.parametrize("naming", [*NAMINGS, keras])
@@ -389,60 +315,6 @@ def test_fused_convolutions_are_read_for_scoring_and_training_is_told_what_to_do
     assert f"  {command} --images data/NAME/train --image-size 224 --width-mult 0.35 --mean 0.485" in printed
     with pytest.raises(ValueError, match=r"folded into convolutions \(52 layers have variance 1 throughout\)"):
         network_weights.load_pretrained_weights(MobileNetV2(7, 0.35), runner.as_start(), list("abcdefg"))
-
-
-# Orders
-
-
-def order(weights: Weights, width: float) -> list[str]:
-    layers = group_layers(weights)
-    ordered, _ = order_layers(layers, network_layers(width), "file")
-    return [layer.name for layer in ordered]
-
-
-def shuffled(weights: Weights, seed: int) -> Weights:
-    names = list(weights)
-    random.Random(seed).shuffle(names)
-    return {name: weights[name] for name in names}
-
-
-def layer_names(weights: Weights) -> list[str]:
-    return list(dict.fromkeys(name.rpartition(".")[0] for name in weights))
-
-
-def all_namings(width: float) -> list[Weights]:
-    """State dicts in the order of the layers, under the names of each project."""
-    weights = torchvision.models.mobilenet_v2(num_classes=2, width_mult=width).state_dict()
-    timm_name = next(name for name, value in TIMM_WIDTHS.items() if value == width)
-    timm_weights = timm.create_model(f"mobilenetv2_{timm_name}", pretrained=False, num_classes=2).state_dict()
-    return [weights, timm_weights, *(rename(weights, naming) for naming in NAMINGS)]
-
-
-@pytest.mark.parametrize("width", [0.35, 1.0])
-def test_alphabetical_and_shuffled_files_are_put_in_order(width: float) -> None:
-    for weights in all_namings(width):
-        assert order(weights, width) == layer_names(weights)
-        assert order(dict(sorted(weights.items())), width) == layer_names(weights)
-        assert order(dict(reversed(weights.items())), width) == layer_names(weights)
-        for seed in range(5):
-            assert order(shuffled(weights, seed), width) == layer_names(weights)
-
-
-def test_names_that_do_not_tell_are_refused_in_any_other_order(theirs: nn.Module) -> None:
-    weights = rename(theirs.state_dict(), keras)
-    assert order(weights, 0.35) == layer_names(weights)
-    for changed in (dict(sorted(weights.items())), *(shuffled(weights, seed) for seed in range(20))):
-        with pytest.raises(ValueError, match=r"both fit .*, and nothing tells which is right"):
-            order(changed, 0.35)
-
-
-def test_order_against_the_numbers_is_refused_where_both_fit() -> None:
-    """Blocks 8 and 9 have equal shapes: in this file they are swapped, or their names are."""
-    weights = torchvision.models.mobilenet_v2(num_classes=2).state_dict()
-    swap = {"8": "9", "9": "8"}
-    names = [re.sub(r"^features\.(8|9)\.", lambda m: f"features.{swap[m[1]]}.", name) for name in weights]
-    with pytest.raises(ValueError, match="numbers in the names contradict the order in the file"):
-        order({name: weights[name] for name in names}, 1.0)
 
 
 # Precisions

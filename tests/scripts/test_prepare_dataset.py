@@ -29,7 +29,7 @@ from preparing_runs import (
     times,
 )
 
-from preparing import datasets, sources
+from preparing import datasets
 
 
 @pytest.fixture
@@ -263,9 +263,3 @@ def test_label_map_has_the_published_classes_in_order() -> None:
     for number, name in enumerate(MobileNet_V2_Weights.IMAGENET1K_V2.meta["categories"]):
         if name != unique.get(number):
             assert name.lower() in labels[str(number)].lower().split(", "), number
-
-
-def test_suffixes_are_those_the_program_reads() -> None:
-    from core import image_names
-
-    assert sources.IMAGE_SUFFIXES == image_names.IMAGE_SUFFIXES

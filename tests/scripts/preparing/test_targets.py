@@ -34,7 +34,7 @@ def flowers() -> dict[str, bytes]:
 def test_index_that_cannot_be_written_is_a_note(
     run_number: int, tmp_path: Path, flowers: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dataset
+    from core import folder_index
 
     arguments = ["folder", "--source", make_source("zip", tmp_path, flowers), "--target", tmp_path / "F"]
     if run_number == 2:
@@ -45,7 +45,7 @@ def test_index_that_cannot_be_written_is_a_note(
     def write_index(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{folder}.partial")
 
-    monkeypatch.setattr(dataset, "write_index", write_index)
+    monkeypatch.setattr(folder_index, "write_index", write_index)
     output = make(*arguments)
     for split in ("train", "valid"):
         assert f"note: no index file: {tmp_path / 'F' / split}.index.npz: Permission denied" in output

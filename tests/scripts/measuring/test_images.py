@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the loader and the end-to-end benchmarks read: the same images on both sides."""
+"""scripts/measuring/images.py: what the parts of benchmark.py read, the same images for every candidate."""
 
-import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
-import torch
-import torchvision
 from PIL import Image
 
-from measuring import loader, plain_training
 from measuring.images import IMAGENET_SIDES, PHOTO_NOISE, link_images, store_small, write_noise
 from shared.small_training import write_images
 
@@ -44,27 +39,3 @@ def test_copy_has_a_short_side_of_256(tmp_path: Path) -> None:
     for path in store_small(root, tmp_path / "copy").glob("*/*"):
         with Image.open(path) as picture:
             assert picture.size == (298, 256)
-
-
-@pytest.mark.parametrize("candidate", ["our_epochs", "plain_epochs"])
-def test_an_epoch_of_other_length_is_no_comparison(tmp_path: Path, candidate: str) -> None:
-    write_images(tmp_path, 43)  # 129 images: 2 batches of 64, where 32 are asked for
-    epoch = getattr(loader, candidate)(tmp_path, Namespace(workers=0))
-    with pytest.raises(RuntimeError, match=r"an epoch of 128 images is other work"):
-        epoch()
-
-
-def test_plain_evaluation_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    """A network whose logits are constants says the class with the largest one of every image."""
-    write_images(tmp_path / "images", 4)
-    network = torchvision.models.mobilenet_v2(num_classes=3)
-    with torch.no_grad():
-        network.classifier[1].weight.zero_()
-        network.classifier[1].bias.copy_(torch.tensor([0.0, 1.0, 0.5]))
-    torch.save(network.state_dict(), tmp_path / "weights.pth")
-    command = ["plain_training.py", "test", str(tmp_path / "images"), "--weights", str(tmp_path / "weights.pth")]
-    monkeypatch.setattr(sys, "argv", [*command, "--image-size", "32", "--workers", "0"])
-    plain_training.main()
-    assert capsys.readouterr().out == "top-1 4 top-5 12 of 12\n"

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from preparing import datasets, imagenet_sources
 from preparing.archives import Parts
+from preparing.conversion import Conversion
 from preparing.counts import image_sizes
 from preparing.datasets import DATASETS
 from preparing.sources import SPLITS
-from preparing.work_folder import Conversion, WorkFolder
+from preparing.work_folder import WorkFolder
 
 VALID_SHARE, SEED = 0.2, 0
 

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What keeps the program readable in one evening: short files, short functions, and each name from its own file."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+FILES = sorted([*ROOT.glob("*.py"), *(ROOT / "core").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
+LONGEST_FILE, LONGEST_FUNCTION = 400, 40
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_and_functions_are_short(path: Path) -> None:
+    """Functions whose parameters are all but keywords, which config.py feeds, may be longer."""
+    functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]
+    long = [f.name for f in functions if f.end_lineno - f.lineno >= LONGEST_FUNCTION and not f.args.kwonlyargs]
+    assert long == []
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+
+
+def defined_in(path: Path) -> set[str]:
+    """The names that the top level of a file defines, not those that it imports."""
+    names = set()
+    for node in tree_of(path).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        else:
+            stored = (n for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+            names |= {n.id for n in stored}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_name_is_imported_from_the_file_that_defines_it(path: Path) -> None:
+    ours = {".".join(file.relative_to(ROOT).with_suffix("").parts).removeprefix("scripts."): file for file in FILES}
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom) and node.module in ours:
+            elsewhere = {alias.name for alias in node.names} - defined_in(ours[node.module])
+            assert elsewhere <= {"check_environment"}, node.module  # which shared.command_line hands on to the commands

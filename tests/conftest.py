@@ -20,7 +20,7 @@ from typing import TextIO
 
 import pytest
 
-from shared.small_training import copy_program, edit_config, write_images
+from shared.small_training import SmallTraining, copy_program, edit_config, write_images
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -164,6 +164,13 @@ class ReadyInterpreter:
         copy.stdout = os.fdopen(reader)
         return copy
 
+    def start_training(self, training: SmallTraining, environment: dict[str, str]) -> Copy:
+        """What SmallTraining.start() does."""
+        files = [training.log, training.errors]
+        for file in files:
+            file.write_bytes(b"")
+        return self._copy(["train.py"], training.root, environment, *map(str, files), leads_session=True)
+
     def _copy(self, arguments, folder, environment, output, errors, leads_session: bool) -> Copy:
         request = {"arguments": arguments, "folder": str(folder), "environment": environment}
         request |= {"output": output, "errors": errors, "leads_session": leads_session}
@@ -210,6 +217,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
     write_images(folder, 7)
     return folder
+
+
+@pytest.fixture
+def forked_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small trainings are copies of the ready interpreter, where how Python starts is not the fact."""
+    monkeypatch.setattr(SmallTraining, "start", lambda *arguments: ready_interpreter().start_training(*arguments))
 
 
 @pytest.fixture

@@ -55,14 +55,15 @@ def small_file() -> bytes:
     return saved({"state_dict": SmallModule().state_dict(), "epoch": 3, "best_acc1": 12.5, "names": ["a", None, True]})
 
 
-def content_of(path: Path) -> bytes:
+def content_of(path: Path, module: SmallModule) -> tuple[object, list[bytes]]:
     """What a reader gets from a file: all values, and those of a network that takes its weights; equal if the same."""
     checkpoint = weights_files.read_checkpoint(path)
-    module = SmallModule()
-    nn.init.zeros_(module.weight)
+    module.load_state_dict({"weight": torch.zeros(3), "batches": torch.tensor(0)})
     network_weights.load_weights(module, network_weights.extract_weights(checkpoint, path), path)
-    values = [tensor.numpy().tobytes() for tensor in module.state_dict().values()]
-    return repr((checkpoint, values)).encode()
+    weights = checkpoint.pop("state_dict")
+    kinds = [(name, tensor.dtype, tensor.shape) for name, tensor in weights.items()]
+    tensors = (*weights.values(), *module.state_dict().values())
+    return repr((checkpoint, kinds)), [tensor.numpy().tobytes() for tensor in tensors]
 
 
 def record_bytes(content: bytes) -> set[int]:
@@ -79,7 +80,8 @@ def record_bytes(content: bytes) -> set[int]:
 def test_every_flipped_bit_is_noticed_or_changes_nothing(small_file: bytes, tmp_path: Path) -> None:
     path = tmp_path / "w.pth.tar"
     path.write_bytes(small_file)
-    original, inside = content_of(path), record_bytes(small_file)
+    module, inside = SmallModule(), record_bytes(small_file)
+    original = content_of(path, module)
     assert len(inside) > 400
     outcomes: Counter[tuple[str, bool]] = Counter()
     for position in range(len(small_file)):
@@ -88,7 +90,7 @@ def test_every_flipped_bit_is_noticed_or_changes_nothing(small_file: bytes, tmp_
             flipped[position] ^= 1 << bit
             path.write_bytes(flipped)
             try:
-                is_same = content_of(path) == original
+                is_same = content_of(path, module) == original
             except ValueError as error:
                 assert str(error).startswith(f"{path}: ")
                 assert str(error).isprintable()

@@ -88,10 +88,13 @@ class SmallTraining:
         self.segments_before = shared_memory()
         # What it leaves in a temporary folder of its own is known to be its own.
         environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(self.temporary)}
+        self.process = self.start(environment)
+
+    def start(self, environment: dict[str, str]) -> subprocess.Popen:
         with self.log.open("wb") as log, self.errors.open("wb") as errors:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "train.py"],
-                cwd=root,
+                cwd=self.root,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

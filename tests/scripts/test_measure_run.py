@@ -33,6 +33,7 @@ def test_run_does_not_grow_and_leaves_nothing(short_path: Path, capsys: pytest.C
     assert [line.split()[0] for line in printed[2:]] == ["1", "2", "3", "4", "5", "6", "3"]
 
 
+@pytest.mark.usefixtures("forked_trainings")
 @pytest.mark.parametrize(
     ("event", "statuses"),
     [

@@ -223,6 +223,7 @@ def changed_copy(run_storm: RunStorm, short_path: Path, **values: object) -> Run
     return one
 
 
+@pytest.mark.usefixtures("forked_trainings")
 def test_run_with_another_end_is_found(run_storm: RunStorm, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "SHARED_MEMORY", short_path)
     (short_path / "torch_1_2_0").touch()
@@ -233,6 +234,7 @@ def test_run_with_another_end_is_found(run_storm: RunStorm, short_path: Path, mo
     assert not one.tally.is_good()
 
 
+@pytest.mark.usefixtures("forked_trainings")
 def test_run_that_fails_is_found_and_shown(run_storm: RunStorm, short_path: Path) -> None:
     one = changed_copy(run_storm, short_path, batch_size=-3)
     assert one.tally.counts["failed_restarts"] == 1

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from core.folder_index import index_path, read_index, scan_folder, write_index
+from core.image_index import index_path, read_index, scan_folder, write_index
 from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import train_transform
 from shared.command_line import OneLineParser

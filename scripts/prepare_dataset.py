@@ -63,7 +63,7 @@ def prepare(job: Job) -> tuple[Inventory, list[str]]:
 
 def write_indexes(job: Job, inventory: Inventory, notes: list[str]) -> None:
     """Write the index files from which training starts fast, where there is none that fits; notes where it cannot."""
-    from core.folder_index import index_path, read_index, write_index
+    from core.image_index import index_path, read_index, write_index
 
     for split in inventory:
         folder = job.target / job.folders[split]

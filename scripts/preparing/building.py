@@ -8,13 +8,14 @@ import cv2
 from tqdm import tqdm
 
 from preparing.archives import damage_named
+from preparing.conversion import Conversion
 from preparing.counts import Inventory, count_images, summarize
 from preparing.datasets import published_total
 from preparing.downloads import download
 from preparing.jobs import Job
 from preparing.sources import Source
 from preparing.targets import OUTCOME, check_inventory, holds_anything
-from preparing.work_folder import RECORD, Conversion, read_json, write_json, write_samples
+from preparing.work_folder import RECORD, read_json, write_json, write_samples
 
 
 def build(job: Job, splits: list[str], inventory: Inventory, notes: list[str]) -> None:

@@ -135,7 +135,7 @@ def run_epoch(batches: CPUPrefetcher) -> tuple[dict[int, int], dict[int, int]]:
 
 
 def worker_memory() -> dict[int, int]:
-    return {worker.pid: private_memory(worker.pid) for worker in multiprocessing.active_children()}
+    return {pid: private_memory(pid) for worker in multiprocessing.active_children() if (pid := worker.pid)}
 
 
 if __name__ == "__main__":

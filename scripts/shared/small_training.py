@@ -96,7 +96,7 @@ class SmallTraining:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(self.temporary)}
         self.process = self.start(environment)
 
-    def start(self, environment: dict[str, str]) -> subprocess.Popen:
+    def start(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with self.log.open("wb") as log, self.errors.open("wb") as errors:
             return subprocess.Popen(
                 [sys.executable, "train.py"],

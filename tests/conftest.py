@@ -2,6 +2,7 @@
 """A copy of the program in a temporary folder, with a small dataset, used as a user would: edit config.py, run."""
 
 import atexit
+import compileall
 import functools
 import json
 import os
@@ -30,6 +31,7 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        compile_program()
         copy_program(root)
         write_images(root / "data/Colours/train", 16)
         write_images(root / "data/Colours/valid", 5, seed=1)
@@ -66,6 +68,7 @@ class Project:
 
     def environment(self, mode: str) -> dict[str, str]:
         environment = os.environ | {"MODE": mode, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1"}  # a config.py edited within a second would be the old one
         environment.pop("EXP_NAME", None)
         return environment
 
@@ -136,7 +139,8 @@ class ReadyInterpreter:
     """ready_interpreter.py, which runs a script as `python3 -W error SCRIPT` does, two seconds sooner."""
 
     def __init__(self) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+        compile_program()
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-W", "error", ROOT / "tests/ready_interpreter.py"]
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.received = b""
@@ -203,6 +207,13 @@ class ReadyInterpreter:
 
     def close(self) -> None:
         self.process.communicate()
+
+
+@functools.cache
+def compile_program() -> None:
+    """Put what Python compiles beside the program and the scripts, for their copies: else each run does it anew."""
+    for folder, levels in ((ROOT, 0), (ROOT / "core", 0), (ROOT / "scripts", 9)):
+        compileall.compile_dir(folder, levels, quiet=2)
 
 
 @functools.cache

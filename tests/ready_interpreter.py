@@ -11,11 +11,13 @@ import importlib
 import io
 import json
 import os
-import runpy
 import select
 import signal
 import sys
+import tempfile
 import threading
+from importlib.machinery import SourceFileLoader
+from types import ModuleType
 
 PACKAGES = ("cv2", "numpy", "torch", "torch._dynamo", "torch.distributed.run", "torch.utils.tensorboard", "tqdm")
 LONGEST_SECONDS = 300
@@ -65,6 +67,7 @@ def become(request: dict) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    tempfile.tempdir = None  # a package has looked for it: a copy has an environment of its own
     for descriptor, name in enumerate((os.devnull, request["output"], request["errors"])):
         os.dup2(os.open(name, os.O_WRONLY if descriptor else os.O_RDONLY), descriptor)
     if "PYTHONUNBUFFERED" in os.environ:
@@ -77,7 +80,9 @@ def run(script: str) -> int:
     """Run a script to its end, and what is to be done at the end of Python; returns the exit status."""
     status: object = 0
     try:
-        runpy.run_path(script, run_name="__main__")
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        main.__file__ = script
+        exec(SourceFileLoader("__main__", script).get_code("__main__"), vars(main))  # which may be compiled already
     except SystemExit as end:
         status = end.code
     except BaseException:

@@ -2,6 +2,8 @@
 """Training runs that get a signal at a line they print."""
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from conftest import Copy, Project
@@ -27,10 +29,10 @@ runpy.run_path(script, run_name="__main__")
 """
 
 
-def start(project: Project, line_start: str, number: signal.Signals, times: int = 1, script: str = "train.py") -> Copy:
+def start(project: Project, line_start: str, number: signal.Signals, script: str = "train.py") -> Copy:
     """Start a script in a session of its own, which signals itself after a line."""
     (project.root / "signal_after_a_line.py").write_text(SIGNAL_AFTER_A_LINE)
-    return project.start("signal_after_a_line.py", script, line_start, str(int(number)), str(times))
+    return project.start("signal_after_a_line.py", script, line_start, str(int(number)), "1")
 
 
 def run_and_signal(*arguments: object, **options: object) -> tuple[int, list[str]]:
@@ -38,6 +40,16 @@ def run_and_signal(*arguments: object, **options: object) -> tuple[int, list[str
     process = start(*arguments, **options)
     lines = process.communicate()[0].splitlines()
     return process.returncode, lines
+
+
+def run_afresh_and_signal(
+    project: Project, line_start: str, number: signal.Signals, times: int
+) -> subprocess.CompletedProcess:
+    """The same by a new Python, which ends as Python ends; the signal comes so many times."""
+    words = [sys.executable, "-W", "error", "-u", "-c", SIGNAL_AFTER_A_LINE, "train.py", line_start]
+    words += [str(int(number)), str(times)]
+    where = {"cwd": project.root, "env": project.environment("train"), "start_new_session": True}
+    return subprocess.run(words, capture_output=True, text=True, timeout=300, **where)
 
 
 def prepare(project: Project, **values: object) -> Project:

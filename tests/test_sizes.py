@@ -21,10 +21,10 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_files_and_functions_are_short(path: Path) -> None:
-    """Functions whose parameters are all but keywords, which config.py feeds, may be longer."""
-    functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]
-    long = [f.name for f in functions if f.end_lineno - f.lineno >= LONGEST_FUNCTION and not f.args.kwonlyargs]
-    assert long == []
+    functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    first_lines = [min([f.lineno, *(decorator.lineno for decorator in f.decorator_list)]) for f in functions]
+    lengths = {f.name: f.end_lineno - first + 1 for f, first in zip(functions, first_lines, strict=True)}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION} == {}
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
 
 

@@ -14,7 +14,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # scripts/ is ther
 
 from core.environment import check_environment
 
-__all__ = ["REPOSITORY", "OneLineParser", "check_environment", "print_config_lines"]
+__all__ = [
+    "REPOSITORY",
+    "OneLineParser",
+    "check_environment",
+    "config_assignments",
+    "print_config_lines",
+    "printable",
+]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -51,16 +51,11 @@ def create_project(root: Path, images_per_class: int, **values: object) -> None:
 
 
 def copy_program(root: Path) -> None:
-    """Copy the eight files and core/ into a folder, which is made if need be.
-
-    With their times, and with what Python has compiled of them and takes for as long as the times are the same.
-    """
+    """Copy the eight files and core/, with their times, into a folder, which is made if need be."""
     root.mkdir(parents=True, exist_ok=True)
     for name in PROGRAM:
         shutil.copy2(REPOSITORY / name, root / name)
-    for name in ("core", "__pycache__"):
-        if (REPOSITORY / name).is_dir():
-            shutil.copytree(REPOSITORY / name, root / name)
+    shutil.copytree(REPOSITORY / "core", root / "core", ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def write_images(folder: Path, images_per_class: int, seed: int = 0) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from checkpoint_files import assert_equal, read
 from conftest import Project
-from interrupted_runs import INTERRUPTED, RESULTS, SAMPLES, prepare, run_and_signal, start
+from interrupted_runs import INTERRUPTED, RESULTS, SAMPLES, prepare, run_afresh_and_signal, run_and_signal, start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from shared.processes import session_processes
@@ -150,10 +150,15 @@ def trained_writes(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def test_second_signal_does_no_harm(project: Project, trained_writes: Project) -> None:
-    prepare(project, resume="auto")
-    status, lines = run_and_signal(project, "Epoch: [2][1/6]", signal.SIGINT, times=5)
-    assert status == 130, lines
+@pytest.mark.parametrize(("number", "num_workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 0)])
+def test_second_signal_does_no_harm(
+    project: Project, trained_writes: Project, number: signal.Signals, num_workers: int
+) -> None:
+    prepare(project, resume="auto", num_workers=num_workers)
+    done = run_afresh_and_signal(project, "Epoch: [2][1/6]", number, times=5)
+    assert done.returncode == 128 + number, done.stderr
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith(f"{number.name}: finishing this step"), done.stderr
+    project.set(num_workers=0)
     project.run_well("train.py")
     assert_same_end(project, trained_writes)
 

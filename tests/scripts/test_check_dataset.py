@@ -343,8 +343,10 @@ def test_report_does_not_depend_on_the_number_of_cores(folder: Path) -> None:
     process = ready_interpreter().process.pid
     available = os.sched_getaffinity(process)
     os.sched_setaffinity(process, [min(available)])
-    one = check(folder)
-    os.sched_setaffinity(process, available)
+    try:
+        one = check(folder)
+    finally:
+        os.sched_setaffinity(process, available)
     all_cores = check(folder)
     assert one.returncode == all_cores.returncode == 1
     assert one.stdout == all_cores.stdout

@@ -13,7 +13,7 @@ from shared import small_training
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def narrow_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the time it takes."""
     monkeypatch.setitem(small_training.SETTINGS, "model_width_mult", 0.1)
@@ -33,7 +33,7 @@ def test_run_does_not_grow_and_leaves_nothing(short_path: Path, capsys: pytest.C
     assert [line.split()[0] for line in printed[2:]] == ["1", "2", "3", "4", "5", "6", "3"]
 
 
-@pytest.mark.usefixtures("forked_trainings")
+@pytest.mark.usefixtures("forked_trainings", "narrow_network")
 @pytest.mark.parametrize(
     ("event", "statuses"),
     [

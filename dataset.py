@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, UntypedStorage
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from core.folder_index import check_counts, read_index, scan_folder
 from core.folders import check_classes, describe_folder, list_classes
 from core.image_cache import ImageCache, free_memory
 from core.image_files import load_image, read_size
+from core.image_index import check_counts, read_index, scan_folder
 from core.pixels import Image
 from imgproc import normalize
 

@@ -147,7 +147,7 @@ def report_statistics(dataset: Inventory, report: Report) -> None:
         }
         line = f"{name or 'images'}: {sum(of_split.values())} images in {len(of_split)} classes"
         if of_split:
-            small, large = min(of_split, key=of_split.get), max(of_split, key=of_split.get)
+            small, large = min(of_split, key=of_split.__getitem__), max(of_split, key=of_split.__getitem__)
             ratio = f", {of_split[large] / of_split[small]:.1f} times as many" if of_split[small] else ""
             line += f"; smallest {small} ({of_split[small]}), largest {large} ({of_split[large]}{ratio})"
         report.say(line)

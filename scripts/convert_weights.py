@@ -135,10 +135,11 @@ def print_matches(source: Path, found: Found, num_classes: int) -> None:
     rest = iter(found.layers)
     for part, count in counts:
         ends = [layer for place, layer in enumerate(next(rest) for _ in range(count)) if place in (0, count - 1)]
-        rows.append((part, count, " .. ".join(layer.name for layer in ends), " .. ".join(str(e.shape) for e in ends)))
+        names = " .. ".join(layer.name for layer in ends)
+        rows.append((part, str(count), names, " .. ".join(str(layer.shape) for layer in ends)))
     column = max(len(row[2]) for row in rows)
-    for part, count, names, shapes in rows:
-        print(f"{part:<10} {count:>6}  {names:<{column}}  {shapes}")
+    for part, num_layers, names, shapes in rows:
+        print(f"{part:<10} {num_layers:>6}  {names:<{column}}  {shapes}")
 
 
 def stage_size(stage: Stage) -> int:

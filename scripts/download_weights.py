@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("version", nargs="?", choices=VERSIONS, default="v1", help="default: v1")
     published = VERSIONS[parser.parse_args().version]
     file_name = published.url.rpartition("/")[2]
-    hash_start = torch.hub.HASH_REGEX.search(file_name)[1]
+    hash_start = torch.hub.HASH_REGEX.findall(file_name)[0]
     target = FOLDER / f"MobileNetV2-ImageNet_1K-{hash_start}.pth.tar"
     if target.is_dir():
         raise ValueError(f"{target}: is a folder; remove it and run this again")

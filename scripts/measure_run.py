@@ -90,8 +90,8 @@ SPARE_EPOCHS = 3  # it may do so many more before it is seen to have done one
 
 def take_sample(pid: int) -> Sample:
     # Private_Clean is left out: pages of libraries, which depend on what else runs on this machine
-    megabytes = [memory(pid, kind) / 1e6 for kind in ("Private_Dirty:", "Anonymous:")]
-    return Sample(*megabytes, open_files(pid), count_threads(pid))
+    private, anonymous = (memory(pid, kind) / 1e6 for kind in ("Private_Dirty:", "Anonymous:"))
+    return Sample(private, anonymous, open_files(pid), count_threads(pid))
 
 
 def measure_ending(root: Path, event: Callable[[SmallTraining], None]) -> Ending:
@@ -151,7 +151,7 @@ EVENTS = {
 def growth(samples: list[list[Sample]]) -> list[Sample]:
     """The last sample of each process less that of FIRST_EPOCH."""
     pairs = zip(samples[FIRST_EPOCH - 1], samples[-1], strict=True)
-    return [Sample(*(after - before for before, after in zip(*pair, strict=True))) for pair in pairs]
+    return [Sample._make(after - before for before, after in zip(*pair, strict=True)) for pair in pairs]
 
 
 def print_samples(samples: list[list[Sample]]) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from core.folder_index import index_path, read_index, scan_folder, write_index
+from core.image_index import index_path, read_index, scan_folder, write_index
 from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import train_transform
 from shared.command_line import OneLineParser
@@ -135,7 +135,7 @@ def run_epoch(batches: CPUPrefetcher) -> tuple[dict[int, int], dict[int, int]]:
 
 
 def worker_memory() -> dict[int, int]:
-    return {worker.pid: private_memory(worker.pid) for worker in multiprocessing.active_children()}
+    return {pid: private_memory(pid) for worker in multiprocessing.active_children() if (pid := worker.pid)}
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def prepare(job: Job) -> tuple[Inventory, list[str]]:
     """Make what is missing in the target; gives what it holds, and notes. Raises: OSError, ValueError for users."""
     if job.target.exists() and not job.target.is_dir():
         raise ValueError(f"{job.target}: is a file; remove it or choose another --target")
-    if job.is_source_named and not job.source_path.exists():
+    if job.is_source_named and not job.require_source().exists():
         raise FileNotFoundError(f"--source {job.source_path}: no such file or folder; check the path")
     if job.work.record.exists():  # killed when everything was made: only the names are missing
         with job.work.locked():
@@ -63,7 +63,7 @@ def prepare(job: Job) -> tuple[Inventory, list[str]]:
 
 def write_indexes(job: Job, inventory: Inventory, notes: list[str]) -> None:
     """Write the index files from which training starts fast, where there is none that fits; notes where it cannot."""
-    from core.folder_index import index_path, read_index, write_index
+    from core.image_index import index_path, read_index, write_index
 
     for split in inventory:
         folder = job.target / job.folders[split]
@@ -100,8 +100,8 @@ def config_values(job: Job, inventory: Inventory) -> dict[str, str | int]:
 def describe(error: Exception, job: Job | None) -> str:
     """One line; what the operating system refuses (no space, no permission) gets the name of the file."""
     text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename or job.target}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror and (where := error.filename or (job and job.target)):
+        text = f"{where}: {error.strerror}"
     if isinstance(error, MemoryError):
         text = "not enough memory"
     if job and job.work.path.exists() and not isinstance(error, ValueError):

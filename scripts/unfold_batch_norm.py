@@ -81,7 +81,8 @@ def sample_images(arguments: argparse.Namespace) -> Tensor:
         apply_orientation=arguments.apply_orientation,
     )
     chosen = np.linspace(0, len(dataset) - 1, min(arguments.num_images, len(dataset))).round().astype(int)
-    images = torch.from_numpy(np.stack([dataset[0, index][0] for index in chosen]))
+    loaded = (dataset[0, index] for index in chosen)
+    images = torch.from_numpy(np.stack([item[0] for item in loaded if item is not None]))  # None: with skip_bad
     return normalize(images.permute(0, 3, 1, 2), torch.tensor(arguments.mean), torch.tensor(arguments.std))
 
 
@@ -91,11 +92,12 @@ def measure_and_rescale(network: nn.Module, images: Tensor) -> None:
     def rescale(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
         variance, mean = torch.var_mean(inputs[0].double(), dim=(0, 2, 3), correction=0)
         # y = (x - old mean) * old gain + shift = (x - mean) * old gain + shift + (mean - old mean) * old gain
-        old_gain = norm.weight / (norm.running_var + norm.eps).sqrt()
-        norm.bias.add_(old_gain * (mean - norm.running_mean))
+        old_mean, old_variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+        old_gain = norm.weight / (old_variance + norm.eps).sqrt()
+        norm.bias.add_(old_gain * (mean - old_mean))
         norm.weight.copy_(old_gain * (variance + norm.eps).sqrt())
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
+        old_mean.copy_(mean)
+        old_variance.copy_(variance)
 
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(rescale) for norm in norms]

@@ -72,7 +72,7 @@ def test_every_file_is_looked_at() -> None:
     files = {path for folder in ("core", "scripts") for path in (ROOT / folder).rglob("*.py")}
     assert files | set(ROOT.glob("*.py")) == set(MODULES.values())
     assert (
-        GRAPH["train"] >= {"dataset", "model"} and "core.folder_index" in GRAPH["prepare_dataset"]
+        GRAPH["train"] >= {"dataset", "model"} and "core.image_index" in GRAPH["prepare_dataset"]
     )  # inside a function, too
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from checking.inventory import Inventory
-from core.image_files import decode_image, image_kind, read_orientation
+from core.image_files import decode_image, known_kind, read_orientation
 
 CHUNK_IMAGES = 32  # sent to a worker at once: large enough that sending costs nothing, small enough to stop soon
 OPENCV_PREFIX = re.compile(r"^\[ *\w+:\d+@[\d.]+\] \S+ \S+ \S+ ")  # with the time, so that no two runs are the same
@@ -115,8 +115,9 @@ def start_worker() -> None:
 
 def exit_with_parent() -> None:
     """A worker waits for work for ever, also when the main process was killed."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def inspect_images(paths: list[str]) -> list[Finding]:
@@ -136,7 +137,7 @@ def inspect_image(path: str) -> Finding:
         return Finding(str(error).removeprefix(": "))
     except MemoryError:
         return Finding("too large for the memory; remove the file")
-    kind = image_kind(data)
+    kind = known_kind(data, path)
     height, width, _ = image.shape
     digest = hashlib.blake2b(data, digest_size=16).digest()
     mode = picture_mode(data)

@@ -67,7 +67,7 @@ class Inventory:
     def __len__(self) -> int:
         return len(self.ends)
 
-    def path(self, index: int) -> str:
+    def path(self, index: int | np.intp) -> str:
         """The file of one image."""
         split, class_name = self.folders[self.folder_of[index]]
         start = self.ends[index - 1] if index else 0

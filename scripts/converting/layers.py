@@ -38,7 +38,7 @@ def add_batch_norm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     if any(name.endswith(".running_var") for name in weights):
         return weights
     passing = {"weight": (1 + EPS) ** 0.5, "running_mean": 0.0, "running_var": 1.0}
-    added = {}
+    added: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         layer, _, part = name.rpartition(".")
         kernel = weights.get(f"{layer}.weight")

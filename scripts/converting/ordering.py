@@ -63,13 +63,14 @@ def order_layers(layers: list[Layer], wanted: list[Layer], context: str) -> tupl
     Raises: ValueError, which begins with `context`, at the first layer that has no place or more than one.
     """
     places = {layer.name: place for place, layer in enumerate(layers)}
-    remaining, ordered, doubt = list(layers), [], ""
+    remaining, ordered, doubt = list(layers), list[Layer](), ""
     for slot in wanted:
         next_ones = next_layers(remaining, ordered[-1].parts if ordered else [])
         next_ones.sort(key=lambda layer: places[layer.name])
         fitting = [layer for layer in next_ones if fits(layer, slot)]
         if not fitting:
-            found = next((layer for layer in next_ones if layer.kind == slot.kind), (next_ones or ["nothing left"])[0])
+            first: Layer | str = next_ones[0] if next_ones else "nothing left"
+            found = next((layer for layer in next_ones if layer.kind == slot.kind), first)
             raise ValueError(f"{context}: the file has {found} where the network has {slot}; this is another network")
         if len(fitting) > 1 and not doubt:
             doubt = f"{fitting[0]} and {fitting[1]} both fit {slot}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading a file of weights, whoever wrote it, without executing anything in it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def read_source(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: damaged or not a safetensors file ({reason}); get it again") from error
 
 
-class ScriptObject(dict):
+class ScriptObject(dict[str, Any]):
     """Stands for every class of a TorchScript archive: its attributes by their names."""
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
@@ -51,7 +51,8 @@ def read_script(path: Path) -> dict[str, Tensor]:
             content = verified_copy(file, wanted=r"[^/]+/(data\.pkl|data/\d+|version|byteorder|\.data/.+)")
         names = torch.serialization.get_unsafe_globals_in_checkpoint(content)
         content.seek(0)
-        allowed = [(ScriptObject, name) for name in names if name.startswith("__torch__.")]
+        allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = []
+        allowed += [(ScriptObject, name) for name in names if name.startswith("__torch__.")]
         allowed += [(lambda value, *kind: value, name) for name in names if name.startswith("torch.jit._pickle.")]
         with torch.serialization.safe_globals(allowed):
             program = torch.load(content, map_location="cpu", weights_only=True)

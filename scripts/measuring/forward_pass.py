@@ -7,7 +7,7 @@ import copy
 import importlib.util
 import io
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,6 @@ from measuring.networks import (
     GPU_BASELINE,
     GPU_BATCHES,
     NUM_CLASSES,
-    Action,
     compiles,
     peak_memories,
     random_images,
@@ -34,6 +33,8 @@ from measuring.start_up import compare_start_up
 from measuring.timing import Comparison, alternate, in_own_process, repeated
 from model import mobilenet_v2
 from utils import autocast
+
+Forward = Callable[[], Tensor]  # a run that gives its logits
 
 BATCHES, CALLS = 3, 20  # forward passes in a run, of a batch and of one image
 FORWARDS = 20  # forward passes in a run on a GPU
@@ -73,11 +74,11 @@ def compare_forward(options: argparse.Namespace, batch: int, unit: str, calls: i
     return Comparison(title, list(ours), BASELINE, times, batch * calls, unit, missing=missing)
 
 
-def torchvision_forward(batch: int, calls: int) -> Action:
+def torchvision_forward(batch: int, calls: int) -> Forward:
     return repeated(forward(trained_network(), random_images(batch)), calls)
 
 
-def timm_forward(batch: int, calls: int) -> Action:
+def timm_forward(batch: int, calls: int) -> Forward:
     """With the same weights, which come in the same order there."""
     network = timm.create_model("mobilenetv2_100")
     weights = trained_network().state_dict().values()
@@ -89,10 +90,10 @@ def our_network(network: nn.Module) -> nn.Module:
     """Ours with the same weights."""
     ours = mobilenet_v2(NUM_CLASSES)
     ours.load_state_dict(network.state_dict())
-    return ours.to(next(network.parameters()).device, memory_format=torch.channels_last)
+    return ours.to(next(network.parameters()).device).to(memory_format=torch.channels_last)
 
 
-def forward(network: Callable[[Tensor], Tensor], images: Tensor, dtype: torch.dtype = torch.float32) -> Action:
+def forward(network: Callable[[Tensor], Tensor], images: Tensor, dtype: torch.dtype = torch.float32) -> Forward:
     """What scores a batch: images [N, 3, H, W] -> logits [N, C]."""
 
     @torch.inference_mode()
@@ -103,7 +104,7 @@ def forward(network: Callable[[Tensor], Tensor], images: Tensor, dtype: torch.dt
     return run
 
 
-def our_forwards(network: nn.Module, images: Tensor, missing: list[str]) -> Iterator[tuple[str, Action]]:
+def our_forwards(network: nn.Module, images: Tensor, missing: list[str]) -> Iterator[tuple[str, Forward]]:
     """As test.py and inference.py run it, in both precisions, called directly and compiled."""
     ours = our_network(network)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -119,7 +120,7 @@ def our_forwards(network: nn.Module, images: Tensor, missing: list[str]) -> Iter
 
 def runtime_forwards(
     network: nn.Module, images: Tensor, path: Path, missing: list[str]
-) -> Iterator[tuple[str, Action]]:
+) -> Iterator[tuple[str, Forward]]:
     """ONNX Runtime and OpenVINO, as far as they are installed, on the exported network."""
     packages = ("onnx", "onnxscript", "onnxruntime", "openvino")
     absent = {name for name in packages if importlib.util.find_spec(name) is None}
@@ -136,7 +137,7 @@ def runtime_forwards(
         yield "OpenVINO bfloat16", openvino_forward(path, array, "bf16")
 
 
-def onnxruntime_forward(path: Path, images: np.ndarray) -> Action:
+def onnxruntime_forward(path: Path, images: np.ndarray) -> Forward:
     """With as many threads as torch has."""
     import onnxruntime
 
@@ -149,7 +150,7 @@ def onnxruntime_forward(path: Path, images: np.ndarray) -> Action:
     return lambda: torch.from_numpy(session.run(None, {name: images})[0])
 
 
-def openvino_forward(path: Path, images: np.ndarray, precision: str) -> Action:
+def openvino_forward(path: Path, images: np.ndarray, precision: str) -> Forward:
     """With as many threads as torch has."""
     import openvino
 
@@ -158,7 +159,7 @@ def openvino_forward(path: Path, images: np.ndarray, precision: str) -> Action:
     return lambda: torch.from_numpy(compiled(images)[0])
 
 
-def check_same_answers(candidates: dict[str, Action]) -> None:
+def check_same_answers(candidates: Mapping[str, Forward]) -> None:
     """Raise ValueError if a candidate does not compute the network of the baseline, the first one."""
     expected: Tensor | None = None
     for name, action in candidates.items():
@@ -188,5 +189,5 @@ def compare_gpu_forward(options: argparse.Namespace, batch: int) -> Comparison:
     check_same_answers(candidates)
     times = alternate({name: repeated(action, FORWARDS) for name, action in candidates.items()}, options.rounds)
     title = f"forward on the GPU, batch {batch}, {IMAGE_SIZE} px"
-    ours = [name for name in ours if name in notes]
-    return Comparison(title, ours, GPU_BASELINE, times, batch * FORWARDS, "images/s", notes, missing)
+    kept = [name for name in ours if name in notes]
+    return Comparison(title, kept, GPU_BASELINE, times, batch * FORWARDS, "images/s", notes, missing)

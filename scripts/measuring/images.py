@@ -37,7 +37,7 @@ def write_noise(root: Path, images: int, sides: tuple[int, int], suffix: str, no
     flags = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     for number in range(images):
         shapes = cv2.resize(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8), sides, interpolation=cv2.INTER_CUBIC)
-        noise = generator.integers(0, 256, shapes.shape, dtype=np.uint8)
+        noise = generator.integers(0, 256, (sides[1], sides[0], 3), dtype=np.uint8)
         path = root / str(number % 10) / f"{number}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         image = cv2.addWeighted(shapes, 1 - noise_share, noise, noise_share, 0)

@@ -6,11 +6,12 @@ import importlib.util
 import itertools
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
@@ -119,7 +120,7 @@ def timm_epochs(root: Path, options: argparse.Namespace) -> Callable[[], None]:
         input_size=(3, IMAGE_SIZE, IMAGE_SIZE),
         batch_size=LOADER_BATCH,
         is_training=True,
-        color_jitter=None,
+        color_jitter=None,  # type: ignore[arg-type]  # its type leaves None out, which it takes for no jitter
         interpolation="bilinear",
         num_workers=options.workers,
         persistent_workers=options.workers > 0,
@@ -128,7 +129,7 @@ def timm_epochs(root: Path, options: argparse.Namespace) -> Callable[[], None]:
     return partial(exhaust, batches)
 
 
-def exhaust(batches: DataLoader) -> None:
+def exhaust(batches: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Take all batches. Raises: RuntimeError if they are not as many images as every candidate is to give."""
     count = sum(len(targets) for _, targets in batches)
     if count != LOADED_IMAGES // LOADER_BATCH * LOADER_BATCH:

@@ -3,7 +3,7 @@
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torchvision
@@ -48,7 +48,7 @@ def compiles(network: nn.Module, device: torch.device, name: str, missing: list[
     return not output.getvalue()
 
 
-def peak_memories(candidates: dict[str, Action], missing: list[str]) -> dict[str, str]:
+def peak_memories(candidates: Mapping[str, Action], missing: list[str]) -> dict[str, str]:
     """peak_memory() of each; those that need more than there is are named in `missing` instead."""
     notes = {}
     for name, action in candidates.items():

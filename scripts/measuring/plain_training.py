@@ -10,6 +10,7 @@ every epoch and saves the weights, as train.py does; it keeps no average of the 
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -78,7 +79,7 @@ def test(arguments: argparse.Namespace) -> None:
 
 
 @torch.inference_mode()
-def evaluate(network: nn.Module, loader: DataLoader) -> tuple[int, int]:
+def evaluate(network: nn.Module, loader: DataLoader[Any]) -> tuple[int, int]:
     """How many images have their class first, and among the first five."""
     network.eval()
     top1 = top5 = 0

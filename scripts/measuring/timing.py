@@ -6,7 +6,7 @@ import multiprocessing
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from multiprocessing.connection import Connection
@@ -19,7 +19,7 @@ ROUNDS = 5
 LIBRARIES = ("torch", "torchvision", "timm", "onnxruntime", "openvino", "opencv-python-headless", "pillow", "numpy")
 
 
-def alternate(candidates: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+def alternate(candidates: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[float]]:
     """Run the candidates in turn, `rounds` times, each round beginning with the next one: seconds of each run.
 
     A first round is not counted: it compiles, reads files and fills caches. Waits for the GPU after each run.
@@ -91,7 +91,7 @@ class Comparison:
 
     def figures(self, name: str) -> list[float]:
         """The runs of a candidate in the unit."""
-        convert = {
+        convert: Callable[[float], float] = {
             "images/s": lambda seconds: self.images / seconds,
             "ms": lambda seconds: 1000 * seconds / self.images,
             "s": lambda seconds: seconds,

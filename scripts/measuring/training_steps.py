@@ -8,7 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import cast
 
 import torch
 import torchvision
@@ -50,7 +51,7 @@ def train(options: argparse.Namespace) -> Iterator[Comparison]:
 def compare_steps(options: argparse.Namespace, device: torch.device, batch: int) -> Comparison:
     """Ours in the precisions of the device, called directly and compiled, against torchvision's."""
     torch._dynamo.reset()
-    steps, missing = STEPS[device.type], []
+    steps, missing = STEPS[device.type], list[str]()
     if device.type == "cpu":
         others = {BASELINE: in_own_process(settled_torchvision_steps, batch, steps)}
     else:
@@ -67,8 +68,8 @@ def compare_steps(options: argparse.Namespace, device: torch.device, batch: int)
         candidates = {name: action for name, action in candidates.items() if name in notes}
     times = alternate(candidates, options.rounds)
     title = f"training step on the {kind(device)}, batch {batch}, {IMAGE_SIZE} px"
-    ours = [name for name in ours if name in candidates]
-    return Comparison(title, ours, next(iter(others)), times, batch * steps, "images/s", notes, missing)
+    kept = [name for name in ours if name in candidates]
+    return Comparison(title, kept, next(iter(others)), times, batch * steps, "images/s", notes, missing)
 
 
 def random_batch(device: torch.device, batch: int) -> tuple[Tensor, Tensor]:
@@ -116,7 +117,7 @@ def settled_torchvision_steps(batch: int, steps: int) -> Action:
 
 def our_training(device: torch.device, batch: int, steps: int, missing: list[str]) -> Iterator[tuple[str, Action]]:
     """Steps of train.py with all that it does in them: schedule, average, checks and sums."""
-    batches = RandomBatches(*random_batch(device, batch), steps)
+    batches = random_batches(device, batch, steps)
     for precision in ("float32", "bfloat16"):
         for suffix in ("", " + compile"):
             name = f"{precision}{suffix}"
@@ -137,7 +138,7 @@ def compare_fed_steps(options: argparse.Namespace, device: torch.device, batch: 
         copy_of_them = link_images(small, folder / "copy", steps * batch)
         loading = options.workers, batch, device
         fed = {
-            "random data": RandomBatches(*random_batch(device, batch), steps),
+            "random data": random_batches(device, batch, steps),
             "fed from the originals": our_batches(originals, *loading),
             "fed from a copy made with --short-side 256": our_batches(copy_of_them, *loading),
         }
@@ -151,7 +152,7 @@ def compare_fed_steps(options: argparse.Namespace, device: torch.device, batch: 
     return Comparison(title, list(fed), "random data", times, steps * batch)
 
 
-def our_steps(config: SimpleNamespace, state: TrainState, batches: "RandomBatches | CPUPrefetcher") -> None:
+def our_steps(config: ModuleType, state: TrainState, batches: CPUPrefetcher) -> None:
     """One epoch of train.py over the batches."""
     state.start_epoch(1)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -176,9 +177,15 @@ class RandomBatches:
         """All epochs are alike."""
 
 
-def training_config(precision: str, device: torch.device, batch: int) -> SimpleNamespace:
+def random_batches(device: torch.device, batch: int, steps: int) -> CPUPrefetcher:
+    """RandomBatches as the loader that it stands for: it has what train.py uses of one."""
+    return cast(CPUPrefetcher, RandomBatches(*random_batch(device, batch), steps))
+
+
+def training_config(precision: str, device: torch.device, batch: int) -> ModuleType:
     """What train.py reads of config.py in a step, with torchvision's recipe."""
-    return SimpleNamespace(
+    config = ModuleType("config")
+    vars(config).update(
         **{"seed": 0, "device": device.type, "precision": precision, "batch_size": batch},
         **{"model_arch_name": "mobilenet_v2", "model_num_classes": NUM_CLASSES, "model_width_mult": 1.0},
         **{"model_dropout": 0.2, "sync_batch_norm": False, "gradient_accumulation_steps": 1, "epochs": 300},
@@ -186,3 +193,4 @@ def training_config(precision: str, device: torch.device, batch: int) -> SimpleN
         **{"model_ema_decay": 0.9999, "loss_label_smoothing": 0.0, "mixup_alpha": 0.0, "cutmix_alpha": 0.0},
         **{"train_print_frequency": 100},
     )
+    return config

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -49,13 +49,13 @@ def score(options: argparse.Namespace, folder: Path) -> Comparison:
         for precision in ("float32", "bfloat16")
     }
     if options.reference_evaluation:
-        plain = {"reference": partial(run, [str(options.reference_evaluation.resolve()), str(weights), str(root)])}
+        baseline, plain = "reference", [str(options.reference_evaluation.resolve()), str(weights), str(root)]
     else:
         flags = flags_of(weights=weights, image_size=IMAGE_SIZE, batch_size=TEST_BATCH, workers=options.workers)
-        plain = {"torchvision": partial(run, [PLAIN, "test", str(root), *flags])}
-    times = alternate(plain | ours, options.rounds)
+        baseline, plain = "torchvision", [PLAIN, "test", str(root), *flags]
+    times = alternate({baseline: partial(run, plain), **ours}, options.rounds)
     return Comparison(
-        f"test.py from start to end, {images} photos, batch {TEST_BATCH}", list(ours), *plain, times, images, unit="s"
+        f"test.py from start to end, {images} photos, batch {TEST_BATCH}", list(ours), baseline, times, images, unit="s"
     )
 
 
@@ -130,10 +130,10 @@ def flags_of(**values: object) -> list[str]:
     return list(itertools.chain(*pairs))
 
 
-def run_ours(root: Path, mode: str, settings: dict[str, object]) -> Callable[[], None]:
+def run_ours(root: Path, mode: str, settings: Mapping[str, object]) -> Callable[[], None]:
     """Each call runs train.py or test.py as a user would, in a folder of its own."""
     copy_program(root)
-    edit_config(root / "config.py", {"mode": mode, "device": "cpu"} | settings)
+    edit_config(root / "config.py", {"mode": mode, "device": "cpu", **settings})
     numbers = itertools.count()
 
     def call() -> None:

@@ -148,17 +148,17 @@ def tar_files(where: object, file: Readable) -> Iterator[tuple[Parts, MemberRead
     """
     data = ForwardReader(file)
     if data.peek(2) == GZIP_MAGIC:
-        data = ForwardReader(gzip.GzipFile(fileobj=data))
+        data = ForwardReader(gzip.GzipFile(fileobj=data))  # type: ignore[call-overload]  # typeshed asks for seek() too
     reader = TarReader(data)
     with parsing():
-        archive = tarfile.TarFile(fileobj=reader)
+        archive = tarfile.TarFile(fileobj=reader)  # type: ignore[arg-type]  # typeshed asks for write() too
     while True:
         reader.header_bytes = MAX_HEADER_BYTES
         with parsing():
             member = archive.next()
         if member is None:
             break
-        archive.members.clear()  # a list of all members so far, which nobody reads
+        archive.members.clear()  # type: ignore[attr-defined]  # all members so far, which typeshed lacks and nobody reads
         parts = safe_parts(where, member.name)
         if member.isreg() and parts and not member.issparse():
             yield parts, MemberReader(data, member.size)

@@ -4,7 +4,7 @@
 import hashlib
 import pickle
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class CifarForm(NamedTuple):
     labels_key: str
     classes: Parts  # of a source that holds <any one folder>/train/<class>/<image> and .../valid/... instead
 
-    def published(self) -> type:
+    def published(self) -> Any:
         """torchvision's class. Importing it takes seconds, which class folders need not wait for."""
         from torchvision import datasets
 
@@ -46,7 +46,7 @@ def read_cifar(source: Source, form: CifarForm) -> Iterator[Sample]:
     """
     choice = f"of {form.folder}/{' and train/<class>/, valid/<class>/' if form.classes else ''}; name one with just one"
     batches: dict[str, bytes] = {}
-    tops, left_out = set(), 0
+    tops, left_out = set[str](), 0
     for parts, file in visible_files(source):
         is_batch = parts[-2:-1] == (form.folder,) and parts[-1] in batch_sums(form)
         is_in_class = bool(form.classes) and len(parts) >= 3 and parts[-3] in SPLITS and is_image(parts[-1])
@@ -62,7 +62,8 @@ def read_cifar(source: Source, form: CifarForm) -> Iterator[Sample]:
                 raise ValueError(
                     f"{source.path}: holds two datasets, {' and '.join(map(repr, sorted(tops)))}; name one"
                 )
-            yield Sample(*parts[-3:], read_whole(source.path, parts, file))
+            split, class_name, name = parts[-3:]
+            yield Sample(split, class_name, name, read_whole(source.path, parts, file))
         else:
             left_out += is_image(parts[-1])
     if not batches and not tops:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The datasets that prepare_dataset.py knows, and what is published of each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ class Dataset(NamedTuple):
     is_fixed: bool = False  # False: a source with fewer images is taken, and a line says so
     is_divided: bool = True  # False: --valid-share and --seed hold
     split_folders: Parts = SPLITS
-    split_archives: dict[str, str] | None = None  # in the source; each gives one split, now or in a later run
+    split_archives: Mapping[str, str] = {}  # in the source; each gives one split, now or in a later run
     label_file: str = ""  # class_label_file in config.py
 
 

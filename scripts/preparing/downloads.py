@@ -81,7 +81,8 @@ def fetch(file: Download, folder: Path) -> None:
     try:
         for url in file.urls:
             try:
-                return download_url(url, str(folder), file.file_name, file.md5)
+                download_url(url, str(folder), file.file_name, file.md5)
+                return
             except (OSError, RuntimeError, http.client.HTTPException):
                 if url == file.urls[-1]:
                     raise

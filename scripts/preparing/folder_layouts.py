@@ -63,10 +63,10 @@ class Folder:
 class Layout(NamedTuple):
     """Where the class folders lie."""
 
-    splits: dict[Parts, str | None]  # the folder of class folders -> train or valid; None: to be divided by the share
+    splits: dict[Parts, str]  # the folder of class folders -> train or valid; empty: to be divided by the share
     notes: list[str]  # what was taken for what
 
-    def place(self, parts: Parts) -> tuple[str | None, str, str] | None:
+    def place(self, parts: Parts) -> tuple[str, str, str] | None:
         """Split, class and name inside the class of an image; None if it lies outside class folders."""
         for path, split in self.splits.items():
             if len(parts) > len(path) + 1 and parts[: len(path)] == path:
@@ -88,7 +88,7 @@ def find_layout(root: Folder, source: Path, test_as_valid: bool) -> Layout:
     if reason := doubt(top) or variants(top):
         raise ValueError(reason)
     notes = [f"the class folders are those in {'/'.join(path)}: {listed(top.folders)}"] if path else []
-    return Layout({path: None}, notes)
+    return Layout({path: ""}, notes)
 
 
 def layer_doubt(top: Folder, is_split: bool) -> tuple[bool, str]:
@@ -165,7 +165,7 @@ class Recognition:
         if not valid:
             self.check_classes(train, alone=True)
             note = f"{'/'.join(train)} was taken for the whole and divided by the share{self.left_out()}"
-            return Layout({train: None}, [note])
+            return Layout({train: ""}, [note])
         splits = {train: "train", self.inside(valid): "valid"}
         for path in splits:
             self.check_classes(path, alone=len({frozenset(self.folder(each).folders) for each in splits}) > 1)

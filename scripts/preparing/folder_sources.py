@@ -26,7 +26,7 @@ def read_folder(source: Source) -> Iterator[Sample]:
     if left_out:
         source.notes.append(f"{source.path}: left out {left_out}")
     placed = placed_images(source, layout)
-    if None in layout.splits.values():
+    if "" in layout.splits.values():
         listing = ((class_name, name) for _, class_name, name in places)
         yield from split_by_share(source, listing, ((*place[1:], file) for place, file in placed))
         return
@@ -57,7 +57,7 @@ def folder_parts(source: Source) -> Iterator[tuple[Parts, Readable]]:
     return ((parts[above:], file) for parts, file in visible_files(source))
 
 
-def placed_images(source: Source, layout: Layout) -> Iterator[tuple[tuple[str | None, str, str], Readable]]:
+def placed_images(source: Source, layout: Layout) -> Iterator[tuple[tuple[str, str, str], Readable]]:
     """Yield the images in class folders: (split, class, name inside the class), open file."""
     for parts, file in folder_parts(source):
         if is_image(parts[-1]) and (place := layout.place(parts)):

@@ -5,7 +5,7 @@ import csv
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -185,7 +185,10 @@ def read_imagenet_1k(source: Source) -> Iterator[Sample]:
     Raises: ValueError if an archive is damaged or another one, or the devkit is missing.
     """
     wnids = read_devkit(source.path / IMAGENET_DEVKIT) if "valid" in source.splits else []  # before hours of work
-    readers = {"train": read_imagenet_train, "valid": partial(read_imagenet_valid, wnids)}
+    readers: dict[str, Callable[[Path, Readable], Iterator[Sample]]] = {
+        "train": read_imagenet_train,
+        "valid": partial(read_imagenet_valid, wnids),
+    }
     for split in source.splits:
         path = source.path / IMAGENET_ARCHIVES[split]
         with path.open("rb") as file, damage_named(path):

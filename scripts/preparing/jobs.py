@@ -3,6 +3,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from preparing import datasets, imagenet_sources
 from preparing.archives import Parts
@@ -35,37 +36,43 @@ class Job:
         self.conversion = Conversion(self.short_side, dataset.folder is None or self.short_side is not None)
         self.is_source_named = arguments.source is not None
         self.source_path: Path | None = arguments.source or dataset.source
-        if self.source_path is None and dataset.remedy:
-            raise ValueError(f"{self.name}: {dataset.remedy}")
-        folder = dataset.folder or bare_name(self.source_path.resolve())
+        if dataset.remedy:
+            self.require_source()
+        folder = dataset.folder or bare_name(self.require_source().resolve())
         self.target = (arguments.target or datasets.DATA / folder).resolve()
         self.work = WorkFolder(self.target)
         self.folders = dict(zip(SPLITS, dataset.split_folders, strict=True))
-        if dataset.folder is None and overlap(self.target, self.source_path.resolve()):
+        if dataset.folder is None and overlap(self.target, self.require_source().resolve()):
             raise ValueError(f"{self.target}: lies in the source or around it; choose another --target")
+
+    def require_source(self) -> Path:
+        """The source. Raises: ValueError if there is none, which only a dataset that is downloaded can do without."""
+        if self.source_path is None:
+            raise ValueError(f"{self.name}: {self.dataset.remedy}")
+        return self.source_path
 
     def splits(self) -> Parts:
         """The splits that the source can give."""
         if self.dataset.split_archives:
-            return imagenet_sources.imagenet_splits(self.source_path)
+            return imagenet_sources.imagenet_splits(self.require_source())
         return SPLITS
 
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         """What decides how the files of a target look."""
         share = {} if self.dataset.is_divided else {"valid_share": self.valid_share, "seed": self.seed}
-        source = {"source": str(self.source_path.resolve())} if self.dataset.folder is None else {}
+        source = {"source": str(self.require_source().resolve())} if self.dataset.folder is None else {}
         test = {"test_as_valid": True} if self.test_as_valid else {}
         return {"name": self.name, "short_side": self.short_side, **share, **source, **test}
 
-    def recipe(self, splits: list[str]) -> dict:
+    def recipe(self, splits: list[str]) -> dict[str, Any]:
         """The options, and which source exactly: an archive that was replaced is another one."""
         paths = [self.source_path] if self.source_path else []
         if self.dataset.split_archives:
-            paths = [self.source_path / self.dataset.split_archives[split] for split in splits]
+            paths = [self.require_source() / self.dataset.split_archives[split] for split in splits]
         upright = {"upright": True} if self.conversion.is_upright else {}  # what older versions did not know
         return {**self.options(), **upright, "splits": splits, "files": [identify(path) for path in paths]}
 
-    def origin(self, split: str) -> list:
+    def origin(self, split: str) -> list[Any]:
         """What tells a source from another one or from itself before a change: its place, size and time of change.
 
         Of a folder the number of images and their bytes, unless the target lies inside.
@@ -92,7 +99,7 @@ def overlap(first: Path, second: Path) -> bool:
     return first.is_relative_to(second) or second.is_relative_to(first)
 
 
-def identify(path: Path) -> list:
+def identify(path: Path) -> list[Any]:
     """The place of a source and, for a file, its size and time of change."""
     if not path.is_file():
         return [str(path.resolve())]

@@ -4,6 +4,7 @@
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from preparing.counts import Inventory, count_images, summarize
 from preparing.jobs import Job
@@ -67,7 +68,7 @@ def making_anew(job: Job, splits: Iterable[str]) -> str:
     return f"{shlex.join(['rm', '-r', *map(str, folders)])}, then the same command, makes it anew"
 
 
-def other_sources(job: Job, record: dict) -> dict[str, str]:
+def other_sources(job: Job, record: dict[str, Any]) -> dict[str, str]:
     """The splits that were made from another source than the one named now, or from what it was: split -> words."""
     old = {}
     for split, was in record.get("origins", {}).items() if job.is_source_named else ():
@@ -78,7 +79,7 @@ def other_sources(job: Job, record: dict) -> dict[str, str]:
     return old
 
 
-def check_options(job: Job, record: dict | None) -> None:
+def check_options(job: Job, record: dict[str, Any] | None) -> None:
     """Raise ValueError if a target was made with other options, or by hand where that cannot be the same."""
     if record is None:
         if job.dataset.folder is None or job.short_side:

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from preparing.conversion import JPEG_SUFFIXES, Conversion, convert, is_turned
 from preparing.sources import Sample
@@ -70,7 +70,7 @@ class WorkFolder:
         finally:
             os.close(descriptor)
 
-    def begin(self, recipe: dict) -> None:
+    def begin(self, recipe: dict[str, Any]) -> None:
         """Continue what an earlier run with this recipe made, or start afresh."""
         found = read_json(self.recipe)
         if found == recipe and self.has_progress():
@@ -125,7 +125,7 @@ class WorkFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def read_json(path: Path) -> dict | None:
+def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a file, or None if there is none that can be read."""
     try:
         content = json.loads(path.read_text("utf-8"))
@@ -145,7 +145,7 @@ def read_journal(path: Path) -> dict[str, str]:
     return made_from
 
 
-def write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file, whole or not at all, even if the power fails."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:

@@ -7,8 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -73,14 +74,19 @@ def write_images(folder: Path, images_per_class: int, seed: int = 0) -> None:
             cv2.imwrite(str(folder / name / f"{index:03}.png"), image)
 
 
-def edit_config(path: Path, values: dict[str, object]) -> None:
+def edit_config(path: Path, values: Mapping[str, object]) -> None:
     """Give names of a config.py other values, each on its line. Raises: ValueError if there is no such line."""
     text = path.read_text(encoding="utf-8")
     for name, value in values.items():
-        text, count = re.subn(rf"(?m)^( *){name} = .*$", lambda m, n=name, v=value: f"{m[1]}{n} = {v!r}", text)
+        text, count = set_value(text, name, value)
         if count == 0:
             raise ValueError(f"{path}: has no line {name} = ...")
     path.write_text(text, encoding="utf-8")
+
+
+def set_value(text: str, name: str, value: object) -> tuple[str, int]:
+    """The text of a config.py with another value of a name, and on how many lines that stood."""
+    return re.subn(rf"(?m)^( *){name} = .*$", lambda match: f"{match[1]}{name} = {value!r}", text)
 
 
 class SmallTraining:
@@ -95,7 +101,7 @@ class SmallTraining:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(self.temporary)}
         self.process = self.start(environment)
 
-    def start(self, environment: dict[str, str]) -> subprocess.Popen:
+    def start(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with self.log.open("wb") as log, self.errors.open("wb") as errors:
             return subprocess.Popen(
                 [sys.executable, "train.py"],
@@ -153,7 +159,7 @@ def partial_files(root: Path) -> list[Path]:
     return [path for folder in (SAMPLES, RESULTS) for path in (root / folder).glob(".*.partial")]
 
 
-def differences(one: object, other: object, where: str = "") -> Iterator[str]:
+def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
     """Where two checkpoints differ in type, order or one bit."""
     if type(one) is not type(other):
         yield f"{where}: {type(one).__name__}, {type(other).__name__}"

@@ -64,7 +64,7 @@ class Tally:
     """The counts of one storm, and a line for each fault."""
 
     def __init__(self, part: str) -> None:
-        self.part, self.counts, self.faults = part, dict.fromkeys(TITLES[part], 0), []
+        self.part, self.counts, self.faults = part, dict.fromkeys(TITLES[part], 0), list[str]()
 
     def add(self, name: str, amount: int = 1) -> None:
         self.counts[name] += amount

@@ -147,9 +147,11 @@ def can_lock(path: Path) -> bool:
     return True
 
 
-def storm_runs(root: Path, *, runs: int, kills: int, seed: int, **size: float) -> Tally:
-    """Kill so many runs so many times each; `size`: epochs, images_per_class and spread of RunStorm."""
-    storm = RunStorm(root, seed=seed, **size)
+def storm_runs(
+    root: Path, *, runs: int, kills: int, seed: int, epochs: int, images_per_class: int, spread: float
+) -> Tally:
+    """Kill so many runs so many times each; the rest as RunStorm takes it."""
+    storm = RunStorm(root, seed=seed, epochs=epochs, images_per_class=images_per_class, spread=spread)
     storm.run_straight()
     for number in range(runs):
         storm.run_killed(number, kills)

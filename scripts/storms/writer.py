@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
 import torch
 
 from core import checkpoints, resuming, weights_files
+from dataset import CPUPrefetcher
 from shared.small_training import CLASSES, SAMPLES, create_project, differences
 from storms.record import Tally
 from storms.system_calls import Traced, TracingRefusedError, WriteOrder, fork
@@ -39,17 +41,17 @@ class WriterStorm:
         self.resumed = self._create_state(2)
         self.folder = project / SAMPLES
         self.final = self.folder / f"epoch_{EPOCH}.pth.tar"
-        self.contents: list[dict] = []  # of the two states, as the program's reader gives them
+        self.contents: list[dict[str, Any]] = []  # of the two states, as the program's reader gives them
         self.last_seen: tuple[bytes, int | None] = (b"", None)  # the last file read, and the state it holds
         self._write_first_files()
         self.writing = 0  # the state of the current write
         self.stops_of_a_write = 0
-        self.restarted: set[tuple] = set()  # what the folder held at the restarts since the last kill
+        self.restarted: set[tuple[object, ...]] = set()  # what the folder held at the restarts since the last kill
 
     def _create_state(self, version: int) -> checkpoints.TrainState:
         """A state after one step on made-up gradients, so that the optimizer too has something to keep."""
         torch.manual_seed(version)
-        state = create_train_state(self.config, torch.device("cpu"), FakeBatches())
+        state = create_train_state(self.config, torch.device("cpu"), cast(CPUPrefetcher, FakeBatches()))
         for parameter in state.network.parameters():
             parameter.grad = torch.randn_like(parameter)
         state.optimizer.step()
@@ -202,7 +204,10 @@ class FakeBatches:
 
 def load_config(project: Path) -> ModuleType:
     """The config.py of a project as a module."""
-    spec = importlib.util.spec_from_file_location("config", project / "config.py")
+    path = project / "config.py"
+    spec = importlib.util.spec_from_file_location("config", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path}: not a file of Python")
     config = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(config)
     return config

@@ -10,8 +10,8 @@ import pytest
 from image_folders import make_tree
 
 from core import folders
-from core.folder_index import read_index, write_index
 from core.folders import describe_order, list_classes
+from core.image_index import read_index, write_index
 from core.image_names import IMAGE_SUFFIXES, describe_left_out
 from dataset import (
     ImageDataset,

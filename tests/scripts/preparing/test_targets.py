@@ -34,7 +34,7 @@ def flowers() -> dict[str, bytes]:
 def test_index_that_cannot_be_written_is_a_note(
     run_number: int, tmp_path: Path, flowers: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core import folder_index
+    from core import image_index
 
     arguments = ["folder", "--source", make_source("zip", tmp_path, flowers), "--target", tmp_path / "F"]
     if run_number == 2:
@@ -45,7 +45,7 @@ def test_index_that_cannot_be_written_is_a_note(
     def write_index(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{folder}.partial")
 
-    monkeypatch.setattr(folder_index, "write_index", write_index)
+    monkeypatch.setattr(image_index, "write_index", write_index)
     output = make(*arguments)
     for split in ("train", "valid"):
         assert f"note: no index file: {tmp_path / 'F' / split}.index.npz: Permission denied" in output
@@ -114,7 +114,7 @@ def test_complete_target_says_that_its_folder_has_changed(tmp_path: Path, flower
 
 def test_images_that_were_removed_from_a_target_are_let_go(tmp_path: Path, flowers: dict[str, bytes]) -> None:
     """As the user does whom check_dataset.py told to remove unreadable images."""
-    from core.folder_index import read_index
+    from core.image_index import read_index
 
     arguments = ["folder", "--source", make_source("folder", tmp_path, flowers), "--target", tmp_path / "F"]
     make(*arguments)

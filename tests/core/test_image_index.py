@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from image_folders import make_tree
 
-from core import folder_index
-from core.folder_index import Index, index_path, read_index, write_index
+from core import image_index
+from core.image_index import Index, index_path, read_index, write_index
 from dataset import (
     ImageDataset,
 )
@@ -114,14 +114,14 @@ def test_no_index_where_a_link_leads_nowhere(indexed_folder: Path, place: str) -
 
 def test_no_index_of_a_folder_that_is_changing(indexed_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index_path(indexed_folder).unlink()
-    scan = folder_index.scan_folder
+    scan = image_index.scan_folder
 
     def add_and_scan(root: str) -> Index:
         index = scan(root)
         (indexed_folder / "red/deeper").mkdir()
         return index
 
-    monkeypatch.setattr(folder_index, "scan_folder", add_and_scan)
+    monkeypatch.setattr(image_index, "scan_folder", add_and_scan)
     write_index(indexed_folder)
     assert not index_path(indexed_folder).exists()
 
@@ -149,9 +149,9 @@ def test_index_file_of_the_first_version_is_ignored(tmp_path: Path) -> None:
         "names": np.frombuffer(
             b"".join(b"%d.png" % image for count in counts for image in range(min(count, 10))), "u1"
         ),
-        "folders": folder_index.to_bytes(folders),
-        "changed": folder_index.change_times(root, folders),
-        "suffixes": folder_index.SUFFIXES,
+        "folders": image_index.to_bytes(folders),
+        "changed": image_index.change_times(root, folders),
+        "suffixes": image_index.SUFFIXES,
     }
     with index_path(root).open("wb") as file:
         np.savez(file, **arrays)
@@ -162,7 +162,7 @@ def test_index_file_of_the_first_version_is_ignored(tmp_path: Path) -> None:
     with np.load(index_path(root)) as written:
         arrays = dict(written)
     assert "suffixes" not in arrays  # so that the first version ignores it in turn
-    arrays |= {"classes": folder_index.to_bytes(folders[1:]), "counts": np.array(counts)}  # in the order of text
+    arrays |= {"classes": image_index.to_bytes(folders[1:]), "counts": np.array(counts)}  # in the order of text
     with index_path(root).open("wb") as file:
         np.savez(file, **arrays)
     assert np.bincount(ImageDataset(root, EVAL, num_classes=11).targets).tolist() == list(range(1, 12))

@@ -1,5 +1,5 @@
 # make quickstart   set up, train on the embedded digits, test, classify a picture
-# make test         set up, lint, run the tests
+# make test         set up, check style and types, run the tests
 # make bench        set up in .venv-bench, compare the speed with other programs
 
 PYTHON ?= python3
@@ -17,13 +17,15 @@ quickstart: environment
 	MODE=train $(QUICKSTART) inference.py figure/digit.png
 	MODE=test $(QUICKSTART) test.py
 
+# The types are checked beside the tests, in what these leave of two cores.
 test: environment
 	@cmp -s requirements-dev.txt $(VENV)/requirements-dev.txt || { \
 		$(IN_VENV) -m pip install -r requirements-dev.txt && cp requirements-dev.txt $(VENV)/; }
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
-	$(IN_VENV) -m mypy
-	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n 2 --dist worksteal
+	nice $(IN_VENV) -m mypy > $(VENV)/types.txt & types=$$!; \
+	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n 2 --dist worksteal; tests=$$?; \
+	wait $$types; types=$$?; cat $(VENV)/types.txt; exit $$((tests + types))
 
 # The packages to compare with stay out of the environment that trains.
 bench:

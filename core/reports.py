@@ -46,7 +46,7 @@ Writer = SummaryWriter | SilentWriter
 
 
 def open_writer(config: ModuleType, state: TrainState, num_batches: int, start: Path | None) -> Writer:
-    """TensorBoard's writer, without what a killed run logged beyond the checkpoint; None but in process 0."""
+    """TensorBoard's writer, without what a killed run logged beyond the checkpoint; a silent one but in process 0."""
     if process_rank() > 0:
         return SilentWriter()
     # an epoch that stopped before its validation reports its last step again

@@ -110,7 +110,7 @@ def numbered_names(contents: Contents) -> dict[str, str]:
         *groups, _, place = [
             word for word in path.split("/") if word not in ("layers", "_layer_checkpoint_dependencies")
         ]
-        kind, number = re.fullmatch(r"(.+?)(?:_(\d+))?", groups[-1] if groups else "?").groups()
+        kind, number = re.findall(r"^(.+?)(?:_(\d+))?$", groups[-1] if groups else "?")[0]
         order = ORDERS.get(kind, ())
         if not place.isdecimal() or int(place) >= len(order):
             raise ValueError(f"its array {path[:80]!r} is none of a convolution, batch-norm or classifier")

@@ -231,13 +231,7 @@ class GraphBuilder:
         require(self.value(source).layout == POOLED)
         self.add_nothing(name, source, output)
 
-    def finish(
-        self,
-        input: str,
-        output: str,
-        size: tuple[int, int] | None,
-        normalisation: tuple[list[float], list[float]] | None,
-    ) -> Graph:
+    def finish(self, input: str, output: str, normalisation: tuple[list[float], list[float]] | None) -> Graph:
         """The graph of what the output depends on. Raises: ValueError if that is not the input."""
         wanted, kept = {output}, list[Operation]()
         for operation in reversed(self.operations):

@@ -330,6 +330,16 @@ def dequantised(values: Array, scale: Array, zero_point: Array | None, axis: int
     return (values.astype(np.float32) - offsets) * scale.reshape(shape).astype(np.float32)
 
 
+def num_values(lengths: Any) -> int:
+    """How many values a shape has. Raises: ValueError if it has a length below 0, or more axes than anything has."""
+    if len(lengths) > 8 or any(length < 0 for length in lengths):
+        raise ValueError(f"a tensor has the shape {list(lengths[:9])}")
+    count = 1
+    for length in lengths:
+        count *= length
+    return count
+
+
 def to_tensor(values: Array) -> Tensor:
     """Numbers of any type as float32, in memory of their own."""
     with np.errstate(over="ignore"):

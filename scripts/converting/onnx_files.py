@@ -97,7 +97,7 @@ def add_node(builder: GraphBuilder, node: "onnx.NodeProto", tensors: OnnxTensors
         elif kind in FOLDED and inputs and all(name in builder.constants for name in inputs if name):
             constants = [builder.constants[name] if name else None for name in inputs]
             builder.keep(outputs[0], FOLDED[kind](attributes, *constants))
-            if kind == "DequantizeLinear" and constants[0] is not None and constants[0].size > 1:
+            if kind == "DequantizeLinear" and constants[0] is not None and constants[0].ndim > 1:  # no bias
                 builder.note_integers(str(constants[0].dtype))
         else:
             add_operation(builder, Node(kind, node.name or outputs[0], inputs, outputs[0], attributes))

@@ -52,21 +52,21 @@ def open_weights_file(path: str | Path) -> BinaryIO:
 
 
 SAFETENSORS, TORCHSCRIPT = "a .safetensors file", "a TorchScript archive"
-NOT_TORCH = "these scripts read PyTorch's files and .safetensors; save or export it as one of them"
+HDF5, KERAS, TFLITE, ONNX = "an HDF5 file, as Keras writes", "a Keras model", "a TFLite model", "an ONNX model"
 # How files begin, or what is in zip files, that torch.save() did not write: what they are, and what to do with them,
 # "" where scripts/convert_weights.py reads them.
 FOREIGN_STARTS = {
     rb".{4}\0{4}\{": (SAFETENSORS, ""),  # the length of its header, which the format limits to 100 MB, and the header
-    rb"\x89HDF\r\n\x1a\n": ("an HDF5 file, as Keras writes", NOT_TORCH),
-    rb".{4}TFL3": ("a TFLite model", NOT_TORCH),
-    rb"\x08[\x01-\x1f]\x12": ("an ONNX model", NOT_TORCH),  # its version, then the program that wrote it
+    rb"\x89HDF\r\n\x1a\n": (HDF5, ""),
+    rb".{4}TFL3": (TFLITE, ""),
+    rb"\x08[\x01-\x1f][\x12:]": (ONNX, ""),  # its version, then the program that wrote it or the network
     rb"\s*<(?i:!doctype html|html)": ("a web page, not the file", "download the file itself"),
     rb"version https://git-lfs": ("a pointer of Git LFS, not the file", "`git lfs pull` fetches it"),
     rb"\x1f\x8b|BZh[1-9]|\xfd7zXZ|7z\xbc\xaf|Rar!": ("a compressed file", "if the weights are in it, unpack them"),
 }
 FOREIGN_RECORDS = {
     r"[^/]+/constants\.pkl": (TORCHSCRIPT, ""),
-    r"model\.weights\.h5": ("a Keras model", NOT_TORCH),
+    r"model\.weights\.h5": (KERAS, ""),
     r"[^/]+/(archive_format|models/.+\.json)|serialized_exported_program\.json": (
         "a program of torch.export",
         "save the state_dict() of the network that it was made from",
@@ -109,7 +109,7 @@ def conversion(path: str | Path) -> str:
 
 def beside_pretrained(path: str | Path, ending: str) -> Path:
     """Where to put what is made of a file of weights."""
-    name = re.sub(r"(\.(pth|pt|tar|ckpt|bin|safetensors))+$", "", Path(path).name)
+    name = re.sub(r"(\.(pth|pt|tar|ckpt|bin|safetensors|weights|h5|hdf5|keras|tflite|onnx))+$", "", Path(path).name)
     return Path("results/pretrained_models", f"{name}{ending}.pth.tar")
 
 

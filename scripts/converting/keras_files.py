@@ -6,14 +6,12 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from torch import Tensor
-
 from converting.graph_builder import NHWC, GraphBuilder, reason_of
 from converting.graphs import Graph
 from converting.hdf5_files import read_hdf5
 from converting.keras_layers import add_layer
 from converting.keras_models import read_model
-from converting.keras_weights import LegacyWeights, SavedWeights, Weights, state_dict_of
+from converting.keras_weights import KerasWeights, LegacyWeights, SavedWeights, Weights, weights_alone
 from core.weights_files import open_weights_file
 
 CONFIG, ARRAYS = "config.json", "model.weights.h5"  # the records of a .keras file
@@ -21,7 +19,7 @@ LARGEST_FILE = 2**31
 MOST_EXPANSION = 20  # how many times as long as the file a record may be
 
 
-def read_keras(path: Path) -> Graph | dict[str, Tensor]:
+def read_keras(path: Path) -> Graph | KerasWeights:
     """What a Keras file holds: a model, or weights alone, which get torch's names and shapes.
 
     Nothing in it is executed. Raises: FileNotFoundError; ValueError naming the file.
@@ -37,7 +35,7 @@ def read_keras(path: Path) -> Graph | dict[str, Tensor]:
         if config:
             return build_graph(config, SavedWeights(contents), len(content))
         texts = contents.attributes.get("", {}).get("model_config")
-        return build_graph("".join(texts), LegacyWeights(contents), len(content)) if texts else state_dict_of(contents)
+        return build_graph("".join(texts), LegacyWeights(contents), len(content)) if texts else weights_alone(contents)
     except Exception as error:  # as above
         raise ValueError(f"{path}: {reason_of(error)}; name a file in which Keras saved a MobileNetV2") from error
 
@@ -61,4 +59,4 @@ def build_graph(config: str | bytes, weights: Weights, num_bytes: int) -> Graph:
     builder = GraphBuilder(NHWC, num_bytes)
     for layer in model.layers:
         add_layer(builder, layer, weights)
-    return builder.finish(model.input, model.output, builder.values[model.input].size, normalisation=None)
+    return builder.finish(model.input, model.output, normalisation=None)

@@ -22,6 +22,10 @@ ORDERS = {
 }
 
 
+class KerasWeights(dict[str, Tensor]):
+    """The weights of a file that holds nothing else, by names as in a state dict, in torch's shapes."""
+
+
 class Weights(Protocol):
     """The weights of a file, by layers."""
 
@@ -81,15 +85,15 @@ def to_torch(kernel: Tensor, is_depthwise: bool) -> Tensor:
     return kernel.permute(3, 2, 0, 1).contiguous()
 
 
-def state_dict_of(contents: Contents) -> dict[str, Tensor]:
-    """The weights of a file that holds nothing else, as a state dict of torch has them, in the order of the layers."""
+def weights_alone(contents: Contents) -> KerasWeights:
+    """The weights of a file without a model, in the order of the layers where it has one."""
     layers = contents.attributes.get("", {}).get("layer_names")
     if layers is None:
         named = {**numbered_names(contents)}
     else:
         lists = {layer: contents.attributes.get(layer, {}).get("weight_names", []) for layer in layers}
         named = {name.removesuffix(":0"): f"{layer}/{name}" for layer, names in lists.items() for name in names}
-    weights = {}
+    weights = KerasWeights()
     for name, path in named.items():
         array, (layer, _, part) = contents.arrays[path], name.rpartition("/")
         if part not in PARTS:

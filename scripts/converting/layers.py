@@ -49,10 +49,10 @@ def add_batch_norm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return added
 
 
-def passing_batch_norm(shift: Tensor) -> dict[str, Tensor]:
-    """A batch-norm with EPS that only adds: what stands for one that was folded into its convolution."""
+def passing_batch_norm(shift: Tensor, factor: Tensor | float = 1.0) -> dict[str, Tensor]:
+    """A batch-norm with EPS that adds, and multiplies: what stands for one that was folded into its convolution."""
     ones = torch.ones(shift.shape)
-    return {"weight": ones * (1 + EPS) ** 0.5, "bias": shift, "running_mean": 0 * ones, "running_var": ones}
+    return {"weight": ones * factor * (1 + EPS) ** 0.5, "bias": shift, "running_mean": 0 * ones, "running_var": ones}
 
 
 def count_known(layers: list[Layer]) -> int:

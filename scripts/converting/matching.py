@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding MobileNetV2 in a graph, operation by operation: its layers in order, and what no state dict shows."""
 
-import itertools
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from converting.graphs import (
     Operation,
 )
 from converting.layers import EPS, Layer, passing_batch_norm
+from converting.networks import Found
 from converting.normalisation import normalisation_of
 from converting.ordering import infer_width
 from model import InvertedResidual, MobileNetV2
@@ -34,28 +35,20 @@ Size = tuple[int, int]
 Padding = tuple[int, ...]  # top, bottom, left, right
 
 
-class Match(NamedTuple):
-    """MobileNetV2 in a graph."""
-
-    layers: list[Layer]  # in the order of the network, each convolution with its batch-norm
-    width: float
-    facts: Facts
-
-
-def match_network(graph: Graph, context: str) -> Match:
-    """The layers of the MobileNetV2 that a graph is. Raises: ValueError, after `context`, at the first difference."""
+def match_network(graph: Graph, path: Path) -> Found:
+    """The MobileNetV2 that a graph is. Raises: ValueError with the first difference if it is another network."""
     convolutions = [operation for operation in graph.operations if operation.kind == CONVOLUTION]
     width = infer_width([Layer(operation.name, CONVOLUTION, operation.tensors) for operation in convolutions])
-    walk = Walk(graph, f"{context}: width {width}")
+    walk = Walk(graph, f"{path}: width {width}")
     scales = walk.take_scales()
     with torch.device("meta"):
         network = MobileNetV2(1, width)
     for block in network.features:
         walk.take_block(block)
     walk.take_classifier(network)
-    mean, std = normalisation_of(scales, graph.normalisation, context)
+    mean, std = normalisation_of(scales, graph.normalisation, path)
     facts = Facts(walk.padding(), walk.eps(), walk.image_size(), mean, std, tuple(graph.notes + walk.notes))
-    return Match(walk.layers, width, facts)
+    return Found("", walk.layers, width, "", facts)
 
 
 class Walk:
@@ -83,7 +76,8 @@ class Walk:
         return self.origins.get(value, value)
 
     def refuse(self, found: object, wanted: object) -> ValueError:
-        return ValueError(f"{self.context}: the file has {found} where the network has {wanted}; this is another network")
+        difference = f"the file has {found} where the network has {wanted}"
+        return ValueError(f"{self.context}: {difference}; this is another network")
 
     def next_operation(self, beside: bool = False) -> Operation | None:
         """What takes the value; `beside`: a sum at the end of a block may take it too. None if several or none do."""
@@ -146,9 +140,7 @@ class Walk:
         bias, channels = convolution.tensors.get("bias"), len(convolution.tensors["weight"])
         following = self.next_operation()
         if following is None or following.kind != BATCH_NORM:
-            shift = torch.zeros(channels) if bias is None else bias
-            self.layers.append(Layer(f"{convolution.name} (bias)", "batch-norm", passing_batch_norm(shift)))
-            self.all_eps.add(EPS)
+            self.add_passing_batch_norm(convolution.name, channels, bias)
             return
         operation = self.take(BATCH_NORM, BATCH_NORM)
         tensors = dict(operation.tensors)
@@ -158,6 +150,17 @@ class Walk:
             tensors["running_mean"] = tensors["running_mean"] - bias
         self.layers.append(Layer(operation.name, "batch-norm", tensors))
         self.all_eps.add(float(f"{operation.settings['eps']:.6g}"))  # 0.001, which float32 does not have
+
+    def add_passing_batch_norm(self, name: str, channels: int, bias: Tensor | None) -> None:
+        """What stands for a folded batch-norm: the bias of a convolution, and what it is multiplied by afterwards."""
+        factor, shift = torch.ones(channels), torch.zeros(channels) if bias is None else bias
+        while (operation := self.next_operation()) and operation.kind == SCALE:
+            tensors = self.take(SCALE, BATCH_NORM).tensors
+            if tensors["factor"].numel() not in (1, channels):
+                raise self.refuse(show(operation), f"a batch-norm of {channels} channels")
+            factor, shift = factor * tensors["factor"], shift * tensors["factor"] + tensors["shift"]
+        self.layers.append(Layer(f"{name} (bias)", "batch-norm", passing_batch_norm(shift, factor)))
+        self.all_eps.add(EPS)
 
     def check_padding(self, operation: Operation, padded: Padding, wanted: nn.Conv2d) -> None:
         """Keep which paddings a convolution allows. Raises: ValueError for one that is none of ours."""
@@ -226,7 +229,7 @@ class Walk:
             return None
         height, width = self.input_size
         if height != width:
-            self.notes.append(f"Its images are {height} x {width}; the scripts here show it squares, of the longer side.")
+            self.notes.append(f"Its images are {height} x {width}; those of config.py are squares, here of that side.")
         return max(height, width)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from converting.facts import Facts
-from converting.layers import EPS, Layer, add_batch_norm, count_known, group_layers
+from converting.layers import Layer, add_batch_norm, count_known, group_layers
 from converting.ordering import NUM_LAYERS, order_network
 from core.network_weights import load_weights
 from model import TORCHVISION, Definition, MobileNetV2

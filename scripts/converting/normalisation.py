@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mean and standard deviation of images, from what a network does with their values before its first layer."""
 
+from pathlib import Path
+
 import torch
 
 from converting.graphs import Operation
@@ -11,7 +13,7 @@ SOUND_STD = (0.05, 2.0)  # of values from 0 to 1; those of values from 0 to 255 
 
 
 def normalisation_of(
-    scales: list[Operation], quantised: Normalisation | None, context: str
+    scales: list[Operation], quantised: Normalisation | None, path: Path
 ) -> Normalisation | tuple[None, None]:
     """Mean and std, as config.py has them, of images from 0 to 1. (None, None) if a file says nothing of them.
 
@@ -39,6 +41,6 @@ def normalisation_of(
             if SHARED_RULES["model_mean_parameters"][0](found[0]):
                 return found[0], found[1]
     raise ValueError(
-        f"{context}: it computes {[round(v, 4) for v in factor.tolist()]} times the values of an image plus "
+        f"{path}: it computes {[round(v, 4) for v in factor.tolist()]} times the values of an image plus "
         f"{[round(v, 4) for v in shift.tolist()]}, and no mean and deviation of config.py do that"
     )

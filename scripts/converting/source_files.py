@@ -9,23 +9,46 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from core.weights_files import TORCHSCRIPT, describe_damage, foreign_kind, plain_copy, read_checkpoint, verified_copy
+from converting.graphs import Graph
+from converting.keras_files import read_keras
+from converting.onnx_files import read_onnx
+from converting.tflite_files import read_tflite
+from core.weights_files import (
+    HDF5,
+    KERAS,
+    ONNX,
+    TFLITE,
+    TORCHSCRIPT,
+    describe_damage,
+    foreign_kind,
+    plain_copy,
+    read_checkpoint,
+    verified_copy,
+)
 
 
-def read_source(path: Path) -> dict[str, Any]:
-    """Read a .safetensors, a file of torch.save() or a TorchScript archive, executing nothing in it.
+def read_source(path: Path) -> Graph | dict[str, Any]:
+    """Read a file with a network, executing nothing in it: a graph, where the format has one, else a checkpoint.
 
     Raises: FileNotFoundError; ValueError naming the file if it is damaged or of another kind.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; name a file of weights")
     with path.open("rb") as file:
-        is_script = foreign_kind(file) == (TORCHSCRIPT, "")
+        kind, _ = foreign_kind(file) or (path.suffix, "")
         start = file.read(9)
-    if is_script:
-        return read_script(path)
-    if path.suffix != ".safetensors" and start[8:] != b"{":  # 8 bytes of length, then JSON
-        return read_checkpoint(path)
+    readers: dict[str, Callable[[Path], Graph | dict[str, Any]]] = {
+        **dict.fromkeys((HDF5, KERAS, ".h5", ".keras"), read_keras),
+        **dict.fromkeys((TFLITE, ".tflite"), read_tflite),
+        **dict.fromkeys((ONNX, ".onnx"), read_onnx),
+        **{TORCHSCRIPT: read_script, ".safetensors": read_safetensors},
+    }
+    if start[8:] == b"{":  # 8 bytes of length, then JSON
+        kind = ".safetensors"
+    return readers.get(kind, read_checkpoint)(path)
+
+
+def read_safetensors(path: Path) -> dict[str, Any]:
     try:
         return plain_copy(safetensors.torch.load_file(path))
     except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError) as error:

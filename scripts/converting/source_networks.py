@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The MobileNetV2 in a file of any of the kinds that are read."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from converting.facts import Facts
+from converting.graphs import Graph
+from converting.keras_weights import KerasWeights
+from converting.matching import match_network
+from converting.networks import Found, find_network
+from converting.source_files import read_source
+
+KERAS_FACTS = Facts(
+    model_padding="same",
+    model_batch_norm_eps=1e-3,
+    notes=("The file holds weights alone; padding and eps are taken to be those of Keras' own MobileNetV2.",),
+)
+
+
+class Source(NamedTuple):
+    """What a file holds."""
+
+    found: Found
+    left_out: list[str]  # the names of the tensors that are no part of the network
+    checkpoint: dict[str, Any]  # of PyTorch, empty for other kinds
+
+
+def read_network(path: Path) -> Source:
+    """Find the MobileNetV2 in a file. Raises: FileNotFoundError; ValueError naming the file and what is wrong."""
+    content = read_source(path)
+    if isinstance(content, Graph):
+        return Source(match_network(content, path), [], {})
+    found, left_out = find_network(content, path)
+    if isinstance(content, KerasWeights):
+        return Source(found._replace(facts=KERAS_FACTS), left_out, {})
+    return Source(found, left_out, content)

@@ -23,6 +23,7 @@ FOLDERS = {
     "shared": set(),
     "preparing": {"shared"},
     "converting": {"shared"},
+    "downloading": {"shared", "converting"},
     "checking": {"shared", "preparing"},  # what folders are called like splits
     "measuring": {"shared", "preparing"},  # the small copy that prepare_dataset.py makes
     "storms": {"shared"},

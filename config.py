@@ -85,7 +85,7 @@ if mode == "test":
     test_print_frequency = 10
 
 # The weights that test.py scores and inference.py uses.
-# Lines 31, 32 and model_width_mult must be those the weights were trained with.
+# Lines 30, 31, 32, 105 and 106 must be those the weights were trained with.
 model_weights_path = f"./results/{exp_name}/best.pth.tar"
 
 # What inference.py reads besides: the picture it classifies when none is given on the command line.
@@ -99,3 +99,7 @@ class_label_file = ""
 apply_orientation = False
 # True: the same bits from every run on a GPU too, where some sums otherwise add up in another order each time; slower.
 deterministic = False
+# What else belongs to weights. Padding of the layers with a stride: "symmetric", as PyTorch's networks have it, or
+# "same", as TensorFlow's do; the eps of batch-norm: 1e-5 in PyTorch's, 1e-3 in those of Keras and the paper's authors.
+model_padding = "symmetric"
+model_batch_norm_eps = 1e-5

@@ -21,11 +21,10 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-import model
 from core import folding
 from core.image_files import decode_image, read_bytes, read_orientation
 from core.image_names import IMAGE_SUFFIXES, describe_left_out, is_left_out, kind_of_name
-from core.network_weights import load_trained_network
+from core.network_weights import create_network, load_trained_network
 from core.pixels import Image
 from core.settings import check_config, config_lines
 from imgproc import eval_transform, normalize
@@ -48,7 +47,7 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     images = find_images(arguments or [config.inference_image_path])
-    network = getattr(model, config.model_arch_name)(config.model_num_classes, config.model_width_mult)
+    network = create_network(config)
     class_names = load_trained_network(network, config)
     labels = load_labels(config.class_label_file, class_names, config.model_num_classes)
     print(f"Build `{config.model_arch_name}` model successfully.")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["InvertedResidual", "MobileNetV2", "mobilenet_v2"]
+__all__ = ["Definition", "InvertedResidual", "MobileNetV2", "mobilenet_v2"]
 
 
 class Stage(NamedTuple):
@@ -79,27 +79,55 @@ class ReLU6(nn.ReLU6):
         return ClampInPlace.apply(x) if x.requires_grad and torch.is_grad_enabled() else x.clamp_(0.0, 6.0)
 
 
-class StridedDepthwise(nn.Conv2d):
-    """A depthwise convolution with a stride, on the CPU always in the precision of its weights.
+class Definition(NamedTuple):
+    """What weights belong to, though no state dict shows it."""
 
-    oneDNN has no fast gradient of it in bfloat16: the four of the network would take half the time of a training step.
-    """
+    # Of the 3 x 3 convolutions with stride 2: "symmetric", a row of zeros on every side, or "same", as TensorFlow pads.
+    padding: str = "symmetric"
+    batch_norm_eps: float = 1e-5
+
+
+TORCHVISION = Definition()
+TENSORFLOW = Definition("same", 1e-3)  # as the paper's authors published their networks, and as Keras has them
+
+
+class StridedConv2d(nn.Conv2d):
+    """A 3 x 3 convolution with stride 2: [N, in, H, W] -> [N, out, H / 2, W / 2], rounded up."""
+
+    def __init__(self, in_channels: int, out_channels: int, groups: int, padding: str) -> None:
+        self.pads_same = padding == "same"
+        super().__init__(in_channels, out_channels, 3, 2, 0 if self.pads_same else 1, groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
+        if self.pads_same:
+            x = pad_same(x)
+        if x.device.type != "cpu" or self.groups == 1:
             return super().forward(x)
+        # Depthwise in the precision of the weights: oneDNN has no fast gradient of it in bfloat16, and the four of the
+        # network would take half the time of a training step.
         with torch.autocast("cpu", enabled=False):
             return super().forward(x.to(self.weight.dtype))
 
 
-def conv_bn_relu6(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Module:
+def pad_same(x: Tensor) -> Tensor:
+    """[N, C, H, W] with the zeros that TensorFlow's padding "SAME" adds for a 3 x 3 kernel with stride 2.
+
+    An even side gets a row below or a column to the right, an odd one gets one at both ends.
+    """
+    height, width = x.shape[2:]
+    return nn.functional.pad(x, (width % 2, 1, height % 2, 1))
+
+
+def conv_bn_relu6(
+    in_channels: int, out_channels: int, kernel_size: int, definition: Definition, stride: int = 1, groups: int = 1
+) -> nn.Module:
     """Convolution without bias, batch-norm, ReLU6: [N, in, H, W] -> [N, out, H / stride, W / stride]."""
-    layer = StridedDepthwise if groups > 1 and stride > 1 else nn.Conv2d
-    return nn.Sequential(
-        layer(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out_channels),
-        ReLU6(),
-    )
+    convolution: nn.Module
+    if stride == 1:
+        convolution = nn.Conv2d(in_channels, out_channels, kernel_size, 1, kernel_size // 2, groups=groups, bias=False)
+    else:
+        convolution = StridedConv2d(in_channels, out_channels, groups, definition.padding)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels, definition.batch_norm_eps), ReLU6())
 
 
 class InvertedResidual(nn.Module):
@@ -108,16 +136,24 @@ class InvertedResidual(nn.Module):
     [N, in, H, W] -> [N, out, H / stride, W / stride].
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        expand_ratio: int,
+        definition: Definition = TORCHVISION,
+    ) -> None:
         super().__init__()
         hidden = in_channels * expand_ratio
         self.has_skip = stride == 1 and in_channels == out_channels
-        expand = [conv_bn_relu6(in_channels, hidden, kernel_size=1)] if expand_ratio > 1 else []
+        expand = [conv_bn_relu6(in_channels, hidden, 1, definition)] if expand_ratio > 1 else []
         self.conv = nn.Sequential(
             *expand,  # [N, hidden, H, W]
-            conv_bn_relu6(hidden, hidden, kernel_size=3, stride=stride, groups=hidden),  # [N, hidden, H/s, W/s]
+            conv_bn_relu6(hidden, hidden, 3, definition, stride, groups=hidden),  # [N, hidden, H/s, W/s]
             nn.Conv2d(hidden, out_channels, kernel_size=1, bias=False),  # [N, out, H/s, W/s]
-            nn.BatchNorm2d(out_channels),  # no activation: a ReLU here would lose information (section 3.2)
+            # no activation: a ReLU here would lose information (section 3.2)
+            nn.BatchNorm2d(out_channels, definition.batch_norm_eps),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -129,23 +165,29 @@ class MobileNetV2(nn.Module):
 
     `width_mult` scales the channels of every layer; the last one keeps 1280 for widths up to 1.0 (section 4 of the
     paper). The total stride is 32: each image side should be a multiple of 32. `dropout` (probability, 0 <= p < 1)
-    acts before the classifier, while training. Names of sub-modules and the order of initialisation are those of
-    torchvision.models.mobilenet_v2: the same seed gives the same weights.
+    acts before the classifier, while training. `definition`: what the weights belong to. Names of sub-modules and the
+    order of initialisation are those of torchvision.models.mobilenet_v2: the same seed gives the same weights.
     """
 
-    def __init__(self, num_classes: int = 1000, width_mult: float = 1.0, dropout: float = 0.2) -> None:
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        width_mult: float = 1.0,
+        dropout: float = 0.2,
+        definition: Definition = TORCHVISION,
+    ) -> None:
         super().__init__()
         channels = round_channels(STEM_CHANNELS * width_mult)
         head_channels = round_channels(HEAD_CHANNELS * max(1.0, width_mult))
 
-        features = [conv_bn_relu6(3, channels, kernel_size=3, stride=2)]
+        features = [conv_bn_relu6(3, channels, 3, definition, stride=2)]
         for stage in STAGES:
             out_channels = round_channels(stage.channels * width_mult)
             for index in range(stage.repeats):
                 stride = stage.stride if index == 0 else 1
-                features.append(InvertedResidual(channels, out_channels, stride, stage.expand_ratio))
+                features.append(InvertedResidual(channels, out_channels, stride, stage.expand_ratio, definition))
                 channels = out_channels
-        features.append(conv_bn_relu6(channels, head_channels, kernel_size=1))
+        features.append(conv_bn_relu6(channels, head_channels, 1, definition))
 
         self.features = nn.Sequential(*features)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(head_channels, num_classes))
@@ -167,6 +209,8 @@ class MobileNetV2(nn.Module):
         return self.classifier(mean_of_map(x))  # [N, num_classes]
 
 
-def mobilenet_v2(num_classes: int = 1000, width_mult: float = 1.0, dropout: float = 0.2) -> MobileNetV2:
+def mobilenet_v2(
+    num_classes: int = 1000, width_mult: float = 1.0, dropout: float = 0.2, definition: Definition = TORCHVISION
+) -> MobileNetV2:
     """Build a MobileNetV2; config.model_arch_name names this function."""
-    return MobileNetV2(num_classes, width_mult, dropout)
+    return MobileNetV2(num_classes, width_mult, dropout, definition)

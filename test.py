@@ -23,12 +23,11 @@ import numpy
 import torch
 from torch import Tensor
 
-import model
 from core.atomic_files import write_atomically
 from core.folders import list_classes, shorten
 from core.folding import folded
 from core.metrics import show_scores
-from core.network_weights import load_trained_network
+from core.network_weights import create_network, load_trained_network
 from core.processes import from_main, gather_to_main, joined_processes, num_processes, process_rank
 from core.settings import check_config, config_lines, precision_name
 from dataset import CPUPrefetcher, ImageDataset, create_batches
@@ -57,9 +56,9 @@ def main(config: ModuleType) -> None:
 def test(config: ModuleType, device: torch.device) -> None:
     """Score the images, each process its batches; write predictions.csv and test.json."""
     dtype = choose_dtype(config.precision, device)
-    network = getattr(model, config.model_arch_name)(config.model_num_classes, config.model_width_mult)
+    network = create_network(config)
     class_names = name_classes(config, load_trained_network(network, config))
-    network = folded(network.to(device, memory_format=torch.channels_last), dtype)
+    network = folded(network.to(device).to(memory_format=torch.channels_last), dtype)
     if config.compile_model:
         compile_network(network, device)
     batches = create_test_batches(config, device, class_names)

@@ -20,13 +20,12 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-import model
 from core.checkpoints import TrainState, fill_momentum, save_train_state, save_weights
 from core.folding import folded
 from core.interruptions import Interruptions, note_worker, only_run
 from core.metrics import NO_BATCH, EpochMeter, FiniteCheck, show_scores
 from core.moving_average import MovingAverage
-from core.network_weights import load_pretrained_weights
+from core.network_weights import create_network, load_pretrained_weights
 from core.processes import (
     from_main,
     joined_processes,
@@ -192,9 +191,7 @@ def create_datasets(config: ModuleType) -> tuple[ImageDataset, ImageDataset]:
 
 def create_train_state(config: ModuleType, device: torch.device, batches: CPUPrefetcher) -> TrainState:
     """Network, average, optimizer and schedule at the start of a run."""
-    network = getattr(model, config.model_arch_name)(
-        config.model_num_classes, config.model_width_mult, config.model_dropout
-    ).to(device, memory_format=torch.channels_last)
+    network = create_network(config, config.model_dropout).to(device).to(memory_format=torch.channels_last)
     if config.sync_batch_norm:
         network = synchronize_batch_norm(network, device)
     # Scales and biases gain nothing from decay.

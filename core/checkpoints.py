@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from core.atomic_files import write_atomically
 from core.metrics import EpochMeter, FiniteCheck
-from core.network_weights import check_weights, load_weights
+from core.network_weights import DEFINITION, check_weights, load_weights, refuse_other_values
 from core.processes import from_main, num_processes, process_rank
 from core.settings import MODE_RULES, SHARED_RULES, is_int, is_number, to_plain
 
@@ -31,7 +31,8 @@ from core.settings import MODE_RULES, SHARED_RULES, is_int, is_number, to_plain
 #
 # results/<exp_name>/{best,last}.pth.tar hold weights to use:
 #   state_dict      dict   the averaged weights, as they were validated
-#   model_arch_name, model_width_mult, model_mean_parameters, model_std_parameters, image_size, apply_orientation
+#   model_arch_name, model_width_mult, model_padding, model_batch_norm_eps, model_mean_parameters,
+#   model_std_parameters, image_size, apply_orientation
 #                          as in config.py
 #   class_names     list   as above
 #   acc1            float  top-1 accuracy on the validation set, percent
@@ -107,8 +108,8 @@ def config_record(config: ModuleType, state: TrainState) -> dict[str, Any]:
 def save_weights(path: Path, state: TrainState, config: ModuleType, acc1: float) -> None:
     """Write results/<exp_name>/{best,last}.pth.tar, whole or not at all."""
     described = (
-        *("model_arch_name", "model_width_mult", "model_mean_parameters", "model_std_parameters"),
-        *("image_size", "apply_orientation"),
+        *("model_arch_name", "model_width_mult", "model_padding", "model_batch_norm_eps"),
+        *("model_mean_parameters", "model_std_parameters", "image_size", "apply_orientation"),
     )
     checkpoint = to_plain({name: getattr(config, name) for name in described})
     checkpoint |= {"class_names": state.class_names, "acc1": acc1, "epoch": state.epoch}
@@ -187,9 +188,10 @@ def check_optimizer(saved: dict[str, Any], state: TrainState) -> None:
 def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainState, config: ModuleType) -> None:
     """Take over all of a checkpoint that check_train_state() accepted.
 
-    The values of config.py hold; a line names each that has changed. Raises: ValueError if it stopped within an epoch
-    and its batches would be others.
+    The values of config.py hold; a line names each that has changed. Raises: ValueError if the network would compute
+    something else with its weights, or if it stopped within an epoch and its batches would be others.
     """
+    refuse_other_values(checkpoint, config, DEFINITION, path)
     before, now = checkpoint["config"], config_record(config, state)
     for name, value in now.items():
         if name not in ("mode", "resume") and before.get(name, value) != value:

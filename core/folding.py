@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from model import StridedConv2d
+
 
 def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A copy that scores the same images faster: each batch-norm is folded into the convolution before it.
@@ -32,7 +34,7 @@ def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
             return copied
         announce_other_logits("FusedConvolution", dtype)
         copied = frozen_copy(network)
-    fold_sequences(copied, None)
+        fold_sequences(copied, None)
     return copied
 
 
@@ -104,8 +106,34 @@ def as_one_graph(network: nn.Module, image_size: int, dtype: torch.dtype = torch
     return classify
 
 
+class HalfTurn(nn.Module):
+    """Images [N, C, H, W] turned upside down: by 180 degrees."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flip((2, 3))
+
+
+def turn_padding(network: nn.Module) -> None:
+    """Give a network with TensorFlow's padding the symmetric one, in place, which the routines of the libraries have.
+
+    Where a side is even, a symmetric convolution with stride 2 uses the zeros above and on the left alone, TensorFlow's
+    those below and on the right; where it is odd, both use all. So the network with all its kernels turned by 180
+    degrees gives for the turned image what it gave before: the mean of a map does not know which way up it is.
+    """
+    strided = [layer for layer in network.modules() if isinstance(layer, StridedConv2d) and layer.pads_same]
+    if not strided:
+        return
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data = layer.weight.data.flip((2, 3))
+    for layer in strided:
+        layer.pads_same, layer.padding = False, (1, 1)
+    network.features = nn.Sequential(HalfTurn(), *network.get_submodule("features").children())
+
+
 def fold_sequences(network: nn.Module, fused_dtype: torch.dtype | None) -> None:
-    """fold_sequence() for each nn.Sequential of the network."""
+    """fold_sequence() for each nn.Sequential of the network, whose padding becomes symmetric."""
+    turn_padding(network)
     for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         fold_sequence(sequence, fused_dtype)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what a weights file holds to the weights of a network, for training and for scoring."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -11,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import model
 from core.settings import SHARED_RULES, config_lines, to_plain
 from core.weights_files import beside_pretrained, conversion, read_checkpoint
+from model import TORCHVISION, Definition
 
 CLASSIFIER = ("classifier.1.weight", "classifier.1.bias")
 
@@ -104,6 +107,7 @@ def load_pretrained_weights(network: nn.Module, config: ModuleType, class_names:
     load_weights(network, weights, path)
     refuse_folded(network.state_dict(), config)
     fate = f"; the classifier starts fresh: {wanted} classes, not {found}" if is_new_task else ", classifier included"
+    refuse_other_values(checkpoint, config, DEFINITION, path)
     lines = [f"Load pretrained weights `{path}`{fate}."]
     trained_names = stored_class_names(checkpoint, wanted)
     if trained_names and not is_new_task and trained_names != class_names:
@@ -171,6 +175,7 @@ def unfolding(path: str | Path, image_dir: str, use: dict[str, Any]) -> str:
     target = beside_pretrained(path, "-unfolded")
     words = ["--images", image_dir, "--image-size", use["image_size"], "--width-mult", use["model_width_mult"]]
     words += ["--mean", *use["model_mean_parameters"], "--std", *use["model_std_parameters"]]
+    words += ["--padding", use["model_padding"], "--batch-norm-eps", use["model_batch_norm_eps"]]
     words += ["--apply-orientation"] if use.get("apply_orientation") else []
     return f"python3 scripts/unfold_batch_norm.py {shlex.join(map(str, (path, target, *words)))}"
 
@@ -183,9 +188,11 @@ def other_values(
     Raises: ValueError if the value of the file cannot be.
     """
     record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
+    record = record if isinstance(record, dict) else {}
+    unsaid = EARLIER_DEFINITION if "model_arch_name" in record else {}
     for name in names:
         wanted = to_plain(getattr(config, name))
-        trained = record.get(name, wanted) if isinstance(record, dict) else wanted
+        trained = record.get(name, unsaid.get(name, wanted))
         is_valid, expected = SHARED_RULES[name]
         if not is_valid(trained):
             raise ValueError(f"{path}: its {name} cannot be: expected {expected}; get or save the file again")
@@ -194,6 +201,22 @@ def other_values(
 
 
 NORMALISATION = ("model_mean_parameters", "model_std_parameters")
+DEFINITION = ("model_padding", "model_batch_norm_eps")
+EARLIER_DEFINITION = dict(zip(DEFINITION, TORCHVISION, strict=True))  # of the files that this program wrote before
+
+
+def refuse_other_values(checkpoint: dict[str, Any], config: ModuleType, names: Iterable[str], path: str | Path) -> None:
+    """Raise ValueError, with the line of config.py, if a file says it was trained with another of these values."""
+    for name, trained, line in other_values(checkpoint, config, names, path):
+        raise ValueError(f"{path}: trained with {name} = {json.dumps(trained)}; set config.py line {line} to it")
+
+
+def create_network(config: ModuleType, dropout: float = 0.0) -> nn.Module:
+    """The network of config.py with fresh weights."""
+    definition = Definition(config.model_padding, config.model_batch_norm_eps)
+    build = getattr(model, config.model_arch_name)
+    network: nn.Module = build(config.model_num_classes, config.model_width_mult, dropout, definition)
+    return network
 
 
 def load_trained_network(network: nn.Module, config: ModuleType) -> list[str] | None:
@@ -204,10 +227,8 @@ def load_trained_network(network: nn.Module, config: ModuleType) -> list[str] | 
     """
     path = config.model_weights_path
     checkpoint = read_checkpoint(path)
-    for name, trained, line in other_values(
-        checkpoint, config, ("model_width_mult", *NORMALISATION, "apply_orientation"), path
-    ):
-        raise ValueError(f"{path}: trained with {name} = {trained}; set config.py line {line} to it")
+    names = ("model_width_mult", *DEFINITION, *NORMALISATION, "apply_orientation")
+    refuse_other_values(checkpoint, config, names, path)
     load_weights(network, extract_weights(checkpoint, path), path)
     print_other_size(checkpoint, config, path)
     return stored_class_names(checkpoint, config.model_num_classes)

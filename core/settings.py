@@ -75,6 +75,8 @@ SHARED_RULES: dict[str, Rule] = {
     "class_label_file": PATH_OR_NONE,
     "apply_orientation": FLAG,
     "deterministic": FLAG,
+    "model_padding": (lambda v: v in ("symmetric", "same"), '"symmetric" or "same"'),
+    "model_batch_norm_eps": (lambda v: is_number(v, 1e-12, 1), "a number from 1e-12 to 1, like 1e-5"),
 }
 TRAIN_RULES: dict[str, Rule] = {
     "train_image_dir": PATH,

@@ -17,6 +17,7 @@ if __name__ == "__main__":
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +25,12 @@ from torch import Tensor, nn
 
 from core.atomic_files import write_atomically
 from core.folders import list_classes
-from core.network_weights import check_weights, extract_weights, load_weights
+from core.network_weights import DEFINITION, check_weights, extract_weights, load_weights
 from core.settings import SHARED_RULES
 from core.weights_files import read_checkpoint
 from dataset import ImageDataset
 from imgproc import eval_transform, normalize
-from model import MobileNetV2
+from model import TORCHVISION, Definition, MobileNetV2
 from shared.command_line import print_config_lines
 from utils import setup_runtime, user_errors
 
@@ -42,9 +43,11 @@ def main() -> None:
     classifier = weights.get("classifier.1.weight")
     if classifier is None or classifier.ndim != 2 or len(classifier) == 0:
         raise ValueError(f"{arguments.source}: no classifier.1.weight for classes; these are not MobileNetV2 weights")
+    definition = choose_definition(arguments, checkpoint)
+    build = partial(MobileNetV2, len(classifier), arguments.width_mult, definition=Definition(*definition.values()))
     with torch.device("meta"):  # a file can claim more classes than there is memory for
-        check_weights(MobileNetV2(len(classifier), arguments.width_mult), weights, arguments.source)
-    network = MobileNetV2(len(classifier), arguments.width_mult).eval()
+        check_weights(build(), weights, arguments.source)
+    network = build().eval()
     load_weights(network, weights, arguments.source)
     images = sample_images(arguments)
     with torch.inference_mode():
@@ -52,10 +55,11 @@ def main() -> None:
         measure_and_rescale(network, images)
         change = (network(images) - before).abs().max() / before.abs().max()
     described = {name: checkpoint[name] for name in (*SHARED_RULES, "class_names") if name in checkpoint}
-    record = described | {"state_dict": network.state_dict()}
+    record = described | definition | {"state_dict": network.state_dict()}
     write_atomically(arguments.target, lambda file: torch.save(record, file))
     print(f"{arguments.target}: unfolded on {len(images)} images; the logits moved by {change:.1e} of the largest.")
-    print_config_lines("to fine-tune", {"mode": "train", "pretrained_model_weights_path": str(arguments.target)})
+    use = {"mode": "train", "pretrained_model_weights_path": str(arguments.target)}
+    print_config_lines("to fine-tune", use | definition)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -68,8 +72,30 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--width-mult", type=float, default=1.0)
     parser.add_argument("--mean", type=float, nargs=3, default=[0.485, 0.456, 0.406])
     parser.add_argument("--std", type=float, nargs=3, default=[0.229, 0.224, 0.225])
+    parser.add_argument("--padding", choices=("symmetric", "same"), help="default: as the file says, else symmetric")
+    parser.add_argument("--batch-norm-eps", type=float, help="default: as the file says, else 1e-5")
     parser.add_argument("--apply-orientation", action="store_true", help="turn the images upright, as config.py can")
     return parser.parse_args()
+
+
+def choose_definition(arguments: argparse.Namespace, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Padding and eps, by their names in config.py, as the options or the file say, else torchvision's.
+
+    Raises: ValueError if the two say otherwise, or what cannot be.
+    """
+    given = dict(zip(DEFINITION, (arguments.padding, arguments.batch_norm_eps), strict=True))
+    chosen = {}
+    for name, default in zip(DEFINITION, TORCHVISION, strict=True):
+        said = [value for value in (given[name], checkpoint.get(name)) if value is not None]
+        is_valid, expected = SHARED_RULES[name]
+        if not all(is_valid(value) for value in said):
+            raise ValueError(f"{arguments.source}: {name} = {said[0]}; expected {expected}")
+        if len(set(said)) > 1:
+            raise ValueError(
+                f"{arguments.source}: trained with {name} = {said[1]}, not {said[0]}; leave the option out"
+            )
+        chosen[name] = said[0] if said else default
+    return chosen
 
 
 def sample_images(arguments: argparse.Namespace) -> Tensor:

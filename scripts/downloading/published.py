@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from torchvision.models import MobileNet_V2_Weights
 
+from model import TENSORFLOW, TORCHVISION, Definition
+
 VERSIONS = {"v1": MobileNet_V2_Weights.IMAGENET1K_V1, "v2": MobileNet_V2_Weights.IMAGENET1K_V2}
 CROP_SHARE = 0.875  # as in imgproc.eval_transform
 
@@ -72,8 +74,7 @@ class Published(NamedTuple):
     acc5: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    padding: str
-    batch_norm_eps: float
+    definition: Definition
     measured_with: str  # where the figures were measured otherwise than test.py does, how; else ""
 
     @property
@@ -103,8 +104,8 @@ class Published(NamedTuple):
         return {
             "image_size": self.image_size,
             "model_width_mult": self.width,
-            "model_padding": self.padding,
-            "model_batch_norm_eps": self.batch_norm_eps,
+            "model_padding": self.definition.padding,
+            "model_batch_norm_eps": self.definition.batch_norm_eps,
             "model_mean_parameters": list(self.mean),
             "model_std_parameters": list(self.std),
         }
@@ -127,7 +128,7 @@ def of_torchvision(name: str, weights: MobileNet_V2_Weights) -> Published:
     usual = round(size / CROP_SHARE)
     return Published(
         *(name, "torchvision", weights.url, hash_in_name(weights.url), 1.0, size, metrics["acc@1"], metrics["acc@5"]),
-        *(tuple(use.mean), tuple(use.std), "symmetric", 1e-5),
+        *(tuple(use.mean), tuple(use.std), TORCHVISION),
         measured_with="" if short_side == usual else f"short sides of {short_side} pixels, test.py has {usual}",
     )
 
@@ -137,7 +138,7 @@ def of_keras(width: float, size: int, acc1: float, acc5: float) -> Published:
     url = f"{KERAS_FOLDER}/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{width}_{size}.h5"
     return Published(
         *(f"keras {width} {size}", "Keras", url, "", width, size, acc1, acc5),
-        *(HALVES, HALVES, "same", 1e-3),
+        *(HALVES, HALVES, TENSORFLOW),
         measured_with=f"the central {CROP_SHARE:.1%} of each side made square, test.py keeps the shape of the image",
     )
 
@@ -147,7 +148,7 @@ def of_timm(width: float, file_name: str, acc1: float, acc5: float) -> Published
     url = f"{TIMM_FOLDER}/{file_name}"
     return Published(
         *(f"timm {width}", "timm", url, hash_in_name(url), width, 224, acc1, acc5),
-        *(IMAGENET_MEAN, IMAGENET_STD, "symmetric", 1e-5),
+        *(IMAGENET_MEAN, IMAGENET_STD, TORCHVISION),
         measured_with="bicubic resizing, test.py has bilinear",
     )
 
@@ -165,7 +166,7 @@ def published_table() -> str:
         multiply_adds, parameters = costs[one.width, one.image_size]
         accuracies = [f"{value:.{one.digits}f}" for value in (one.acc1, one.acc5)]
         cells = [one.name, str(one.width), str(one.image_size), *accuracies]
-        rows.append([*cells, f"{multiply_adds} M", f"{parameters:.2f} M", one.padding, one.project])
+        rows.append([*cells, f"{multiply_adds} M", f"{parameters:.2f} M", one.definition.padding, one.project])
     return markdown_table(rows, left=(0, 7, 8))
 
 

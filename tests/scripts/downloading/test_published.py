@@ -41,7 +41,7 @@ def test_networks_of_keras_are_used_as_by_tensorflow() -> None:
     """epsilon=1e-3 and padding="same" there; preprocess_input() of mode "tf" maps 0..255 to -1..1."""
     for name, one in PUBLISHED.items():
         if name.startswith("keras"):
-            assert (one.padding, one.batch_norm_eps, one.hash_start) == ("same", 1e-3, "")
+            assert (*one.definition, one.hash_start) == ("same", 1e-3, "")
             assert one.mean == one.std == (0.5, 0.5, 0.5)
 
 

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading an ONNX file as a Graph, without executing anything in it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from converting.graph_builder import NCHW, NHWC, Array, GraphBuilder, NotOursError, Value, reason_of, require, shown
+from converting.graphs import Graph
+from converting.onnx_operations import Node, add_operation
+from converting.onnx_tensors import FOLDED, OnnxTensors
+from converting.onnx_wire import check_parts
+from core.weights_files import open_weights_file
+
+if TYPE_CHECKING:
+    import onnx
+
+LARGEST_FILE = 2**31  # what the format allows
+# Domains with ONNX's own operations. Microsoft's has others beside its versions of these two.
+STANDARD_DOMAINS = ("", "ai.onnx")
+MICROSOFT_COPIES = ("QuantizeLinear", "DequantizeLinear")
+
+
+def read_onnx(path: Path) -> Graph:
+    """Read an ONNX file, with the files of weights that lie beside it, as a graph of operations.
+
+    Raises: FileNotFoundError; ValueError naming the file if it is damaged, or not of one image and one answer.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        command = "python3 -m pip install -r requirements-convert.txt"
+        raise ValueError(f"{path}: reading an ONNX model needs the package onnx; `{command}` installs it") from error
+    with open_weights_file(path) as file:
+        content = file.read(LARGEST_FILE + 1)
+    try:
+        if len(content) > LARGEST_FILE:
+            raise ValueError("it is larger than 2 GB")
+        check_parts(content)
+        return build_graph(onnx.load_model_from_string(content), len(content), path.parent)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file can raise almost anything
+        raise ValueError(f"{path}: damaged, or no classifier in ONNX ({reason_of(error)}); get it again") from error
+
+
+def build_graph(model: "onnx.ModelProto", num_bytes: int, folder: Path) -> Graph:
+    graph, tensors = model.graph, OnnxTensors(folder)
+    if graph.sparse_initializer:
+        raise ValueError("it has sparse weights")
+    builder = GraphBuilder(NCHW, num_bytes)
+    for tensor in graph.initializer:
+        builder.check_new(tensor.name)
+        builder.constants[tensor.name] = tensors.read(tensor)
+    builder.allow(tensors.bytes_beside)
+    inputs = [value for value in graph.input if value.name not in builder.constants]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise ValueError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs, a classifier one of each")
+    layout, size = image_of(inputs[0], graph)
+    builder.values[inputs[0].name] = Value(layout, size)
+    for node in graph.node:
+        add_node(builder, node, tensors)
+    return builder.finish(inputs[0].name, graph.output[0].name, normalisation=None)
+
+
+def image_of(value: "onnx.ValueInfoProto", graph: "onnx.GraphProto") -> tuple[str, tuple[int, int] | None]:
+    """The order of axes of the input, and its height and width if they are fixed. Raises: ValueError for no image."""
+    if not value.type.tensor_type.HasField("shape"):
+        return NCHW, None
+    lengths = [axis.dim_value for axis in value.type.tensor_type.shape.dim]  # 0 for any
+    if len(lengths) != 4:
+        raise ValueError(f"its input {shown(value.name)} has {len(lengths)} axes, images have 4")
+    layout = NCHW if lengths[1] == 3 else NHWC if lengths[3] == 3 or is_transposed_first(graph) else NCHW
+    height, width = lengths[layout.index("H")], lengths[layout.index("W")]
+    return layout, (height, width) if min(height, width) > 0 else None
+
+
+def is_transposed_first(graph: "onnx.GraphProto") -> bool:
+    """Whether the file turns its values from [N, H, W, C] to [N, C, H, W] before the first convolution."""
+    node = next((node for node in graph.node if node.op_type in ("Conv", "Transpose")), None)
+    return node is not None and any(list(attribute.ints) == [0, 3, 1, 2] for attribute in node.attribute)
+
+
+def add_node(builder: GraphBuilder, node: "onnx.NodeProto", tensors: OnnxTensors) -> None:
+    """Add what a node of the file does, as a constant or as an operation."""
+    is_standard = node.domain in STANDARD_DOMAINS
+    kind = node.op_type if is_standard or node.op_type in MICROSOFT_COPIES else f"{node.domain}.{node.op_type}"
+    inputs, outputs = list(node.input), [output for output in node.output if output]
+    if not outputs:
+        return
+    try:
+        require(len(outputs) == 1 or kind == "Dropout")
+        attributes = read_attributes(node, tensors)
+        if kind == "Constant":
+            builder.keep(outputs[0], constant_of(attributes))
+        elif kind in FOLDED and inputs and all(name in builder.constants for name in inputs if name):
+            constants = [builder.constants[name] if name else None for name in inputs]
+            builder.keep(outputs[0], FOLDED[kind](attributes, *constants))
+            if kind == "DequantizeLinear" and constants[0] is not None and constants[0].size > 1:
+                builder.note_integers(str(constants[0].dtype))
+        else:
+            add_operation(builder, Node(kind, node.name or outputs[0], inputs, outputs[0], attributes))
+        extra = outputs[1:]
+    except NotOursError:
+        extra = outputs
+    for output in extra:
+        builder.add_other(kind, node.name or output, [name for name in inputs if name], output)
+
+
+def read_attributes(node: "onnx.NodeProto", tensors: OnnxTensors) -> dict[str, Any]:
+    """The settings of a node by their names. Raises: NotOursError if one is a program, or none of those known."""
+    from onnx import AttributeProto, helper
+
+    attributes: dict[str, Any] = {}
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.TENSOR:
+            attributes[attribute.name] = tensors.read(attribute.t)
+        else:
+            plain = (AttributeProto.FLOAT, AttributeProto.INT, AttributeProto.STRING)
+            require(attribute.type in (*plain, AttributeProto.FLOATS, AttributeProto.INTS))
+            value = helper.get_attribute_value(attribute)
+            attributes[attribute.name] = value.decode("ascii", "replace") if isinstance(value, bytes) else value
+    return attributes
+
+
+def constant_of(attributes: dict[str, Any]) -> Array:
+    """What a node of the kind Constant holds."""
+    kinds = {"value": None, "value_float": "f4", "value_floats": "f4", "value_int": "i8", "value_ints": "i8"}
+    name = next(iter(attributes), "")
+    require(name in kinds and len(attributes) == 1)
+    return np.asarray(attributes[name], dtype=kinds[name])

@@ -17,6 +17,7 @@ if __name__ == "__main__":
 
 import argparse
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,5 +129,6 @@ def score_all(arguments: argparse.Namespace, images: dict[str, object], means: M
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the workers like Ctrl-C
     with user_errors("score_published.py: interrupted; the networks that were finished are kept"):
         main()

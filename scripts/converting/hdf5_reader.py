@@ -86,7 +86,11 @@ def read_attributes(item: h5py.Group) -> dict[str, list[str]]:
     """The attributes that Keras describes a group with, as texts; long lists of names are in several, name0, name1."""
     found: dict[str, list[str]] = {}
     for name in ATTRIBUTES:
-        parts = [name] if name in item.attrs else [part for n in range(len(item.attrs)) if (part := f"{name}{n}") in item.attrs]
+        parts = (
+            [name]
+            if name in item.attrs
+            else [part for n in range(len(item.attrs)) if (part := f"{name}{n}") in item.attrs]
+        )
         values = [value for part in parts for value in np.atleast_1d(item.attrs[part]).ravel().tolist()]
         if parts:
             found[name] = [value.decode() if isinstance(value, bytes) else str(value) for value in values]

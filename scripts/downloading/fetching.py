@@ -17,6 +17,7 @@ from downloading.published import Published
 
 TIMEOUT_SECONDS = 30  # without a byte; urllib would wait forever
 CHUNK_BYTES = 2**16
+HEADERS = {"User-Agent": "download_weights.py"}  # some servers refuse urllib's own; torch.hub sends another too
 NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 
 
@@ -88,8 +89,9 @@ def fetch(published: Published, path: Path, by_hand: Path) -> None:
 def download(url: str, path: Path) -> str:
     """Copy what lies at an address into a file; its hexadecimal SHA-256. Raises: NETWORK_ERRORS, OSError."""
     digest = hashlib.sha256()
+    request = urllib.request.Request(url, headers=HEADERS)
     with (
-        urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer,
+        urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer,
         path.open("wb") as file,
         tqdm(total=answer.length, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as progress,
     ):

@@ -231,13 +231,7 @@ class GraphBuilder:
         require(self.value(source).layout == POOLED)
         self.add_nothing(name, source, output)
 
-    def finish(
-        self,
-        input: str,
-        output: str,
-        size: tuple[int, int] | None,
-        normalisation: tuple[list[float], list[float]] | None,
-    ) -> Graph:
+    def finish(self, input: str, output: str, normalisation: tuple[list[float], list[float]] | None) -> Graph:
         """The graph of what the output depends on. Raises: ValueError if that is not the input."""
         wanted, kept = {output}, list[Operation]()
         for operation in reversed(self.operations):
@@ -334,6 +328,16 @@ def dequantised(values: Array, scale: Array, zero_point: Array | None, axis: int
         raise ValueError(f"it has {scale.size} scales and {offset.size} zero points")
     offsets = np.broadcast_to(offset.reshape(-1), scale.size).reshape(shape).astype(np.float32)
     return (values.astype(np.float32) - offsets) * scale.reshape(shape).astype(np.float32)
+
+
+def num_values(lengths: Any) -> int:
+    """How many values a shape has. Raises: ValueError if it has a length below 0, or more axes than anything has."""
+    if len(lengths) > 8 or any(length < 0 for length in lengths):
+        raise ValueError(f"a tensor has the shape {list(lengths[:9])}")
+    count = 1
+    for length in lengths:
+        count *= length
+    return count
 
 
 def to_tensor(values: Array) -> Tensor:

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from converting.hdf5_reader import ATTRIBUTES_KEY
+from converting.graph_builder import shown
+
+ATTRIBUTES_KEY = "/"  # of hdf5_reader.py, whose library need not be there
 
 READER = Path(__file__).with_name("hdf5_reader.py")
 TIMEOUT_SECONDS = 300
@@ -31,7 +33,9 @@ def read_hdf5(content: bytes, path: Path) -> Contents:
 
     `path`: for messages. Raises: ValueError naming the file.
     """
-    require("h5py", path)
+    if importlib.util.find_spec("h5py") is None:
+        command = "python3 -m pip install -r requirements-convert.txt"
+        raise ValueError(f"{path}: reading HDF5, as Keras writes, needs the package h5py; `{command}` installs it")
     try:
         done = subprocess.run(
             [sys.executable, READER], input=content, capture_output=True, timeout=TIMEOUT_SECONDS, check=False
@@ -41,7 +45,7 @@ def read_hdf5(content: bytes, path: Path) -> Contents:
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         reason = said[-1] if done.returncode == 2 and said else "the library that reads HDF5 crashed"
-        raise ValueError(f"{path}: damaged or not as Keras writes ({printable_start(reason)}); get or save it again")
+        raise ValueError(f"{path}: damaged or not as Keras writes ({shown(reason)}); get or save it again")
     with np.load(io.BytesIO(done.stdout), allow_pickle=False) as loaded:
         arrays = {name: loaded[name] for name in loaded.files}
     attributes: dict[str, Any] = json.loads(arrays.pop(ATTRIBUTES_KEY).tobytes())

@@ -37,16 +37,22 @@ def add_batch_norm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights without any batch-norm, with one that only adds in place of the bias of each convolution."""
     if any(name.endswith(".running_var") for name in weights):
         return weights
-    passing = {"weight": (1 + EPS) ** 0.5, "running_mean": 0.0, "running_var": 1.0}
     added: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         layer, _, part = name.rpartition(".")
         kernel = weights.get(f"{layer}.weight")
         is_shift = part == "bias" and kernel is not None and kernel.ndim == 4 and tensor.shape == kernel.shape[:1]
         if is_shift:
-            added |= {f"{layer}.norm.{other}": torch.full(tensor.shape, value) for other, value in passing.items()}
-        added[f"{layer}.norm.bias" if is_shift else name] = tensor
+            added |= {f"{layer}.norm.{other}": values for other, values in passing_batch_norm(tensor).items()}
+        else:
+            added[name] = tensor
     return added
+
+
+def passing_batch_norm(shift: Tensor) -> dict[str, Tensor]:
+    """A batch-norm with EPS that only adds: what stands for one that was folded into its convolution."""
+    ones = torch.ones(shift.shape)
+    return {"weight": ones * (1 + EPS) ** 0.5, "bias": shift, "running_mean": 0 * ones, "running_var": ones}
 
 
 def count_known(layers: list[Layer]) -> int:

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from converting.layers import Layer, add_batch_norm, count_known, group_layers
+from converting.facts import Facts
+from converting.layers import EPS, Layer, add_batch_norm, count_known, group_layers
 from converting.ordering import NUM_LAYERS, order_network
 from core.network_weights import load_weights
-from model import MobileNetV2
+from model import TORCHVISION, Definition, MobileNetV2
 
 AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?)([._]|$)")
 MAX_NESTING = 4  # dictionaries in dictionaries; a Lightning file has the states of its callbacks in the third
@@ -27,7 +28,8 @@ class Found(NamedTuple):
     origin: str  # the keys that lead to its dictionary, "" for the file itself
     layers: list[Layer]  # in the order of the network
     width: float
-    doubt: str  # what only the order in the file told, "" if the names told all
+    doubt: str = ""  # what only the order in the file told, "" if the names told all
+    facts: Facts = Facts()
 
     def __str__(self) -> str:
         return f"{self.origin}.{self.layers[0].name}".removeprefix(".")
@@ -120,7 +122,11 @@ def list_left_out(dictionaries: list[tuple[str, dict[str, Tensor]]], origin: str
 
 def build_network(found: Found, path: Path) -> MobileNetV2:
     """The network with the weights of a file, in float32. Raises: ValueError for values that cannot be weights."""
-    network = MobileNetV2(len(found.layers[-1].tensors["weight"]), found.width).eval()
+    definition = Definition(
+        found.facts.model_padding or TORCHVISION.padding,
+        found.facts.model_batch_norm_eps or TORCHVISION.batch_norm_eps,
+    )
+    network = MobileNetV2(len(found.layers[-1].tensors["weight"]), found.width, definition=definition).eval()
     weights = {}
     for layer, wanted in zip(found.layers, group_layers(network.state_dict()), strict=True):
         for part, own in wanted.tensors.items():

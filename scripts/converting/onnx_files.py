@@ -16,6 +16,7 @@ from core.weights_files import open_weights_file
 if TYPE_CHECKING:
     import onnx
 
+UINT8 = 2  # the format's number of the type
 LARGEST_FILE = 2**31  # what the format allows
 # Domains with ONNX's own operations. Microsoft's has others beside its versions of these two.
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -61,7 +62,9 @@ def build_graph(model: "onnx.ModelProto", num_bytes: int, folder: Path) -> Graph
     builder.values[inputs[0].name] = Value(layout, size)
     for node in graph.node:
         add_node(builder, node, tensors)
-    return builder.finish(inputs[0].name, graph.output[0].name, normalisation=None)
+    is_bytes = inputs[0].type.tensor_type.elem_type == UINT8
+    normalisation = ([0.0] * 3, [1 / 255] * 3) if is_bytes else None  # pixels from 0 to 255
+    return builder.finish(inputs[0].name, graph.output[0].name, normalisation)
 
 
 def image_of(value: "onnx.ValueInfoProto", graph: "onnx.GraphProto") -> tuple[str, tuple[int, int] | None]:
@@ -90,14 +93,16 @@ def add_node(builder: GraphBuilder, node: "onnx.NodeProto", tensors: OnnxTensors
     if not outputs:
         return
     try:
-        require(len(outputs) == 1 or kind == "Dropout")
         attributes = read_attributes(node, tensors)
+        if attributes.get("training_mode"):
+            kind = f"{kind} in training mode"
+        require(len(outputs) == 1 or kind == "Dropout")
         if kind == "Constant":
             builder.keep(outputs[0], constant_of(attributes))
         elif kind in FOLDED and inputs and all(name in builder.constants for name in inputs if name):
             constants = [builder.constants[name] if name else None for name in inputs]
             builder.keep(outputs[0], FOLDED[kind](attributes, *constants))
-            if kind == "DequantizeLinear" and constants[0] is not None and constants[0].size > 1:
+            if kind == "DequantizeLinear" and constants[0] is not None and constants[0].ndim > 1:  # no bias
                 builder.note_integers(str(constants[0].dtype))
         else:
             add_operation(builder, Node(kind, node.name or outputs[0], inputs, outputs[0], attributes))

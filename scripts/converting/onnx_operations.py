@@ -57,7 +57,7 @@ def padding_of(attributes: dict[str, Any]) -> str | tuple[int, int, int, int]:
 
 
 def add_batch_norm(builder: GraphBuilder, node: Node) -> None:
-    require(not node.attributes.get("training_mode") and node.attributes.get("spatial", 1) == 1)
+    require(node.attributes.get("spatial", 1) == 1)
     names = ("weight", "bias", "running_mean", "running_var")
     tensors = {name: to_tensor(builder.constant(node.inputs[1 + index])) for index, name in enumerate(names)}
     builder.add_batch_norm(node.name, node.inputs[0], node.output, tensors, node.attributes.get("epsilon", 1e-5))

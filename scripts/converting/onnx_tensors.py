@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converting.graph_builder import Array, dequantised, require, shown
+from converting.graph_builder import Array, dequantised, num_values, require, shown
 
 if TYPE_CHECKING:
     import onnx
@@ -66,16 +66,6 @@ class OnnxTensors:
             self.bytes_beside += size
             file.seek(offset)
             return file.read(size)
-
-
-def num_values(lengths: Any) -> int:
-    """How many values a shape has. Raises: ValueError if it has a length below 0, or more axes than anything has."""
-    if len(lengths) > 8 or any(length < 0 for length in lengths):
-        raise ValueError(f"a tensor has the shape {list(lengths[:9])}")
-    count = 1
-    for length in lengths:
-        count *= length
-    return count
 
 
 def transposed(attributes: dict[str, Any], values: Array) -> Array:

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a TensorFlow Lite file as a Graph, without executing anything in it."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from converting.graph_builder import (
+    NCHW,
+    NHWC,
+    Array,
+    GraphBuilder,
+    NotOursError,
+    Value,
+    dequantised,
+    num_values,
+    reason_of,
+    require,
+    shown,
+)
+from converting.graphs import Graph
+from converting.tflite_operations import FOLDED, Node, add_operation
+from core.weights_files import open_weights_file
+
+LARGEST_FILE = 2**31  # what the format's offsets reach
+MOST_OPERATORS = 5000
+# The format's numbers of the types that weights have, its lengths and axes among them.
+TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 7: "<i2", 9: "i1"}
+FLOATS = (0, 1)
+UINT8, INT8 = 3, 9
+
+
+def read_tflite(path: Path) -> Graph:
+    """Read a TensorFlow Lite file as a graph of operations.
+
+    Raises: FileNotFoundError; ValueError naming the file if it is damaged, or not of one image and one answer.
+    """
+    try:
+        import tflite
+    except ImportError as error:
+        command = "python3 -m pip install -r requirements-convert.txt"
+        raise ValueError(f"{path}: reading a TFLite model needs the package tflite; `{command}` installs it") from error
+    with open_weights_file(path) as file:
+        content = file.read(LARGEST_FILE + 1)
+    try:
+        if len(content) > LARGEST_FILE:
+            raise ValueError("it is larger than 2 GB")
+        if content[4:8] != b"TFL3":
+            raise ValueError("it does not begin like one")
+        return build_graph(tflite.Model.GetRootAs(content, 0), len(content))
+    except Exception as error:  # a damaged file can raise almost anything
+        raise ValueError(f"{path}: damaged, or no classifier in TFLite ({reason_of(error)}); get it again") from error
+
+
+class Quantisation(NamedTuple):
+    """The numbers that integers stand for: scale * (integer - zero point), of one pair or one for each on the axis."""
+
+    scale: Array
+    zero_point: Array | None
+    axis: int
+
+
+class TfliteTensors:
+    """The tensors of a file, by their numbers."""
+
+    def __init__(self, model: Any, subgraph: Any) -> None:
+        self.model, self.subgraph = model, subgraph
+
+    def table(self, index: int) -> Any:
+        return element(self.subgraph.Tensors, self.subgraph.TensorsLength(), index)
+
+    def name(self, index: int) -> str:
+        return shown((self.table(index).Name() or b"").decode("ascii", "replace"))
+
+    def shape(self, index: int) -> list[int]:
+        return integers(self.table(index).ShapeAsNumpy())
+
+    def quantisation(self, index: int) -> Quantisation | None:
+        """How integers stand for numbers; None if they are what they are."""
+        table = self.table(index).Quantization()
+        if table is None or table.ScaleLength() == 0 or self.table(index).Type() in FLOATS:
+            return None
+        zero_point = table.ZeroPointAsNumpy() if table.ZeroPointLength() else None
+        return Quantisation(table.ScaleAsNumpy(), zero_point, table.QuantizedDimension())
+
+    def limits(self, index: int) -> tuple[float, float] | None:
+        """The lowest and the highest number that a value of one scale can be; None for floats."""
+        quantisation = self.quantisation(index)
+        if quantisation is None or quantisation.scale.size != 1 or self.table(index).Type() not in TYPES:
+            return None
+        scale = float(quantisation.scale.item())
+        zero_point = 0 if quantisation.zero_point is None else int(quantisation.zero_point.item())
+        integer = np.iinfo(TYPES[self.table(index).Type()])
+        return scale * (integer.min - zero_point), scale * (integer.max - zero_point)
+
+    def constant(self, index: int) -> Array | None:
+        """The numbers that a tensor holds, those that its integers stand for; None for one that is computed.
+
+        Raises: NotOursError for other types; ValueError if it has other bytes than it claims.
+        """
+        tensor = self.table(index)
+        buffer = element(self.model.Buffers, self.model.BuffersLength(), tensor.Buffer())
+        if buffer.DataLength() == 0:
+            return None
+        require(tensor.Type() in TYPES)
+        if tensor.Sparsity() is not None:
+            raise ValueError(f"the weights {self.name(index)} are sparse")
+        kind, shape = np.dtype(TYPES[tensor.Type()]), self.shape(index)
+        content = buffer.DataAsNumpy()
+        if num_values(shape) * kind.itemsize != content.size:
+            raise ValueError(f"{self.name(index)} claims {num_values(shape)} values and has {content.size} bytes")
+        values = np.frombuffer(content.tobytes(), kind).reshape(shape)
+        quantisation = self.quantisation(index)
+        return values if quantisation is None else dequantised(values, *quantisation)
+
+
+def element(vector: Any, length: int, index: int) -> Any:
+    """Raises: ValueError if the vector of the file has no such element: the package does not check that."""
+    if not 0 <= index < length:
+        raise ValueError(f"it names part {index} of {length}")
+    return vector(index)
+
+
+def integers(vector: Any) -> list[int]:
+    """A vector of the file, which is 0 where it is left out."""
+    return [] if isinstance(vector, int) else vector.tolist()
+
+
+def build_graph(model: Any, num_bytes: int) -> Graph:
+    if model.SubgraphsLength() != 1:
+        raise ValueError(f"it has {model.SubgraphsLength()} graphs, a classifier 1")
+    subgraph = model.Subgraphs(0)
+    tensors, builder = TfliteTensors(model, subgraph), GraphBuilder(NHWC, num_bytes)
+    inputs, outputs = integers(subgraph.InputsAsNumpy()), integers(subgraph.OutputsAsNumpy())
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs, a classifier one of each")
+    builder.values[str(inputs[0])] = image_of(tensors, inputs[0])
+    if subgraph.OperatorsLength() > MOST_OPERATORS:
+        raise ValueError(f"it has more than {MOST_OPERATORS} operations")
+    for index in range(subgraph.OperatorsLength()):
+        add_operator(builder, tensors, subgraph.Operators(index))
+    return builder.finish(str(inputs[0]), str(outputs[0]), normalisation_of(tensors, inputs[0]))
+
+
+def image_of(tensors: TfliteTensors, index: int) -> Value:
+    """The order of axes of the input, and its height and width if they are fixed. Raises: ValueError for no image."""
+    shape, signature = tensors.shape(index), integers(tensors.table(index).ShapeSignatureAsNumpy())
+    lengths = signature if len(signature) == len(shape) else shape  # -1 for any, where the shape has 1
+    if len(lengths) != 4:
+        raise ValueError(f"its input {tensors.name(index)} has {len(lengths)} axes, images have 4")
+    layout = NCHW if lengths[1] == 3 != lengths[3] else NHWC
+    height, width = lengths[layout.index("H")], lengths[layout.index("W")]
+    return Value(layout, (height, width) if min(height, width) > 0 else None)
+
+
+def normalisation_of(tensors: TfliteTensors, index: int) -> tuple[list[float], list[float]] | None:
+    """Mean and std of images from 0 to 1, where the network takes integers; they are then pixels from 0 to 255.
+
+    Of int8 they are these less 128.
+    """
+    kind, quantisation = tensors.table(index).Type(), tensors.quantisation(index)
+    if kind not in (UINT8, INT8):
+        return None
+    scale, zero_point = 1.0, 0
+    if quantisation is not None:
+        scale = float(quantisation.scale.item())
+        zero_point = 0 if quantisation.zero_point is None else int(quantisation.zero_point.item())
+    if not 0 < scale < np.inf:
+        raise ValueError(f"its input {tensors.name(index)} has the scale {scale:g}")
+    darkest = zero_point + (128 if kind == INT8 else 0)
+    return [darkest / 255] * 3, [1 / (255 * scale)] * 3
+
+
+def add_operator(builder: GraphBuilder, tensors: TfliteTensors, operator: Any) -> None:
+    """Add what an operator of the file does, as a constant or as an operation."""
+    inputs, outputs = integers(operator.InputsAsNumpy()), integers(operator.OutputsAsNumpy())
+    if not outputs:
+        return
+    names = [str(index) if index >= 0 else "" for index in inputs]  # -1: left out
+    kind = kind_of(tensors.model, operator)
+    extra = outputs
+    try:
+        take_constants(builder, tensors, inputs)
+        require(len(outputs) == 1 and "" not in names[:1])
+        node = Node(kind, tensors.name(outputs[0]), names, str(outputs[0]), operator, tensors)
+        if kind in FOLDED and names and names[0] in builder.constants:
+            builder.keep(node.output, FOLDED[kind](*(builder.constant(name) for name in names)))
+        else:
+            add_operation(builder, node)
+        extra = []
+    except NotOursError:
+        pass
+    for output in extra:
+        builder.add_other(kind, tensors.name(output), [name for name in names if name], str(output))
+
+
+def take_constants(builder: GraphBuilder, tensors: TfliteTensors, inputs: list[int]) -> None:
+    """Hand those inputs of an operator to the builder that are constants, and were not met yet."""
+    for index in inputs:
+        if index < 0 or str(index) in builder.values or str(index) in builder.constants:
+            continue
+        constant = tensors.constant(index)
+        if constant is not None:
+            builder.keep(str(index), constant)
+            if constant.ndim > 1 and tensors.table(index).Type() in (UINT8, INT8):
+                builder.note_integers("uint8" if tensors.table(index).Type() == UINT8 else "int8")
+
+
+def kind_of(model: Any, operator: Any) -> str:
+    """The name that the format has for an operation."""
+    import tflite
+
+    code = element(model.OperatorCodes, model.OperatorCodesLength(), operator.OpcodeIndex())
+    number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())  # the first had one byte, and new files have both
+    name = tflite.BUILTIN_OPCODE2NAME.get(number, f"operation {number}")
+    return f"custom {(code.CustomCode() or b'').decode('ascii', 'replace')}" if name == "CUSTOM" else name

@@ -8,36 +8,10 @@ from random_networks import assert_equal_tensors, random_images
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from downloading.published import CHECKPOINTS
 from model import InvertedResidual, MobileNetV2, ReLU6, mobilenet_v2, round_channels
 
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
-
-# width, image size, million multiply-adds, million parameters without batch-norm: every row of
-# https://github.com/tensorflow/models/blob/master/research/slim/nets/mobilenet/README.md
-CHECKPOINTS = (
-    (1.4, 224, 582, 6.06),
-    (1.3, 224, 509, 5.34),
-    (1.0, 224, 300, 3.47),
-    (1.0, 192, 221, 3.47),
-    (1.0, 160, 154, 3.47),
-    (1.0, 128, 99, 3.47),
-    (1.0, 96, 56, 3.47),
-    (0.75, 224, 209, 2.61),
-    (0.75, 192, 153, 2.61),
-    (0.75, 160, 107, 2.61),
-    (0.75, 128, 69, 2.61),
-    (0.75, 96, 39, 2.61),
-    (0.5, 224, 97, 1.95),
-    (0.5, 192, 71, 1.95),
-    (0.5, 160, 50, 1.95),
-    (0.5, 128, 32, 1.95),
-    (0.5, 96, 18, 1.95),
-    (0.35, 224, 59, 1.66),
-    (0.35, 192, 43, 1.66),
-    (0.35, 160, 30, 1.66),
-    (0.35, 128, 20, 1.66),
-    (0.35, 96, 11, 1.66),
-)
 
 
 def build_both(**options: object) -> tuple[nn.Module, nn.Module]:
@@ -87,7 +61,9 @@ def test_other_image_shapes_equal_torchvision(shape: tuple[int, int]) -> None:
     assert torch.equal(logits, theirs(random_images(*shape)))
 
 
-@pytest.mark.parametrize(("width", "image_size", "million_macs", "million_parameters"), CHECKPOINTS)
+@pytest.mark.parametrize(
+    ("width", "image_size", "million_macs", "million_parameters"), [row[:4] for row in CHECKPOINTS]
+)
 def test_cost_equals_the_authors_table(
     width: float, image_size: int, million_macs: int, million_parameters: float
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+from downloading.published import CHECKPOINTS, MEASURED_BY_KERAS, published_table
 from measuring.chart import PICTURE, draw_chart, fingerprint, read_measurements, speed_table
 
 TEXTS = [
@@ -117,6 +118,17 @@ def test_table_of_findings_has_each_once() -> None:
 
 def test_table_of_speeds_is_that_of_the_measurements() -> None:
     assert f"\n\n{speed_table(read_measurements())}\n\n" in (ROOT / "docs/speed.md").read_text()
+
+
+def test_table_of_published_weights_is_that_of_the_program() -> None:
+    assert f"\n\n{published_table()}\n\n" in (ROOT / "docs/published.md").read_text()
+
+
+def test_figures_of_keras_stand_beside_those_of_the_authors() -> None:
+    text = (ROOT / "docs/published.md").read_text()
+    for width, _, _, _, *authors in (row for row in CHECKPOINTS if row[1] == 224):
+        figures = [f"{width}", *map(str, authors), *(f"{value:.3f}" for value in MEASURED_BY_KERAS[width])]
+        assert re.search(r"\| +" + r" \| +".join(map(re.escape, figures)) + r" \|", text), width
 
 
 def test_picture_of_speeds_is_that_of_the_measurements() -> None:

@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/download_weights.py with a server on this machine in place of the published address."""
 
-import dataclasses
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import socket
-import sys
-import tempfile
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -24,113 +19,36 @@ import torch
 import torchvision
 from command_runs import ENVIRONMENT, run_command
 from conftest import ROOT, Project
-from torchvision.models import MobileNet_V2_Weights
+from published_files import V1, V2, Runner, saved, serving
 
-import download_weights
-import utils
+from downloading import fetching, records
 from model import MobileNetV2
 
-V1, V2 = MobileNet_V2_Weights.IMAGENET1K_V1, MobileNet_V2_Weights.IMAGENET1K_V2
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers by the first folder of the path."""
-
-    def do_GET(self) -> None:
-        content = self.server.content
-        kind = self.path.split("/")[1]
-        if kind.isdecimal():
-            self.send_error(int(kind))
-            return
-        if kind == "garbled":
-            self.wfile.write(b"nonsense\r\n\r\n")
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write({"good": content, "cut": content[:-5000], "wrong": content[:-1] + b"?"}[kind])
-
-    def log_message(self, *arguments: object) -> None:
-        """Nothing on stderr."""
-
 
 @pytest.fixture(scope="module")
-def published() -> bytes:
+def content() -> bytes:
     """A file as torchvision publishes them, with random weights."""
     torch.manual_seed(0)
-    with tempfile.TemporaryFile() as file:
-        torch.save(torchvision.models.mobilenet_v2().state_dict(), file)
-        file.seek(0)
-        return file.read()
+    return saved(torchvision.models.mobilenet_v2().state_dict())
 
 
 @pytest.fixture(scope="module")
-def server(published: bytes) -> Iterator[str]:
-    """The address of a server on this machine."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.content = published
-        thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-class Runner:
-    """Calls the script's main() as the command line does, with folders of its own for everything it writes."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, root: Path, content: bytes):
-        self.monkeypatch, self.capsys, self.root = monkeypatch, capsys, root
-        self.hash = hashlib.sha256(content).hexdigest()
-        self.file_name = f"mobilenet_v2-{self.hash[:8]}.pth"
-        self.folder = root / "results/pretrained_models"
-        self.target = self.folder / f"MobileNetV2-ImageNet_1K-{self.hash[:8]}.pth.tar"
-        self.by_hand = self.folder / self.file_name
-        self.cached = root / "torch_home/hub/checkpoints" / self.file_name
-        (root / "temporary").mkdir()
-        monkeypatch.setattr(download_weights, "REPOSITORY", root)
-        monkeypatch.setattr(download_weights, "FOLDER", self.folder)
-        monkeypatch.setattr(tempfile, "tempdir", str(root / "temporary"))
-        monkeypatch.setenv("TORCH_HOME", str(root / "torch_home"))
-        for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
-            monkeypatch.delenv(name, raising=False)
-        self.publish("http://127.0.0.1:1")
-
-    def publish(self, address: str, version: MobileNet_V2_Weights = V1) -> None:
-        """Let torchvision's registry say that the weights are at this address."""
-        self.url = f"{address}/{self.file_name}"
-        self.monkeypatch.setattr(version, "_value_", dataclasses.replace(version.value, url=self.url))
-
-    def run(self, *words: str) -> str:
-        """Returns what was printed."""
-        self.monkeypatch.setattr(sys, "argv", ["download_weights.py", *words])
-        with utils.user_errors():
-            download_weights.main()
-        return self.capsys.readouterr().out
-
-    def refusal(self, *words: str) -> str:
-        """The one line of an error; no file and no folder is left behind."""
-        before = sorted(self.root.rglob("*"))
-        with pytest.raises(SystemExit) as caught:
-            self.run(*words)
-        line = self.capsys.readouterr().err
-        assert caught.value.code == 2
-        assert line.count("\n") == 1
-        assert sorted(self.root.rglob("*")) == before
-        return line
+def server(content: bytes) -> Iterator[str]:
+    with serving(content) as address:
+        yield address
 
 
 @pytest.fixture
-def runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, published: bytes) -> Runner:
-    return Runner(monkeypatch, capsys, tmp_path, published)
+def runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, content: bytes) -> Runner:
+    return Runner(monkeypatch, capsys, tmp_path, content)
 
 
-def test_good_file_becomes_one_of_ours(runner: Runner, server: str, published: bytes, tmp_path: Path) -> None:
+def test_good_file_becomes_one_of_ours(runner: Runner, server: str, content: bytes, tmp_path: Path) -> None:
     runner.publish(f"{server}/good")
     printed = runner.run()
     assert "top-1 71.878 %, top-5 90.286 %" in printed
     stored = torch.load(runner.target, weights_only=True)
-    (tmp_path / "published.pth").write_bytes(published)
+    (tmp_path / "published.pth").write_bytes(content)
     theirs = torch.load(tmp_path / "published.pth", weights_only=True)
     assert stored["state_dict"].keys() == theirs.keys() == MobileNetV2().state_dict().keys()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in stored["state_dict"].items())
@@ -153,18 +71,11 @@ def test_version_2_says_that_it_was_measured_otherwise(runner: Runner, server: s
     assert (stored["acc1"], stored["acc5"]) == (72.154, 90.822)
 
 
-def test_registry_is_that_of_torchvision() -> None:
-    """The names of the published files, which hold their hashes."""
-    assert V1.url.endswith("/mobilenet_v2-b0353104.pth")
-    assert V2.url.endswith("/mobilenet_v2-7ebf99e0.pth")
-    assert download_weights.VERSIONS == {"v1": V1, "v2": V2}
-
-
 def test_synsets_are_the_classes_of_the_published_weights() -> None:
     """In timm's list, and under the names of torchvision's categories in the label map of this repository."""
     import timm.data
 
-    synsets = download_weights.SYNSETS.read_text().split()
+    synsets = records.SYNSETS.read_text().split()
     assert synsets == sorted(set(synsets)) == timm.data.ImageNetInfo().label_names()
     labels = json.loads((ROOT / "data/ImageNet_1K_labels_map.txt").read_text())
     pairs = enumerate(V1.meta["categories"])
@@ -204,7 +115,7 @@ def test_damaged_target_is_named_and_stays(runner: Runner, server: str, change: 
     ("kind", "reason"),
     [
         ("wrong", "invalid hash value"),
-        ("cut", "invalid hash value"),
+        ("cut", "5000 bytes of it are missing"),
         ("404", "HTTP Error 404: Not Found"),
         ("500", "HTTP Error 500: Internal Server Error"),
         ("garbled", "nonsense"),
@@ -226,7 +137,7 @@ def test_refused_connection_leaves_nothing(runner: Runner) -> None:
 
 
 def test_server_that_never_answers_is_given_up(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download_weights, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         runner.publish(f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert "timed out" in runner.refusal()
@@ -236,17 +147,17 @@ def test_server_that_never_answers_is_given_up(runner: Runner, monkeypatch: pyte
 # The file by hand
 
 
-def test_file_by_hand_is_taken(runner: Runner, published: bytes) -> None:
+def test_file_by_hand_is_taken(runner: Runner, content: bytes) -> None:
     runner.folder.mkdir(parents=True)
-    runner.by_hand.write_bytes(published)
+    runner.by_hand.write_bytes(content)
     assert f"{runner.by_hand}: taken" in runner.run()
     assert torch.load(runner.target, weights_only=True)["source_sha256"] == runner.hash
 
 
-def test_wrong_file_by_hand_is_named(runner: Runner, published: bytes) -> None:
+def test_wrong_file_by_hand_is_named(runner: Runner, content: bytes) -> None:
     runner.folder.mkdir(parents=True)
-    runner.by_hand.write_bytes(published[:-1])
-    start = hashlib.sha256(published[:-1]).hexdigest()[:8]
+    runner.by_hand.write_bytes(content[:-1])
+    start = hashlib.sha256(content[:-1]).hexdigest()[:8]
     assert f"{runner.by_hand}: not the published file, its SHA-256 begins with {start}" in runner.refusal()
 
 
@@ -258,9 +169,9 @@ def test_folder_in_the_place_of_a_file_is_named(runner: Runner, name: str) -> No
     assert line.startswith(f"{path}: is a folder; ") and "remove" in line
 
 
-def test_cache_of_torchvision_is_read_and_not_changed(runner: Runner, published: bytes, server: str) -> None:
+def test_cache_of_torchvision_is_read_and_not_changed(runner: Runner, content: bytes, server: str) -> None:
     runner.cached.parent.mkdir(parents=True)
-    runner.cached.write_bytes(published)
+    runner.cached.write_bytes(content)
     assert f"{runner.cached}: taken from the cache" in runner.run()
     runner.target.unlink()
     runner.cached.write_bytes(b"damaged")
@@ -273,18 +184,19 @@ def test_cache_of_torchvision_is_read_and_not_changed(runner: Runner, published:
 
 
 def test_full_disk_is_one_line(runner: Runner, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    class FullDisk(io.BytesIO):
+        def write(self, _: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     runner.publish(f"{server}/good")
-    monkeypatch.setattr(shutil, "move", fail)  # torch.hub's last step
+    monkeypatch.setattr(Path, "open", lambda *_: FullDisk())
     assert "No space left on device; make room, or set TMPDIR" in runner.refusal()
 
 
-def test_folder_that_cannot_be_made_is_one_line(runner: Runner, published: bytes) -> None:
+def test_folder_that_cannot_be_made_is_one_line(runner: Runner, content: bytes) -> None:
     (runner.root / "results").write_text("a file")
     runner.cached.parent.mkdir(parents=True)
-    runner.cached.write_bytes(published)
+    runner.cached.write_bytes(content)
     assert str(runner.root / "results") in runner.refusal()
 
 
@@ -322,7 +234,7 @@ def test_without_a_network_the_script_says_what_to_do(tmp_path: Path) -> None:
 def write_imagenet(folder: Path) -> None:
     """One tiny picture in each of the 1,000 class folders."""
     generator = np.random.default_rng(0)
-    for name in download_weights.SYNSETS.read_text().split():
+    for name in records.SYNSETS.read_text().split():
         (folder / name).mkdir(parents=True)
         cv2.imwrite(str(folder / name / "0.png"), generator.integers(0, 256, (37, 40, 3), dtype=np.uint8))
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Keras loads a trained network from .h5 with an optimizer for no variables: its state is lost, and fit() fails.
 #
-# Expected: load_model() says that the network comes back compiled, with the state of its optimizer, so training goes on.
+# Expected: load_model() gives the network back compiled, with the state of its optimizer, and training goes on.
 # Seen with Keras 3.15.1: the file holds the momentum. While loading, the optimizer is built with the variables that
 # belong to the network itself (none) instead of those of its layers; the saved state is dropped without a warning, and
 # fit() stops with an error about variables that the optimizer does not know. The same network saved as .keras trains

@@ -1,13 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn anyone's MobileNetV2 checkpoint into a file that train.py, test.py and inference.py load.
+"""Turn anyone's MobileNetV2 into a file that train.py, test.py and inference.py load.
 
     python3 scripts/convert_weights.py SOURCE TARGET [--mean R G B] [--std R G B] [--image-size PIXELS]
+                                       [--padding symmetric|same] [--batch-norm-eps EPS] [--drop-first-class]
 
-SOURCE is a .safetensors, a file of torch.save() (a bare state dict, or a checkpoint of Lightning or of any training
-program) or a TorchScript archive, of torchvision, timm (mobilenetv2_035 to _140), d-li14, tonylins or of anyone whose
-network has the layers of Table 2 of the paper. There is no table of names per project. The network is looked for in
-all dictionaries of the file, but for an optimizer's. Of several an averaged one is taken, which has ema, swa or average
-in its name, then one in `state_dict`, then one in `model`; two of equal rank are refused. What is no part of it is left
+SOURCE is
+
+- a file of PyTorch: .safetensors, a file of torch.save() (a bare state dict, or a checkpoint of Lightning or of any
+  training program) or a TorchScript archive, of torchvision, timm (mobilenetv2_035 to _140), d-li14, tonylins or of
+  anyone whose network has the layers of Table 2 of the paper;
+- a file of Keras 2 or 3: .h5 or .keras with a whole model, in which the network may be one model of several, or .h5
+  with weights alone;
+- a TensorFlow Lite or an ONNX model, with batch-norm or folded, in float or int8.
+
+The last two groups need the packages of requirements-convert.txt. Nothing in a file is executed; one that holds code,
+as a Lambda layer of Keras, is refused.
+
+Keras' models, TensorFlow Lite and ONNX say what they compute. Their operations are compared one by one with those of
+MobileNetV2, and padding, eps, image size and, where the file has it, normalisation are taken from it. Weights in int8
+become the numbers that they stand for.
+
+A state dict has names and shapes alone. There is no table of names per project. The network is looked for in all
+dictionaries of the file, but for an optimizer's. Of several an averaged one is taken, which has ema, swa or average in
+its name, then one in `state_dict`, then one in `model`; two of equal rank are refused. What is no part of it is left
 out and named. Its layers have one order, and names and shapes must leave exactly one way to put those of the file into
 it:
 
@@ -18,9 +33,11 @@ it:
 
 Where these leave a choice, the order in the file decides, if it fits all layers and is not the alphabet's, and a line
 says so. Anything else is refused. Where batch-norm was folded into convolutions with a bias, one is added that passes
-on what it gets: right for scoring, and scripts/unfold_batch_norm.py makes it fit for training. A file of weights does
-not say how they are used: taken for granted are batch-norm with eps 1e-5, ReLU6 and symmetric padding, as in the
-projects above (TensorFlow has eps 1e-3 and pads one side).
+on what it gets: right for scoring, and scripts/unfold_batch_norm.py makes it fit for training.
+
+What a file does not say is taken for granted as in PyTorch's networks (symmetric padding, eps 1e-5, ImageNet's mean
+and deviation) or, of weights alone in .h5 and where padding is TensorFlow's, as in Keras' own (mean and deviation 0.5);
+a line says what. Options replace it.
 """
 
 from shared.command_line import check_environment
@@ -29,26 +46,24 @@ if __name__ == "__main__":
     check_environment()
 
 import argparse
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from converting.networks import Found, build_network, find_network
-from converting.source_files import read_source
+from converting.networks import Found, build_network
+from converting.source_networks import read_network
 from core.atomic_files import write_atomically
-from core.network_weights import folded_layers, stored_class_names, unfolding
+from core.network_weights import DEFINITION, NORMALISATION, folded_layers, stored_class_names, unfolding
 from core.settings import SHARED_RULES, to_plain
-from model import STAGES, MobileNetV2, Stage
+from downloading.published import CHECKPOINTS, HALVES, IMAGENET_MEAN, IMAGENET_STD
+from model import STAGES, TORCHVISION, MobileNetV2, Stage
 from shared.command_line import OneLineParser, print_config_lines
 from utils import user_errors
 
-IMAGENET = {
-    "model_mean_parameters": [0.485, 0.456, 0.406],
-    "model_std_parameters": [0.229, 0.224, 0.225],
-    "image_size": 224,
-}
+USE = ("image_size", *NORMALISATION, *DEFINITION)  # what the options and many files say
 
 
 def main() -> None:
@@ -58,17 +73,25 @@ def main() -> None:
         raise ValueError(f"{target}: exists and stays as it is; remove it or name another file")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target.parent}: no such folder; make it, or name a target in another one")
-    checkpoint = read_source(source)
-    found, left_out = find_network(checkpoint, source)
-    network = build_network(found, source)
+    found, left_out, checkpoint = read_network(source)
+    if arguments.drop_first_class:
+        found = without_first_class(found, source)
     num_classes = len(found.layers[-1].tensors["weight"])
-    described = describe_use(arguments, checkpoint, num_classes) | {"model_width_mult": found.width}
+    use, granted = describe_use(arguments, found, checkpoint)
+    network = build_network(found._replace(facts=found.facts._replace(**pick(use, DEFINITION))), source)
+    described = use | describe_data(checkpoint, num_classes) | {"model_width_mult": found.width}
     print_matches(source, found, num_classes)
     print_notes(found, left_out)
+    print_taken(found, num_classes, use, granted)
     check_logits(network, source)
     record = described | {"model_arch_name": "mobilenet_v2", "source": source.name, "state_dict": network.state_dict()}
     write_atomically(target, lambda file: torch.save(record, file))
     print(f"{target}: written{'' if 'class_names' in described else ', without class names'}.")
+    print_next(target, network, described, num_classes)
+
+
+def print_next(target: Path, network: MobileNetV2, described: dict[str, Any], num_classes: int) -> None:
+    """Print the lines of config.py to set."""
     described.pop("class_names", None)
     scored = {"mode": "test", "model_num_classes": num_classes, "model_weights_path": str(target)}
     print_config_lines("to test or classify", described | scored)
@@ -84,21 +107,19 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="file with the weights of a MobileNetV2, .safetensors or PyTorch's")
+    parser.add_argument("source", type=Path, help="file with the weights of a MobileNetV2")
     parser.add_argument("target", type=Path, help="file to write, for example results/pretrained_models/mine.pth.tar")
-    parser.add_argument(
-        "--mean", type=float, nargs=3, help="of each RGB channel (default: what the file says, else ImageNet's)"
-    )
-    parser.add_argument(
-        "--std", type=float, nargs=3, help="of each RGB channel (default: what the file says, else ImageNet's)"
-    )
+    parser.add_argument("--mean", type=float, nargs=3, help="of each RGB channel (default: what the file says)")
+    parser.add_argument("--std", type=float, nargs=3, help="of each RGB channel (default: what the file says)")
     parser.add_argument("--image-size", type=int, help="pixels, as it was trained (default: likewise, else 224)")
+    parser.add_argument("--padding", choices=("symmetric", "same"), help="where the file does not say it")
+    parser.add_argument("--batch-norm-eps", type=float, help="where the file does not say it")
+    parser.add_argument(
+        "--drop-first-class", action="store_true", help="the background, which TensorFlow's ImageNet networks have"
+    )
     arguments = parser.parse_args()
-    arguments.given = {
-        name: value
-        for name, value in zip(IMAGENET, (arguments.mean, arguments.std, arguments.image_size), strict=True)
-        if value is not None
-    }
+    values = (arguments.image_size, arguments.mean, arguments.std, arguments.padding, arguments.batch_norm_eps)
+    arguments.given = {name: value for name, value in zip(USE, values, strict=True) if value is not None}
     for name, value in arguments.given.items():
         is_valid, expected = SHARED_RULES[name]
         if not is_valid(value):
@@ -106,23 +127,66 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def describe_use(arguments: argparse.Namespace, checkpoint: dict[str, Any], num_classes: int) -> dict[str, Any]:
-    """Mean, std and image size as the options say, else the file (if it is one of ours), else ImageNet's.
+def without_first_class(found: Found, source: Path) -> Found:
+    """The network without the first row of its classifier. Raises: ValueError if that is its only one."""
+    *layers, classifier = found.layers
+    if len(classifier.tensors["weight"]) < 2:
+        raise ValueError(f"{source}: has one class; leave out --drop-first-class")
+    tensors = {part: tensor[1:] for part, tensor in classifier.tensors.items()}
+    return found._replace(layers=[*layers, classifier._replace(tensors=tensors)])
 
-    The camera orientation and the class names only as the file says.
+
+def describe_use(
+    arguments: argparse.Namespace, found: Found, checkpoint: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """How the network is used, by the names of USE, and which of them neither the file nor an option says.
+
+    Raises: ValueError for a padding or an eps that is not that of the file.
     """
     recorded = checkpoint.get("config", checkpoint)  # of a checkpoint of train.py, or a file of weights
     recorded = recorded if isinstance(recorded, dict) else {}
+    said = {name: recorded[name] for name in USE if name in recorded and SHARED_RULES[name][0](recorded[name])}
+    said |= {name: value for name, value in found.facts._asdict().items() if name in USE and value is not None}
+    given = arguments.given
+    for name in DEFINITION:
+        if name in given and said.get(name, given[name]) != given[name]:
+            option = "--padding" if name == DEFINITION[0] else "--batch-norm-eps"
+            raise ValueError(f"{arguments.source}: has {name} = {json.dumps(said[name])}; leave out {option}")
+    known = said | given
+    is_same = known.get("model_padding") == "same"
+    usual = (224, HALVES if is_same else IMAGENET_MEAN, HALVES if is_same else IMAGENET_STD, *TORCHVISION)
+    use = {name: known.get(name, value) for name, value in zip(USE, usual, strict=True)}
+    return to_plain(use), [name for name in USE if name not in known]
+
+
+def describe_data(checkpoint: dict[str, Any], num_classes: int) -> dict[str, Any]:
+    """The camera orientation and the class names, if the file is one of ours and says them."""
+    recorded = checkpoint.get("config", checkpoint)
     described = {}
-    for name, default in IMAGENET.items():
-        value = recorded.get(name)
-        is_valid, _ = SHARED_RULES[name]
-        described[name] = arguments.given.get(name, value if is_valid(value) else default)
-    if isinstance(recorded.get("apply_orientation"), bool):
+    if isinstance(recorded, dict) and isinstance(recorded.get("apply_orientation"), bool):
         described["apply_orientation"] = recorded["apply_orientation"]
     if names := stored_class_names(checkpoint, num_classes):
         described["class_names"] = names
-    return to_plain(described)
+    return described
+
+
+def print_taken(found: Found, num_classes: int, use: dict[str, Any], granted: list[str]) -> None:
+    """Say what the file says of its use, what was taken for granted, and what is unusual."""
+    for title, names in (
+        ("The file has", [name for name in USE if name not in granted]),
+        ("Taken for granted", granted),
+    ):
+        if names:
+            print(f"{title}: {', '.join(f'{name} = {json.dumps(use[name])}' for name in names)}.")
+    sizes = [size for width, size, *_ in CHECKPOINTS if width == found.width]
+    if sizes and use["image_size"] not in sizes:
+        print(f"Width {found.width} was published for {sorted(sizes)} pixels, not for {use['image_size']}.")
+    if num_classes == 1001:
+        print("1001 classes: TensorFlow counts a background in front of ImageNet's; --drop-first-class leaves it out.")
+
+
+def pick(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: values[name] for name in names}
 
 
 def print_matches(source: Path, found: Found, num_classes: int) -> None:
@@ -150,6 +214,8 @@ def stage_size(stage: Stage) -> int:
 def print_notes(found: Found, left_out: list[str]) -> None:
     """Say what was chosen, left out and changed on the way."""
     ordered = found.layers
+    for note in found.facts.notes:
+        print(note)
     if found.origin:
         print(f"The weights are those in `{found.origin}`.")
     if left_out:

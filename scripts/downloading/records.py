@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from converting.networks import build_network, find_network
+from converting.networks import build_network
+from converting.source_networks import read_network
 from core.atomic_files import write_atomically
 from core.network_weights import CLASSIFIER
 from core.weights_files import read_checkpoint
@@ -22,7 +23,7 @@ ENDING = ".pth.tar"
 
 def open_published(path: Path) -> tuple[MobileNetV2, float]:
     """The network in a published file, and its width. Raises: ValueError in words for users."""
-    found, _ = find_network(read_checkpoint(path), path)
+    found = read_network(path).found
     return build_network(found, path), found.width
 
 

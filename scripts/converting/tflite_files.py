@@ -2,33 +2,18 @@
 """Reading a TensorFlow Lite file as a Graph, without executing anything in it."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from converting.graph_builder import (
-    NCHW,
-    NHWC,
-    Array,
-    GraphBuilder,
-    NotOursError,
-    Value,
-    dequantised,
-    num_values,
-    reason_of,
-    require,
-    shown,
-)
+from converting.graph_builder import NCHW, NHWC, GraphBuilder, NotOursError, Value, reason_of, require
 from converting.graphs import Graph
 from converting.tflite_operations import FOLDED, Node, add_operation
+from converting.tflite_tensors import INT8, UINT8, TfliteTensors, element, integers
 from core.weights_files import open_weights_file
 
 LARGEST_FILE = 2**31  # what the format's offsets reach
 MOST_OPERATORS = 5000
-# The format's numbers of the types that weights have, its lengths and axes among them.
-TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 7: "<i2", 9: "i1"}
-FLOATS = (0, 1)
-UINT8, INT8 = 3, 9
 
 
 def read_tflite(path: Path) -> Graph:
@@ -51,80 +36,6 @@ def read_tflite(path: Path) -> Graph:
         return build_graph(tflite.Model.GetRootAs(content, 0), len(content))
     except Exception as error:  # a damaged file can raise almost anything
         raise ValueError(f"{path}: damaged, or no classifier in TFLite ({reason_of(error)}); get it again") from error
-
-
-class Quantisation(NamedTuple):
-    """The numbers that integers stand for: scale * (integer - zero point), of one pair or one for each on the axis."""
-
-    scale: Array
-    zero_point: Array | None
-    axis: int
-
-
-class TfliteTensors:
-    """The tensors of a file, by their numbers."""
-
-    def __init__(self, model: Any, subgraph: Any) -> None:
-        self.model, self.subgraph = model, subgraph
-
-    def table(self, index: int) -> Any:
-        return element(self.subgraph.Tensors, self.subgraph.TensorsLength(), index)
-
-    def name(self, index: int) -> str:
-        return shown((self.table(index).Name() or b"").decode("ascii", "replace"))
-
-    def shape(self, index: int) -> list[int]:
-        return integers(self.table(index).ShapeAsNumpy())
-
-    def quantisation(self, index: int) -> Quantisation | None:
-        """How integers stand for numbers; None if they are what they are."""
-        table = self.table(index).Quantization()
-        if table is None or table.ScaleLength() == 0 or self.table(index).Type() in FLOATS:
-            return None
-        zero_point = table.ZeroPointAsNumpy() if table.ZeroPointLength() else None
-        return Quantisation(table.ScaleAsNumpy(), zero_point, table.QuantizedDimension())
-
-    def limits(self, index: int) -> tuple[float, float] | None:
-        """The lowest and the highest number that a value of one scale can be; None for floats."""
-        quantisation = self.quantisation(index)
-        if quantisation is None or quantisation.scale.size != 1 or self.table(index).Type() not in TYPES:
-            return None
-        scale = float(quantisation.scale.item())
-        zero_point = 0 if quantisation.zero_point is None else int(quantisation.zero_point.item())
-        integer = np.iinfo(TYPES[self.table(index).Type()])
-        return scale * (integer.min - zero_point), scale * (integer.max - zero_point)
-
-    def constant(self, index: int) -> Array | None:
-        """The numbers that a tensor holds, those that its integers stand for; None for one that is computed.
-
-        Raises: NotOursError for other types; ValueError if it has other bytes than it claims.
-        """
-        tensor = self.table(index)
-        buffer = element(self.model.Buffers, self.model.BuffersLength(), tensor.Buffer())
-        if buffer.DataLength() == 0:
-            return None
-        require(tensor.Type() in TYPES)
-        if tensor.Sparsity() is not None:
-            raise ValueError(f"the weights {self.name(index)} are sparse")
-        kind, shape = np.dtype(TYPES[tensor.Type()]), self.shape(index)
-        content = buffer.DataAsNumpy()
-        if num_values(shape) * kind.itemsize != content.size:
-            raise ValueError(f"{self.name(index)} claims {num_values(shape)} values and has {content.size} bytes")
-        values = np.frombuffer(content.tobytes(), kind).reshape(shape)
-        quantisation = self.quantisation(index)
-        return values if quantisation is None else dequantised(values, *quantisation)
-
-
-def element(vector: Any, length: int, index: int) -> Any:
-    """Raises: ValueError if the vector of the file has no such element: the package does not check that."""
-    if not 0 <= index < length:
-        raise ValueError(f"it names part {index} of {length}")
-    return vector(index)
-
-
-def integers(vector: Any) -> list[int]:
-    """A vector of the file, which is 0 where it is left out."""
-    return [] if isinstance(vector, int) else vector.tolist()
 
 
 def build_graph(model: Any, num_bytes: int) -> Graph:

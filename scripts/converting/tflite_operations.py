@@ -2,15 +2,13 @@
 """What the operations of TensorFlow Lite are in the words of graphs.py: https://ai.google.dev/edge/litert."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from converting.graph_builder import Array, GraphBuilder, require, scale_of, to_tensor
 from converting.graphs import SAME, SIGMOID, SOFTMAX
-
-if TYPE_CHECKING:
-    from converting.tflite_files import TfliteTensors
+from converting.tflite_tensors import TfliteTensors
 
 
 class Node(NamedTuple):
@@ -21,7 +19,7 @@ class Node(NamedTuple):
     inputs: list[str]  # numbers of tensors, as texts
     output: str
     operator: Any  # of the file
-    tensors: "TfliteTensors"
+    tensors: TfliteTensors
 
     def has(self, index: int) -> bool:
         return len(self.inputs) > index and self.inputs[index] != ""

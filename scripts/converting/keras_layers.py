@@ -145,7 +145,8 @@ def add_relu(builder: GraphBuilder, layer: KerasLayer, _: Weights) -> None:
     use = layer.settings
     require(not use.get("negative_slope") and not use.get("threshold"))
     highest = np.inf if use.get("max_value") is None else float(use["max_value"])
-    builder.add_clip(f"ReLU up to {highest}", layer.output, layer.inputs[0], layer.output, 0, highest)
+    what = "ReLU" if highest == np.inf else f"ReLU up to {highest:g}"
+    builder.add_clip(what, layer.output, layer.inputs[0], layer.output, 0, highest)
 
 
 def add_zero_padding(builder: GraphBuilder, layer: KerasLayer, _: Weights) -> None:

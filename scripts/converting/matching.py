@@ -248,5 +248,9 @@ def show(operation: Operation) -> str:
     """An operation in a message."""
     weight: Tensor | None = operation.tensors.get("weight")
     kind = operation.settings["what"] if operation.kind == OTHER else operation.kind
-    stride = f" with stride {operation.settings['stride'][0]}" if operation.kind == CONVOLUTION else ""
-    return f"{kind} {operation.name}{'' if weight is None else f' {list(weight.shape)}'}{stride}"
+    use = ""
+    if operation.kind == CONVOLUTION:
+        steps = {name: tuple(operation.settings[name]) for name in ("stride", "dilation")}
+        words = {name: str(step[0] if len(set(step)) == 1 else step) for name, step in steps.items()}
+        use = f" with stride {words['stride']}" + f" and dilation {words['dilation']}" * (words["dilation"] != "1")
+    return f"{kind} {operation.name}{'' if weight is None else f' {list(weight.shape)}'}{use}"

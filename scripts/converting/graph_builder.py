@@ -302,8 +302,7 @@ def scale_of(kind: str, constant: Array, is_first: bool) -> tuple[Array | float,
         return 1.0, constant
     if kind == "Sub":
         return (-1.0, constant) if is_first else (1.0, -constant)
-    with np.errstate(all="ignore"):
-        return (constant if kind == "Mul" else 1 / constant), 0.0
+    return (constant if kind == "Mul" else 1 / constant), 0.0
 
 
 def per_channel(constant: Array, layout: str) -> Array:
@@ -342,8 +341,7 @@ def num_values(lengths: Any) -> int:
 
 def to_tensor(values: Array) -> Tensor:
     """Numbers of any type as float32, in memory of their own."""
-    with np.errstate(over="ignore"):
-        return torch.from_numpy(np.array(values, dtype=np.float32))
+    return torch.from_numpy(np.array(values, dtype=np.float32))
 
 
 def shown(text: str) -> str:

@@ -33,7 +33,8 @@ def read_tflite(path: Path) -> Graph:
             raise ValueError("it is larger than 2 GB")
         if content[4:8] != b"TFL3":
             raise ValueError("it does not begin like one")
-        return build_graph(tflite.Model.GetRootAs(content, 0), len(content))
+        with np.errstate(all="ignore"):  # numbers that are none are looked for in the network
+            return build_graph(tflite.Model.GetRootAs(content, 0), len(content))
     except Exception as error:  # a damaged file can raise almost anything
         raise ValueError(f"{path}: damaged, or no classifier in TFLite ({reason_of(error)}); get it again") from error
 

@@ -3,6 +3,7 @@
 
 import os
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,12 @@ ALIKE = {  # what networks compute, in the ways that programs write it: kinds of
         RELU6,
         13,
         "low = Constant <value_float=0.0> () high = Constant <value = float {6.0}> () y = Clip(x, low, high)",
+    ),
+    "limits as torch writes them without simplifying": (
+        RELU6,
+        18,
+        "s = Shape <start=0, end=1> (c) e = Expand(zero, s) low = CastLike(zero, x) high = CastLike(six, x)"
+        " y = Clip(x, low, high)",
     ),
     "batch norm": (["batch-norm"], 15, "y = BatchNormalization <epsilon=0.01> (x, c, b, b, v)"),
     "Sub": (["scale"], 18, "y = Sub(x, m)"),
@@ -194,6 +201,39 @@ def test_weights_are_the_numbers_that_they_stand_for(body: str, tmp_path: Path) 
     check_results(model, graph, numbers(1, 3, 9, 9, seed=8), tolerance=1e-3)
     assert only(graph, "convolution").tensors["weight"].dtype == torch.float32
     assert [" were int8;" in note or " were uint8;" in note for note in graph.notes] == [True] * ("Dequantize" in body)
+
+
+def test_operations_on_integers_become_those_on_numbers(tmp_path: Path) -> None:
+    """Of onnxruntime's format QOperator; results are rounded to steps of 0.5."""
+    body = """
+        a = QuantizeLinear(x, sx, zx) h = QLinearConv <strides=[2,2]> (a, sx, zx, q, s4, z4, step, zy, b)
+        y = DequantizeLinear(h, step, zy)
+    """
+    constants = {"q": INTEGERS, "s4": np.float32([0.01, 0.02, 0.03, 0.005]), "z4": np.zeros(4, np.int8)}
+    constants |= {"sx": np.float32(1 / 32), "zx": np.uint8(128), "step": np.float32(0.5), "zy": np.uint8(120)}
+    constants["b"] = np.array([5000, -6000, 7000, 8000], np.int32)
+    model = model_of(body, constants, opset=21)
+    graph = graph_of(model, tmp_path)
+    assert kinds_of(graph) == ["nothing", "convolution", "nothing", "nothing"]
+    assert len(graph.notes) == 1
+    exact = np.random.default_rng(2).integers(-100, 100, (1, 3, 9, 9)).astype(np.float32) / 32
+    check_results(model, graph, exact, tolerance=0.2501)
+
+
+def test_a_classifier_of_integers_as_onnxruntime_writes_it(tmp_path: Path) -> None:
+    body = """
+        a = QuantizeLinear(x, sx, zx) t = com.microsoft.QLinearAdd(a, sx, zx, a, sx, zx, step, zx)
+        m = com.microsoft.QLinearGlobalAveragePool(t, sx, zx, sx, zx) f = Flatten(m)
+        y = com.microsoft.QGemm <transB=1> (f, sx, zx, p, s5, z5, b)
+    """
+    constants = {"sx": np.float32(0.25), "zx": np.uint8(128), "step": np.float32(0.5)}
+    constants |= {"p": np.arange(15, dtype=np.int8).reshape(5, 3), "s5": np.float32([1, 2, 3, 4, 5])}
+    constants |= {"z5": np.int8([1, 1, 1, 1, 1]), "b": np.array([4, 8, 12, 16, 20], np.int32)}
+    graph = graph_of(model_of(body, constants), tmp_path)
+    assert kinds_of(graph) == ["nothing", "add", "mean", "nothing", "linear"]
+    tensors = only(graph, "linear").tensors
+    assert tensors["weight"][1].tolist() == [4.0, 6.0, 8.0]  # 2 * (3 - 1), 2 * (4 - 1), 2 * (5 - 1)
+    assert tensors["bias"].tolist() == [1.0, 4.0, 9.0, 16.0, 25.0]  # 0.25 * 1 * 4, 0.25 * 2 * 8, ...
 
 
 def test_a_cut_by_integers_in_place_of_relu6_is_relu6(tmp_path: Path) -> None:
@@ -329,6 +369,12 @@ def test_a_part_takes_no_memory_before_all_are_counted(tmp_path: Path, monkeypat
     model.graph.node.extend(onnx.NodeProto() for _ in range(1000))
     monkeypatch.setattr(onnx, "load_model_from_string", lambda content: pytest.fail("parsed"))
     assert "more than 1000 parts" in error_of(model, tmp_path)
+
+
+def test_without_the_package_the_line_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ValueError, match="the package onnx; `python3 -m pip install -r requirements-convert.txt`"):
+        read_onnx(tmp_path / "any.onnx")
 
 
 def test_damage_anywhere_ends_in_one_line(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class TfliteTensors:
     def __init__(self, model: Any, subgraph: Any, num_bytes: int) -> None:
         """`num_bytes`: length of the file."""
         self.model, self.subgraph = model, subgraph
-        self.text_left = num_bytes
+        self.text_left = 4 * num_bytes  # a name is read once or twice
 
     def table(self, index: int) -> Any:
         return element(self.subgraph.Tensors, self.subgraph.TensorsLength(), index)

@@ -261,6 +261,11 @@ def test_bytes_of_the_picture_itself_become_numbers(tmp_path: Path) -> None:
     np.testing.assert_allclose(run_graph(graph, torch.from_numpy(pixels).float()).numpy(), expected)
 
 
+def test_a_window_with_gaps_is_no_mean(tmp_path: Path) -> None:
+    body = "y = AveragePool <kernel_shape=[9,9], dilations=[2,2]> (x)"
+    assert kinds_of(graph_of(model_of(body, {}, opset=19), tmp_path)) == ["other"]
+
+
 OTHERS = {
     "Relu": "y = Relu(x)",
     "Clip to -1 and 1": "y = Clip(x, n, o)",

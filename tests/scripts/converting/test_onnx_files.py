@@ -83,6 +83,13 @@ def check_results(model: onnx.ModelProto, graph: Graph, images: np.ndarray, tole
     np.testing.assert_allclose(computed.reshape(expected.shape), expected, rtol=1e-4, atol=tolerance)
 
 
+def test_what_is_used_without_its_bias_keeps_it_apart(tmp_path: Path) -> None:
+    model = model_of("h = Conv(x, w) g = Add(h, a) y = Add(h, g)", {"w": WEIGHT, "a": numbers(4, 1, 1)})
+    graph = graph_of(model, tmp_path)
+    assert kinds_of(graph) == ["convolution", "scale", "add"]
+    check_results(model, graph, numbers(1, 3, 9, 9, seed=2))
+
+
 PER_CHANNEL = numbers(3, seed=3)
 RELU6 = ["relu6"]
 ALIKE = {  # what networks compute, in the ways that programs write it: kinds of operations, version, text
@@ -279,6 +286,8 @@ OTHERS = {
     "BatchNormalization in training mode": "y = BatchNormalization <training_mode=1> (x, c, c, c, c)",
     "a mean over one of height and width": "y = ReduceMean <axes=[2]> (x)",
     "LogSoftmax": "y = LogSoftmax(x)",
+    "Add": "t = Transpose <perm=[0,2,3,1]> (x) y = Add(x, t)",  # pixels of one to channels of the other
+    "BatchNormalization": "t = Transpose <perm=[0,2,3,1]> (x) y = BatchNormalization(t, c, c, c, c)",  # of rows
     "com.microsoft.FusedConv": "y = com.microsoft.FusedConv(x, w)",
     "If": "b = Cast <to=9> (x) y = If (b) <then_branch = t () => (float z) { z = Identity(x) },"
     " else_branch = e () => (float z) { z = Identity(x) }>",

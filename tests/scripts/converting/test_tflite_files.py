@@ -278,6 +278,9 @@ def test_what_mobilenet_has_not_is_named(tmp_path: Path) -> None:
     model.model.operatorCodes[0].customCode = "Own\n"
     assert graph_of(model, tmp_path).operations[-1].settings == {"what": "custom Own?"}
     model = TfliteModel([1, 9, 9, 3])
+    model.add("SOFTMAX", [0], model.add_tensor([1, 9, 9, 3]), "SoftmaxOptions", beta=2.0)
+    assert graph_of(model, tmp_path).operations[-1].settings == {"what": "SOFTMAX"}
+    model = TfliteModel([1, 9, 9, 3])
     model.add("RESHAPE", [0], model.add_tensor([1, 9, 3, 9]))
     assert graph_of(model, tmp_path).operations[-1].settings == {"what": "RESHAPE"}
 

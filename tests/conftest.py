@@ -26,6 +26,10 @@ from shared.small_training import SmallTraining, copy_program, edit_config, writ
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-size", action="store_true", help="convert Keras' network of every width and size")
+
+
 class Project:
     """The program and a dataset of 3 x 16 training and 3 x 5 validation images in a folder of their own."""
 

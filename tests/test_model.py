@@ -9,7 +9,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from downloading.published import CHECKPOINTS
-from model import InvertedResidual, MobileNetV2, ReLU6, mobilenet_v2, round_channels
+from model import (
+    TENSORFLOW,
+    InvertedResidual,
+    MobileNetV2,
+    ReLU6,
+    StridedConv2d,
+    mobilenet_v2,
+    pad_same,
+    round_channels,
+)
 
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 
@@ -242,3 +251,62 @@ def test_strided_depthwise_layers_ignore_autocast_on_the_cpu() -> None:
             output = layer(images)
         assert output.dtype == torch.float32
         assert torch.equal(output, expected)
+
+
+# TensorFlow's definition
+
+
+@pytest.mark.parametrize(
+    ("side", "before", "after"),
+    [(1, 1, 1), (2, 0, 1), (3, 1, 1), (4, 0, 1), (7, 1, 1), (97, 1, 1), (112, 0, 1), (225, 1, 1)],
+)
+def test_same_padding_by_hand(side: int, before: int, after: int) -> None:
+    """max((ceil(side / 2) - 1) * 2 + 3 - side, 0) zeros, the odd one behind: tensorflow.org/api_docs/python/tf/nn."""
+    padded = pad_same(torch.ones(1, 1, side, 6))
+    assert padded[0, 0, :, 0].tolist() == [0] * before + [1] * side + [0] * after
+    assert padded[0, 0, before].tolist() == [1] * 6 + [0]
+    padded = pad_same(torch.ones(1, 1, 6, side))
+    assert padded[0, 0, 0].tolist() == [0] * before + [1] * side + [0] * after
+    assert padded[0, 0, :, before].tolist() == [1] * 6 + [0]
+
+
+def counting_convolution(padding: str) -> StridedConv2d:
+    """Its kernel tells the place: 1, 10 and 100 times 1, 2 and 3 of the rows and columns."""
+    layer = StridedConv2d(1, 1, 1, padding)
+    kernel = torch.tensor([[1.0], [10.0], [100.0]]) * torch.tensor([1.0, 2.0, 3.0])
+    layer.weight.data = kernel[None, None]
+    return layer
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("padding", "height", "width", "expected"),
+    [
+        # of ones: an even side lacks the last row or column of the second place, an odd one its first and its last
+        ("same", 4, 4, [[111 * 6, 111 * 3], [11 * 6, 11 * 3]]),
+        ("same", 3, 3, [[110 * 5, 110 * 3], [11 * 5, 11 * 3]]),
+        ("same", 4, 3, [[111 * 5, 111 * 3], [11 * 5, 11 * 3]]),
+        ("same", 3, 4, [[110 * 6, 110 * 3], [11 * 6, 11 * 3]]),
+        ("symmetric", 4, 4, [[110 * 5, 110 * 6], [111 * 5, 111 * 6]]),
+        ("symmetric", 3, 3, [[110 * 5, 110 * 3], [11 * 5, 11 * 3]]),
+    ],
+)
+def test_strided_convolution_by_hand(padding: str, height: int, width: int, expected: list) -> None:
+    assert counting_convolution(padding)(torch.ones(1, 1, height, width))[0, 0].tolist() == expected
+
+
+def test_definition_is_in_every_layer_that_it_is_of() -> None:
+    network = MobileNetV2(5, 0.35, definition=TENSORFLOW)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    strided = [module for module in network.modules() if isinstance(module, nn.Conv2d) and module.stride == (2, 2)]
+    assert (len(norms), {norm.eps for norm in norms}) == (52, {1e-3})
+    assert [(layer.padding, layer.pads_same) for layer in strided] == [((0, 0), True)] * 5
+    assert {norm.eps for norm in MobileNetV2(5, 0.35).modules() if isinstance(norm, nn.BatchNorm2d)} == {1e-5}
+
+
+def test_definition_changes_neither_names_nor_initial_weights() -> None:
+    both = []
+    for options in ({}, {"definition": TENSORFLOW}):
+        torch.manual_seed(0)
+        both.append(mobilenet_v2(5, 0.35, **options).state_dict())
+    assert_equal_tensors(*both)

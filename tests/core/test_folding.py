@@ -7,12 +7,13 @@ from functools import partial
 import pytest
 import torch
 import torchvision
+from foreign_networks import randomize
 from random_networks import assert_equal_tensors, network_with_statistics, random_images
 from torch import Tensor, nn
 
 from core import folding
 from core.folding import as_one_graph, folded
-from model import MobileNetV2
+from model import TENSORFLOW, MobileNetV2, StridedConv2d
 
 
 @torch.inference_mode()
@@ -138,3 +139,72 @@ def test_folding_leaves_the_network_as_it_is(copy_of: Callable[[MobileNetV2], ob
     assert network.training
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert_equal_tensors(network.state_dict(), before)
+
+
+# With TensorFlow's padding, which the routines of the libraries do not have
+
+
+def padded_network() -> nn.Module:
+    """One whose logits tell the paddings apart; that they are Keras' is a fact of the tests of the converter."""
+    network = randomize(MobileNetV2(7, definition=TENSORFLOW))
+    return network.to(memory_format=torch.channels_last)
+
+
+def assert_near(logits: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
+    """`tolerance`: as a share of the largest; in float32 that of the probe."""
+    torch.testing.assert_close(logits, expected, rtol=0, atol=tolerance * expected.abs().max().item())
+
+
+def pads_same(network: nn.Module) -> list[bool]:
+    return [layer.pads_same for layer in network.modules() if isinstance(layer, StridedConv2d)]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(32, 32), (33, 33), (50, 50), (97, 97), (224, 224), (64, 97), (97, 64), (46, 66)])
+def test_folded_network_pads_as_tensorflow(size: tuple[int, int], capsys: pytest.CaptureFixture[str]) -> None:
+    folding.announce_other_logits.cache_clear()
+    network, images = padded_network(), random_images(*size).to(memory_format=torch.channels_last)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    expected = network(images)
+    copied = folded(network)
+    assert_near(copied(images), expected)
+    assert_near(copied(images.contiguous()), expected)
+    assert is_fused(copied) == folding.has_fused_convolution(torch.device("cpu"), torch.float32)
+    strided = [layer for layer in copied.modules() if isinstance(layer, StridedConv2d)]
+    assert [(layer.pads_same, layer.padding) for layer in strided] == [(False, (1, 1))] * 5
+    assert capsys.readouterr().out == ""  # the fast form is used
+    assert pads_same(network) == [True] * 5
+    assert_equal_tensors(network.state_dict(), before)
+    assert torch.equal(network(images), expected)
+
+
+@torch.inference_mode()
+def test_symmetric_padding_would_give_other_logits() -> None:
+    """So that the tests above can fail."""
+    network, images = padded_network(), random_images(64, 64)
+    expected = network(images)
+    for layer in network.modules():
+        if isinstance(layer, StridedConv2d):
+            layer.pads_same, layer.padding = False, (1, 1)
+    assert (network(images) - expected).norm() > 0.3 * expected.norm()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [33, 50, 97, 224])
+def test_one_graph_pads_as_tensorflow(size: int) -> None:
+    network, images = padded_network(), random_images(size, size)[:1]
+    expected = network(images)
+    for graph in (as_one_graph(network, size), folded(network)):
+        assert_near(graph(images), expected)
+    assert pads_same(network) == [True] * 5
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(64, 64), (97, 97)])
+def test_padding_of_tensorflow_in_bfloat16_stays_near(size: tuple[int, int]) -> None:
+    network, images = padded_network(), random_images(*size)[:1]
+    expected = network(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = folded(network, torch.bfloat16)(images).float()
+    for computed in (logits, as_one_graph(network, size[0], torch.bfloat16)(images)):
+        assert (computed - expected).norm() < 0.2 * expected.norm()  # another padding: 0.3 and more

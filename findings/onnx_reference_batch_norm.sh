@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # ONNX's reference evaluator mixes the image's own mean and variance into a BatchNormalization of opsets 9 to 13.
 #
-# Expected: with one output the operator is in test mode, as its text in these opsets says: (x - mean) / sqrt(variance).
-# Seen with onnx 1.23.2: it uses 0.9 of the mean and variance given and 0.1 of the image's (momentum is an attribute with
+# Expected: with one output the operator is in test mode, as its text there says: (x - mean) / sqrt(variance).
+# Seen with onnx 1.23.2: it takes 0.9 of mean and variance given and 0.1 of the image's (momentum is an attribute with
 # a default, and its being there is taken for training). Opsets 14 and 15 are right, and so is ONNX Runtime 1.32.0.
 # Why it matters: the evaluator is what others are compared with, and these opsets are those of most older files.
 set -eu

@@ -19,8 +19,9 @@ quickstart: environment
 
 # The types are checked beside the tests, in what these leave of two cores.
 test: environment
-	@cmp -s requirements-dev.txt $(VENV)/requirements-dev.txt || { \
-		$(IN_VENV) -m pip install -r requirements-dev.txt && cp requirements-dev.txt $(VENV)/; }
+	@cat requirements-convert.txt requirements-dev.txt | cmp -s - $(VENV)/requirements-dev.txt || { \
+		$(IN_VENV) -m pip install -r requirements-dev.txt \
+		&& cat requirements-convert.txt requirements-dev.txt > $(VENV)/requirements-dev.txt; }
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
 	nice $(IN_VENV) -m mypy > $(VENV)/types.txt & types=$$!; \

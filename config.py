@@ -85,7 +85,7 @@ if mode == "test":
     test_print_frequency = 10
 
 # The weights that test.py scores and inference.py uses.
-# Lines 30, 31, 32, 105 and 106 must be those the weights were trained with.
+# Lines 30, 31, 32, 104 and 105 must be those the weights were trained with.
 model_weights_path = f"./results/{exp_name}/best.pth.tar"
 
 # What inference.py reads besides: the picture it classifies when none is given on the command line.

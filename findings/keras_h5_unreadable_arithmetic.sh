@@ -2,8 +2,8 @@
 # Keras saves a network that holds mobilenet_v2.preprocess_input() as .h5, and then cannot load that file.
 #
 # Expected: load_model() reads what save() wrote, or save() says more than that the format is an old one.
-# Seen with Keras 3.15.1: arithmetic on Keras tensors (preprocess_input() is x / 127.5 - 1) becomes layers TrueDivide and
-# Subtract, which the reader of .h5 does not know: "Unknown layer: 'TrueDivide'". The same network's .keras file loads.
+# Seen with Keras 3.15.1: arithmetic on Keras tensors (preprocess_input() is x / 127.5 - 1) becomes layers such as
+# TrueDivide, which the reader of .h5 does not know: "Unknown layer: 'TrueDivide'". The .keras file loads.
 # Why it matters: transfer learning as it is usually taught puts preprocess_input() into the network; the loss of the
 # file is found out after the training. Its weights can still be read, with load_weights() into a network built anew.
 set -eu

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ONNX Runtime forgets the dilations when it pads a MaxPool or AveragePool with auto_pad SAME: the output is too small.
 #
-# Expected: with SAME_UPPER or SAME_LOWER the output has ceil(size / stride) places, as the operators' text in ONNX says.
+# Expected: with SAME_UPPER or SAME_LOWER the output has ceil(size / stride) places, as ONNX's text of them says.
 # Seen with ONNX Runtime 1.32.0: a window of 3 with dilation 2 on 7 places gives 5, not 7. It pads for a window of 3,
 # and then pools over one of 5. ONNX's shape inference says 7, and so does a warning of the session where the pool is
 # the output of the network. Without dilations the size is right; Conv with SAME and dilations is refused in words.

@@ -77,12 +77,12 @@ def main() -> None:
     if arguments.drop_first_class:
         found = without_first_class(found, source)
     num_classes = len(found.layers[-1].tensors["weight"])
-    use, granted = describe_use(arguments, found, checkpoint)
+    use, origins = describe_use(arguments, found, checkpoint)
     network = build_network(found._replace(facts=found.facts._replace(**pick(use, DEFINITION))), source)
     described = use | describe_data(checkpoint, num_classes) | {"model_width_mult": found.width}
     print_matches(source, found, num_classes)
     print_notes(found, left_out)
-    print_taken(found, num_classes, use, granted)
+    print_use(found, num_classes, use, origins)
     check_logits(network, source)
     record = described | {"model_arch_name": "mobilenet_v2", "source": source.name, "state_dict": network.state_dict()}
     write_atomically(target, lambda file: torch.save(record, file))
@@ -138,8 +138,8 @@ def without_first_class(found: Found, source: Path) -> Found:
 
 def describe_use(
     arguments: argparse.Namespace, found: Found, checkpoint: dict[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    """How the network is used, by the names of USE, and which of them neither the file nor an option says.
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """How the network is used, by the names of USE, and who says so.
 
     Raises: ValueError for a padding or an eps that is not that of the file.
     """
@@ -156,7 +156,8 @@ def describe_use(
     is_same = known.get("model_padding") == "same"
     usual = (224, HALVES if is_same else IMAGENET_MEAN, HALVES if is_same else IMAGENET_STD, *TORCHVISION)
     use = {name: known.get(name, value) for name, value in zip(USE, usual, strict=True)}
-    return to_plain(use), [name for name in USE if name not in known]
+    origins = dict.fromkeys(USE, "Taken for granted") | dict.fromkeys(said, "The file says")
+    return to_plain(use), origins | dict.fromkeys(given, "The options say")
 
 
 def describe_data(checkpoint: dict[str, Any], num_classes: int) -> dict[str, Any]:
@@ -170,14 +171,12 @@ def describe_data(checkpoint: dict[str, Any], num_classes: int) -> dict[str, Any
     return described
 
 
-def print_taken(found: Found, num_classes: int, use: dict[str, Any], granted: list[str]) -> None:
-    """Say what the file says of its use, what was taken for granted, and what is unusual."""
-    for title, names in (
-        ("The file has", [name for name in USE if name not in granted]),
-        ("Taken for granted", granted),
-    ):
-        if names:
-            print(f"{title}: {', '.join(f'{name} = {json.dumps(use[name])}' for name in names)}.")
+def print_use(found: Found, num_classes: int, use: dict[str, Any], origins: dict[str, str]) -> None:
+    """Say how the network is used, by whom that was said, and what is unusual."""
+    for origin in ("The file says", "The options say", "Taken for granted"):
+        shown = [f"{name} = {json.dumps(use[name])}" for name in USE if origins[name] == origin]
+        if shown:
+            print(f"{origin}: {', '.join(shown)}.")
     sizes = [size for width, size, *_ in CHECKPOINTS if width == found.width]
     if sizes and use["image_size"] not in sizes:
         print(f"Width {found.width} was published for {sorted(sizes)} pixels, not for {use['image_size']}.")

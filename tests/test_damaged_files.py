@@ -509,6 +509,8 @@ def test_auto_resume_names_every_bad_file_and_takes_the_newest_good_one(trained_
     ("name", "value"),
     [
         *(("model_width_mult", value) for value in (True, "0.35", None, float("nan"), 0, 10**400, [0.35])),
+        *(("model_padding", value) for value in ("valid", None, ["same"])),
+        *(("model_batch_norm_eps", value) for value in (0, -1e-3, float("nan"), "1e-3")),
         *(("model_mean_parameters", value) for value in ([0.5] * 2, [float("nan")] * 3, ["0.5"] * 3, 0.5, [[[]]] * 3)),
         ("model_std_parameters", [0.0, 1.0, 1.0]),
         ("model_std_parameters", torch.ones(3)),
@@ -520,7 +522,9 @@ def test_impossible_records_are_refused(tmp_path: Path, name: str, value: object
     network = MobileNetV2(3, 0.35)
     torch.save({"state_dict": network.state_dict()} | wrap({name: value}), path)
     means = {"model_mean_parameters": [0.5] * 3, "model_std_parameters": [1.0] * 3, "image_size": 32}
-    config = SimpleNamespace(model_weights_path=str(path), model_width_mult=0.35, model_num_classes=3, **means)
+    definition = {"model_padding": "symmetric", "model_batch_norm_eps": 1e-5}
+    config = SimpleNamespace(model_weights_path=str(path), model_width_mult=0.35, model_num_classes=3)
+    vars(config).update(means | definition)
     with pytest.raises(ValueError, match=f"^{path}: its {name} cannot be: expected .+; get or save it again|the file"):
         network_weights.load_trained_network(network, config)
 

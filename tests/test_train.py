@@ -22,7 +22,7 @@ from shared.small_training import write_images
 
 WEIGHTS_KEYS = {
     *("state_dict", "model_arch_name", "model_width_mult", "model_mean_parameters", "model_std_parameters"),
-    *("image_size", "apply_orientation", "class_names", "acc1", "epoch"),
+    *("image_size", "apply_orientation", "class_names", "acc1", "epoch", "model_padding", "model_batch_norm_eps"),
 }
 
 
@@ -232,6 +232,7 @@ def test_weights_file_holds_the_validated_average(trained_project: Project) -> N
     assert_equal(last["state_dict"], checkpoint["ema_state_dict"])
     assert last["state_dict"]["features.0.1.num_batches_tracked"] == 6 * 9  # which is no number to average
     assert last["image_size"] == 32
+    assert (last["model_padding"], last["model_batch_norm_eps"]) == ("symmetric", 1e-5)
     assert last["model_mean_parameters"] == [0.485, 0.456, 0.406]
     best = read(trained_project.root / "results/MobileNetV2-Colours/best.pth.tar")
     assert best["acc1"] == checkpoint["best_acc1"] >= last["acc1"]

@@ -2,6 +2,7 @@
 """Building a Graph from the operations of a file in their order, whatever the order of axes that the file has."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -254,11 +255,11 @@ class GraphBuilder:
 
 def with_biases(operations: list[Operation]) -> list[Operation]:
     """The operations with a constant that is added right after a layer as the bias of the layer."""
-    uses = [source for operation in operations for source in operation.inputs]
+    uses = Counter(source for operation in operations for source in operation.inputs)
     merged: dict[str, Operation] = {}
     for operation in operations:
         layer = merged.get(operation.inputs[0]) if operation.kind == SCALE else None
-        if layer is None or not is_bias(operation, layer) or uses.count(layer.output) > 1:
+        if layer is None or not is_bias(operation, layer) or uses[layer.output] > 1:
             merged[operation.output] = operation
             continue
         bias = operation.tensors["shift"].expand(len(layer.tensors["weight"]))
@@ -302,8 +303,7 @@ def scale_of(kind: str, constant: Array, is_first: bool) -> tuple[Array | float,
         return 1.0, constant
     if kind == "Sub":
         return (-1.0, constant) if is_first else (1.0, -constant)
-    with np.errstate(all="ignore"):
-        return (constant if kind == "Mul" else 1 / constant), 0.0
+    return (constant if kind == "Mul" else 1 / constant), 0.0
 
 
 def per_channel(constant: Array, layout: str) -> Array:
@@ -342,13 +342,12 @@ def num_values(lengths: Any) -> int:
 
 def to_tensor(values: Array) -> Tensor:
     """Numbers of any type as float32, in memory of their own."""
-    with np.errstate(over="ignore"):
-        return torch.from_numpy(np.array(values, dtype=np.float32))
+    return torch.from_numpy(np.array(values, dtype=np.float32))
 
 
 def shown(text: str) -> str:
     """A name in a file, fit for a line of text."""
-    return re.sub(r"[^ -~]", "?", text)[:80]
+    return re.sub(r"[^ -~]", "?", text[:80])
 
 
 def reason_of(error: Exception) -> str:

@@ -28,14 +28,19 @@ class Contents(NamedTuple):
     attributes: dict[str, dict[str, list[str]]]  # of the groups, by their paths, "" for the file
 
 
+def require_library(path: Path) -> None:
+    """Raise ValueError, with the command that helps, where the library that reads HDF5 is missing."""
+    if importlib.util.find_spec("h5py") is None:
+        command = "python3 -m pip install -r requirements-convert.txt"
+        raise ValueError(f"{path}: reading HDF5, as Keras writes, needs the package h5py; `{command}` installs it")
+
+
 def read_hdf5(content: bytes, path: Path) -> Contents:
     """Read the bytes of an HDF5 file, executing nothing and opening no other file.
 
     `path`: for messages. Raises: ValueError naming the file.
     """
-    if importlib.util.find_spec("h5py") is None:
-        command = "python3 -m pip install -r requirements-convert.txt"
-        raise ValueError(f"{path}: reading HDF5, as Keras writes, needs the package h5py; `{command}` installs it")
+    require_library(path)
     try:
         done = subprocess.run(
             [sys.executable, READER], input=content, capture_output=True, timeout=TIMEOUT_SECONDS, check=False

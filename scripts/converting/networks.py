@@ -120,13 +120,16 @@ def list_left_out(dictionaries: list[tuple[str, dict[str, Tensor]]], origin: str
     return left_out
 
 
+def definition_of(found: Found) -> Definition:
+    """What the weights belong to: as the file says, else as in PyTorch's networks."""
+    padding, eps = found.facts.model_padding, found.facts.model_batch_norm_eps
+    return Definition(padding or TORCHVISION.padding, eps or TORCHVISION.batch_norm_eps)
+
+
 def build_network(found: Found, path: Path) -> MobileNetV2:
     """The network with the weights of a file, in float32. Raises: ValueError for values that cannot be weights."""
-    definition = Definition(
-        found.facts.model_padding or TORCHVISION.padding,
-        found.facts.model_batch_norm_eps or TORCHVISION.batch_norm_eps,
-    )
-    network = MobileNetV2(len(found.layers[-1].tensors["weight"]), found.width, definition=definition).eval()
+    num_classes = len(found.layers[-1].tensors["weight"])
+    network = MobileNetV2(num_classes, found.width, definition=definition_of(found)).eval()
     weights = {}
     for layer, wanted in zip(found.layers, group_layers(network.state_dict()), strict=True):
         for part, own in wanted.tensors.items():

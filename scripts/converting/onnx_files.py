@@ -8,7 +8,8 @@ import numpy as np
 
 from converting.graph_builder import NCHW, NHWC, Array, GraphBuilder, NotOursError, Value, reason_of, require, shown
 from converting.graphs import Graph
-from converting.onnx_operations import Node, add_operation
+from converting.onnx_integers import INTEGER_OPERATIONS
+from converting.onnx_operations import OPERATIONS, Node
 from converting.onnx_tensors import FOLDED, OnnxTensors
 from converting.onnx_wire import check_parts
 from core.weights_files import open_weights_file
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
 
 UINT8 = 2  # the format's number of the type
 LARGEST_FILE = 2**31  # what the format allows
-# Domains with ONNX's own operations. Microsoft's has others beside its versions of these two.
 STANDARD_DOMAINS = ("", "ai.onnx")
-MICROSOFT_COPIES = ("QuantizeLinear", "DequantizeLinear")
+MICROSOFTS = ("QuantizeLinear", "DequantizeLinear", "QLinearAdd", "QLinearGlobalAveragePool", "QGemm")
 
 
 def read_onnx(path: Path) -> Graph:
@@ -39,7 +39,8 @@ def read_onnx(path: Path) -> Graph:
         if len(content) > LARGEST_FILE:
             raise ValueError("it is larger than 2 GB")
         check_parts(content)
-        return build_graph(onnx.load_model_from_string(content), len(content), path.parent)
+        with np.errstate(all="ignore"):  # numbers that are none are looked for in the network
+            return build_graph(onnx.load_model_from_string(content), len(content), path.parent)
     except FileNotFoundError:
         raise
     except Exception as error:  # a damaged file can raise almost anything
@@ -87,8 +88,8 @@ def is_transposed_first(graph: "onnx.GraphProto") -> bool:
 
 def add_node(builder: GraphBuilder, node: "onnx.NodeProto", tensors: OnnxTensors) -> None:
     """Add what a node of the file does, as a constant or as an operation."""
-    is_standard = node.domain in STANDARD_DOMAINS
-    kind = node.op_type if is_standard or node.op_type in MICROSOFT_COPIES else f"{node.domain}.{node.op_type}"
+    is_known = node.domain in STANDARD_DOMAINS or (node.domain == "com.microsoft" and node.op_type in MICROSOFTS)
+    kind = node.op_type if is_known else f"{node.domain}.{node.op_type}"
     inputs, outputs = list(node.input), [output for output in node.output if output]
     if not outputs:
         return
@@ -99,18 +100,30 @@ def add_node(builder: GraphBuilder, node: "onnx.NodeProto", tensors: OnnxTensors
         require(len(outputs) == 1 or kind == "Dropout")
         if kind == "Constant":
             builder.keep(outputs[0], constant_of(attributes))
-        elif kind in FOLDED and inputs and all(name in builder.constants for name in inputs if name):
-            constants = [builder.constants[name] if name else None for name in inputs]
-            builder.keep(outputs[0], FOLDED[kind](attributes, *constants))
-            if kind == "DequantizeLinear" and constants[0] is not None and constants[0].ndim > 1:  # no bias
-                builder.note_integers(str(constants[0].dtype))
+        elif kind in FOLDED and all(name in builder.constants for name in needed(kind, inputs)):
+            fold(builder, kind, attributes, inputs, outputs[0])
         else:
-            add_operation(builder, Node(kind, node.name or outputs[0], inputs, outputs[0], attributes))
+            operations = OPERATIONS | INTEGER_OPERATIONS
+            require(kind in operations and inputs[:1] not in ([], [""]))
+            operations[kind](builder, Node(kind, node.name or outputs[0], inputs, outputs[0], attributes))
         extra = outputs[1:]
     except NotOursError:
         extra = outputs
     for output in extra:
         builder.add_other(kind, node.name or output, [name for name in inputs if name], output)
+
+
+def needed(kind: str, inputs: list[str]) -> list[str]:
+    """The inputs of a node that must be constants for it to be one."""
+    return inputs[:1] if kind == "CastLike" else [name for name in inputs if name]
+
+
+def fold(builder: GraphBuilder, kind: str, attributes: dict[str, Any], inputs: list[str], output: str) -> None:
+    """Work out what a node makes of constants."""
+    constants = [builder.constants.get(name) for name in inputs]
+    builder.keep(output, FOLDED[kind](attributes, *constants))
+    if kind == "DequantizeLinear" and constants[0] is not None and constants[0].ndim > 1:  # no bias
+        builder.note_integers(str(constants[0].dtype))
 
 
 def read_attributes(node: "onnx.NodeProto", tensors: OnnxTensors) -> dict[str, Any]:

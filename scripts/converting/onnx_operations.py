@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from converting.graph_builder import GraphBuilder, require, scale_of, to_tensor
 from converting.graphs import SAME, SIGMOID, SOFTMAX
@@ -23,26 +24,23 @@ class Node(NamedTuple):
         return len(self.inputs) > index and self.inputs[index] != ""
 
 
-def add_operation(builder: GraphBuilder, node: Node) -> None:
-    """Raises: NotOursError if MobileNetV2 has no such operation; ValueError for a damaged file."""
-    require(node.kind in OPERATIONS and node.has(0))
-    OPERATIONS[node.kind](builder, node)
-
-
 def add_convolution(builder: GraphBuilder, node: Node) -> None:
     weight = to_tensor(builder.constant(node.inputs[1]))
-    kernel = list(weight.shape[2:])
-    require(len(kernel) == 2 and node.attributes.get("kernel_shape", kernel) == kernel)
-    tensors = {"weight": weight}
-    if node.has(2):
-        tensors["bias"] = to_tensor(builder.constant(node.inputs[2]))
-    settings = {
-        "stride": tuple(node.attributes.get("strides", (1, 1))),
-        "dilation": tuple(node.attributes.get("dilations", (1, 1))),
-        "groups": node.attributes.get("group", 1),
-        "padding": padding_of(node.attributes),
-    }
+    tensors = {"weight": weight} | ({"bias": to_tensor(builder.constant(node.inputs[2]))} if node.has(2) else {})
+    settings = settings_of(node.attributes, weight)
     builder.add_convolution(node.name, node.inputs[0], node.output, tensors, settings)
+
+
+def settings_of(attributes: dict[str, Any], weight: Tensor) -> dict[str, Any]:
+    """Of a convolution. Raises: NotOursError if it is not of maps, or the file contradicts itself."""
+    kernel = list(weight.shape[2:])
+    require(len(kernel) == 2 and attributes.get("kernel_shape", kernel) == kernel)
+    return {
+        "stride": tuple(attributes.get("strides", (1, 1))),
+        "dilation": tuple(attributes.get("dilations", (1, 1))),
+        "groups": attributes.get("group", 1),
+        "padding": padding_of(attributes),
+    }
 
 
 def padding_of(attributes: dict[str, Any]) -> str | tuple[int, int, int, int]:
@@ -160,12 +158,18 @@ def add_nothing(builder: GraphBuilder, node: Node) -> None:
 
 
 def add_quantisation(builder: GraphBuilder, node: Node) -> None:
-    scale = builder.constant(node.inputs[1])
-    zero_point = builder.constant(node.inputs[2]) if node.has(2) else np.zeros(1, np.uint8)
+    limits = limits_of(builder, *node.inputs[1:3])
+    builder.add_rounding(node.name, node.inputs[0], node.output, *limits)
+
+
+def limits_of(builder: GraphBuilder, scale_name: str, zero_point_name: str = "") -> tuple[float, float]:
+    """The lowest and the highest number that integers of one scale stand for."""
+    scale = builder.constant(scale_name)
+    zero_point = builder.constant(zero_point_name) if zero_point_name else np.zeros(1, np.uint8)
     require(scale.size == zero_point.size == 1 and zero_point.dtype.kind in "iu")
     limits = np.iinfo(zero_point.dtype)
     low, high = (float(scale.item()) * (limit - int(zero_point.item())) for limit in (limits.min, limits.max))
-    builder.add_rounding(node.name, node.inputs[0], node.output, low, high)
+    return low, high
 
 
 def add_dequantisation(builder: GraphBuilder, node: Node) -> None:

@@ -99,8 +99,22 @@ def cast(attributes: dict[str, Any], values: Array) -> Array:
     """Between types of floats; of integers only those that are kept."""
     kind = {1: np.float32, 10: np.float16, 11: np.float64, 6: np.int32, 7: np.int64}.get(attributes["to"])
     require(kind is not None)
-    with np.errstate(all="ignore"):
-        return values.astype(kind)
+    return values.astype(kind)
+
+
+def cast_like(attributes: dict[str, Any], values: Array, pattern: Array | None = None) -> Array:
+    """As the type of a constant, or of a value of the network, which are floats."""
+    return values.astype(np.float32 if pattern is None else pattern.dtype)
+
+
+def expanded(attributes: dict[str, Any], values: Array, shape: Array) -> Array:
+    """As a view, which takes no memory before its length is counted."""
+    require(shape.size <= 8)
+    return np.broadcast_to(values, np.broadcast_shapes(values.shape, tuple(shape.tolist())))
+
+
+def shape_of(attributes: dict[str, Any], values: Array) -> Array:
+    return np.array(values.shape[attributes.get("start", 0) : attributes.get("end")], np.int64)
 
 
 def dequantise(attributes: dict[str, Any], values: Array, scale: Array, zero_point: Array | None = None) -> Array:
@@ -118,8 +132,7 @@ def quantise(attributes: dict[str, Any], values: Array, scale: Array, zero_point
         shape[axis] = scale.size
     limits = np.iinfo(zero_point.dtype)
     offset = np.broadcast_to(zero_point.reshape(-1), scale.size).reshape(shape)
-    with np.errstate(all="ignore"):
-        steps = np.rint(values / scale.reshape(shape)) + offset
+    steps = np.rint(values / scale.reshape(shape)) + offset
     return np.clip(steps, limits.min, limits.max).astype(zero_point.dtype)
 
 
@@ -132,6 +145,9 @@ FOLDED: dict[str, Callable[..., Array]] = {
     "Flatten": flattened,
     "Identity": lambda attributes, values: values,
     "Cast": cast,
+    "CastLike": cast_like,
+    "Expand": expanded,
+    "Shape": shape_of,
     "DequantizeLinear": dequantise,
     "QuantizeLinear": quantise,
 }

@@ -33,7 +33,8 @@ def read_tflite(path: Path) -> Graph:
             raise ValueError("it is larger than 2 GB")
         if content[4:8] != b"TFL3":
             raise ValueError("it does not begin like one")
-        return build_graph(tflite.Model.GetRootAs(content, 0), len(content))
+        with np.errstate(all="ignore"):  # numbers that are none are looked for in the network
+            return build_graph(tflite.Model.GetRootAs(content, 0), len(content))
     except Exception as error:  # a damaged file can raise almost anything
         raise ValueError(f"{path}: damaged, or no classifier in TFLite ({reason_of(error)}); get it again") from error
 
@@ -42,7 +43,7 @@ def build_graph(model: Any, num_bytes: int) -> Graph:
     if model.SubgraphsLength() != 1:
         raise ValueError(f"it has {model.SubgraphsLength()} graphs, a classifier 1")
     subgraph = model.Subgraphs(0)
-    tensors, builder = TfliteTensors(model, subgraph), GraphBuilder(NHWC, num_bytes)
+    tensors, builder = TfliteTensors(model, subgraph, num_bytes), GraphBuilder(NHWC, num_bytes)
     inputs, outputs = integers(subgraph.InputsAsNumpy()), integers(subgraph.OutputsAsNumpy())
     if len(inputs) != 1 or len(outputs) != 1:
         raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs, a classifier one of each")
@@ -89,7 +90,7 @@ def add_operator(builder: GraphBuilder, tensors: TfliteTensors, operator: Any) -
     if not outputs:
         return
     names = [str(index) if index >= 0 else "" for index in inputs]  # -1: left out
-    kind = kind_of(tensors.model, operator)
+    kind = kind_of(tensors, operator)
     extra = outputs
     try:
         take_constants(builder, tensors, inputs)
@@ -118,11 +119,12 @@ def take_constants(builder: GraphBuilder, tensors: TfliteTensors, inputs: list[i
                 builder.note_integers("uint8" if tensors.table(index).Type() == UINT8 else "int8")
 
 
-def kind_of(model: Any, operator: Any) -> str:
+def kind_of(tensors: TfliteTensors, operator: Any) -> str:
     """The name that the format has for an operation."""
     import tflite
 
-    code = element(model.OperatorCodes, model.OperatorCodesLength(), operator.OpcodeIndex())
+    codes = tensors.model.OperatorCodes, tensors.model.OperatorCodesLength()
+    code = element(*codes, operator.OpcodeIndex())
     number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())  # the first had one byte, and new files have both
     name = tflite.BUILTIN_OPCODE2NAME.get(number, f"operation {number}")
-    return f"custom {(code.CustomCode() or b'').decode('ascii', 'replace')}" if name == "CUSTOM" else name
+    return f"custom {tensors.text_of(code.CustomCode())}" if name == "CUSTOM" else name

@@ -11,6 +11,7 @@ from converting.graph_builder import Array, dequantised, num_values, require, sh
 TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 7: "<i2", 9: "i1"}
 FLOATS = (0, 1)
 UINT8, INT8 = 3, 9
+LONGEST_VECTOR = 100
 
 
 class Quantisation(NamedTuple):
@@ -24,14 +25,23 @@ class Quantisation(NamedTuple):
 class TfliteTensors:
     """The tensors of a file, by their numbers."""
 
-    def __init__(self, model: Any, subgraph: Any) -> None:
+    def __init__(self, model: Any, subgraph: Any, num_bytes: int) -> None:
+        """`num_bytes`: length of the file."""
         self.model, self.subgraph = model, subgraph
+        self.text_left = 4 * num_bytes  # a name is read once or twice
 
     def table(self, index: int) -> Any:
         return element(self.subgraph.Tensors, self.subgraph.TensorsLength(), index)
 
     def name(self, index: int) -> str:
-        return shown((self.table(index).Name() or b"").decode("ascii", "replace"))
+        return self.text_of(self.table(index).Name())
+
+    def text_of(self, content: bytes | None) -> str:
+        """A text in the file. Raises: ValueError if many parts of the file share a long one."""
+        self.text_left -= len(content or b"")
+        if self.text_left < 0:
+            raise ValueError("its names are longer than it is")
+        return shown((content or b"")[:100].decode("ascii", "replace"))
 
     def shape(self, index: int) -> list[int]:
         return integers(self.table(index).ShapeAsNumpy())
@@ -83,5 +93,10 @@ def element(vector: Any, length: int, index: int) -> Any:
 
 
 def integers(vector: Any) -> list[int]:
-    """A vector of the file, which is 0 where it is left out."""
+    """A short vector of the file, which is 0 where it is left out. Raises: ValueError if it is long.
+
+    Many parts of a file can share one.
+    """
+    if not isinstance(vector, int) and len(vector) > LONGEST_VECTOR:
+        raise ValueError(f"it has a list of {len(vector)} axes or values, where {LONGEST_VECTOR} are many")
     return [] if isinstance(vector, int) else vector.tolist()

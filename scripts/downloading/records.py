@@ -7,35 +7,28 @@ from typing import Any
 
 import torch
 
-from converting.networks import build_network
+from converting.networks import build_network, definition_of
 from converting.source_networks import read_network
 from core.atomic_files import write_atomically
-from core.network_weights import CLASSIFIER
 from core.weights_files import read_checkpoint
 from downloading.fetching import cache_of, sha256
 from downloading.published import VERSIONS, Published
-from model import MobileNetV2
 from shared.command_line import REPOSITORY
 
 SYNSETS = REPOSITORY / "data" / "ImageNet_1K_synsets.txt"  # the class folders of ImageNet, in the order of the logits
 ENDING = ".pth.tar"
 
 
-def open_published(path: Path) -> tuple[MobileNetV2, float]:
-    """The network in a published file, and its width. Raises: ValueError in words for users."""
-    found = read_network(path).found
-    return build_network(found, path), found.width
-
-
 def write_published(published: Published, source: Path, folder: Path) -> Path:
     """Write the weights of a published file in our format; returns where. Raises: OSError and ValueError for users."""
-    network, width = open_published(source)
+    found = read_network(source).found
     class_names = SYNSETS.read_text(encoding="ascii").split()
-    num_classes = len(network.state_dict()[CLASSIFIER[0]])
-    if (width, num_classes) != (published.width, len(class_names)):
+    is_it = (found.width, definition_of(found)) == (published.width, published.definition)
+    num_classes = len(found.layers[-1].tensors["weight"])
+    if not is_it or num_classes != len(class_names):
         raise ValueError(
-            f"{source}: a network of width {width} for {num_classes} classes, not {published.name}; remove it and run "
-            "this again"
+            f"{source}: a network of width {found.width} for {num_classes} classes, not {published.name}; remove it "
+            "and run this again"
         )
     source_hash = sha256(source)
     record = published.use() | {
@@ -46,7 +39,7 @@ def write_published(published: Published, source: Path, folder: Path) -> Path:
         "acc5": published.acc5,
         "source": published.url,
         "source_sha256": source_hash,
-        "state_dict": network.state_dict(),
+        "state_dict": build_network(found, source).state_dict(),
     }
     target = folder / f"{published.target_start}-{source_hash[:8]}{ENDING}"
     write_atomically(target, lambda file: torch.save(record, file))

@@ -42,7 +42,6 @@ def zip_with(name: str) -> Callable[[Path], object]:
     return write
 
 
-PYTORCH = "these scripts read PyTorch's files and .safetensors; save or export it as one of them"
 FOREIGN = {  # what writes them, or how their formats say that they begin
     "safetensors": (
         lambda p: safetensors.torch.save_file(small_network().state_dict(), p),
@@ -55,11 +54,11 @@ FOREIGN = {  # what writes them, or how their formats say that they begin
     ),
     "keras.h5": (
         lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)),
-        f"an HDF5 file, as Keras writes; {PYTORCH}",
+        "an HDF5 file, as Keras writes; COMMAND",
     ),
-    "keras": (zip_with("model.weights.h5"), f"a Keras model; {PYTORCH}"),
-    "tflite": (lambda p: p.write_bytes(b"\x1c\0\0\0TFL3" + bytes(99)), f"a TFLite model; {PYTORCH}"),
-    "onnx": (lambda p: p.write_bytes(b"\x08\x0a\x12\x07pytorch" + bytes(99)), f"an ONNX model; {PYTORCH}"),
+    "keras": (zip_with("model.weights.h5"), "a Keras model; COMMAND"),
+    "tflite": (lambda p: p.write_bytes(b"\x1c\0\0\0TFL3" + bytes(99)), "a TFLite model; COMMAND"),
+    "onnx": (lambda p: p.write_bytes(b"\x08\x0a\x12\x07pytorch" + bytes(99)), "an ONNX model; COMMAND"),
     "web": (
         lambda p: p.write_bytes(b"\n<!DOCTYPE html>\n<html>"),
         "a web page, not the file; download the file itself",

@@ -3,6 +3,7 @@
 
 import os
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,13 @@ def check_results(model: onnx.ModelProto, graph: Graph, images: np.ndarray, tole
     np.testing.assert_allclose(computed.reshape(expected.shape), expected, rtol=1e-4, atol=tolerance)
 
 
+def test_what_is_used_without_its_bias_keeps_it_apart(tmp_path: Path) -> None:
+    model = model_of("h = Conv(x, w) g = Add(h, a) y = Add(h, g)", {"w": WEIGHT, "a": numbers(4, 1, 1)})
+    graph = graph_of(model, tmp_path)
+    assert kinds_of(graph) == ["convolution", "scale", "add"]
+    check_results(model, graph, numbers(1, 3, 9, 9, seed=2))
+
+
 PER_CHANNEL = numbers(3, seed=3)
 RELU6 = ["relu6"]
 ALIKE = {  # what networks compute, in the ways that programs write it: kinds of operations, version, text
@@ -93,6 +101,12 @@ ALIKE = {  # what networks compute, in the ways that programs write it: kinds of
         RELU6,
         13,
         "low = Constant <value_float=0.0> () high = Constant <value = float {6.0}> () y = Clip(x, low, high)",
+    ),
+    "limits as torch writes them without simplifying": (
+        RELU6,
+        18,
+        "s = Shape <start=0, end=1> (c) e = Expand(zero, s) low = CastLike(zero, x) high = CastLike(six, x)"
+        " y = Clip(x, low, high)",
     ),
     "batch norm": (["batch-norm"], 15, "y = BatchNormalization <epsilon=0.01> (x, c, b, b, v)"),
     "Sub": (["scale"], 18, "y = Sub(x, m)"),
@@ -196,6 +210,39 @@ def test_weights_are_the_numbers_that_they_stand_for(body: str, tmp_path: Path) 
     assert [" were int8;" in note or " were uint8;" in note for note in graph.notes] == [True] * ("Dequantize" in body)
 
 
+def test_operations_on_integers_become_those_on_numbers(tmp_path: Path) -> None:
+    """Of onnxruntime's format QOperator; results are rounded to steps of 0.5."""
+    body = """
+        a = QuantizeLinear(x, sx, zx) h = QLinearConv <strides=[2,2]> (a, sx, zx, q, s4, z4, step, zy, b)
+        y = DequantizeLinear(h, step, zy)
+    """
+    constants = {"q": INTEGERS, "s4": np.float32([0.01, 0.02, 0.03, 0.005]), "z4": np.zeros(4, np.int8)}
+    constants |= {"sx": np.float32(1 / 32), "zx": np.uint8(128), "step": np.float32(0.5), "zy": np.uint8(120)}
+    constants["b"] = np.array([5000, -6000, 7000, 8000], np.int32)
+    model = model_of(body, constants, opset=21)
+    graph = graph_of(model, tmp_path)
+    assert kinds_of(graph) == ["nothing", "convolution", "nothing", "nothing"]
+    assert len(graph.notes) == 1
+    exact = np.random.default_rng(2).integers(-100, 100, (1, 3, 9, 9)).astype(np.float32) / 32
+    check_results(model, graph, exact, tolerance=0.2501)
+
+
+def test_a_classifier_of_integers_as_onnxruntime_writes_it(tmp_path: Path) -> None:
+    body = """
+        a = QuantizeLinear(x, sx, zx) t = com.microsoft.QLinearAdd(a, sx, zx, a, sx, zx, step, zx)
+        m = com.microsoft.QLinearGlobalAveragePool(t, sx, zx, sx, zx) f = Flatten(m)
+        y = com.microsoft.QGemm <transB=1> (f, sx, zx, p, s5, z5, b)
+    """
+    constants = {"sx": np.float32(0.25), "zx": np.uint8(128), "step": np.float32(0.5)}
+    constants |= {"p": np.arange(15, dtype=np.int8).reshape(5, 3), "s5": np.float32([1, 2, 3, 4, 5])}
+    constants |= {"z5": np.int8([1, 1, 1, 1, 1]), "b": np.array([4, 8, 12, 16, 20], np.int32)}
+    graph = graph_of(model_of(body, constants), tmp_path)
+    assert kinds_of(graph) == ["nothing", "add", "mean", "nothing", "linear"]
+    tensors = only(graph, "linear").tensors
+    assert tensors["weight"][1].tolist() == [4.0, 6.0, 8.0]  # 2 * (3 - 1), 2 * (4 - 1), 2 * (5 - 1)
+    assert tensors["bias"].tolist() == [1.0, 4.0, 9.0, 16.0, 25.0]  # 0.25 * 1 * 4, 0.25 * 2 * 8, ...
+
+
 def test_a_cut_by_integers_in_place_of_relu6_is_relu6(tmp_path: Path) -> None:
     """onnxruntime's quantize_static() leaves Clip out where the integers have the same limits."""
     body = """
@@ -221,6 +268,11 @@ def test_bytes_of_the_picture_itself_become_numbers(tmp_path: Path) -> None:
     np.testing.assert_allclose(run_graph(graph, torch.from_numpy(pixels).float()).numpy(), expected)
 
 
+def test_a_window_with_gaps_is_no_mean(tmp_path: Path) -> None:
+    body = "y = AveragePool <kernel_shape=[9,9], dilations=[2,2]> (x)"
+    assert kinds_of(graph_of(model_of(body, {}, opset=19), tmp_path)) == ["other"]
+
+
 OTHERS = {
     "Relu": "y = Relu(x)",
     "Clip to -1 and 1": "y = Clip(x, n, o)",
@@ -234,6 +286,8 @@ OTHERS = {
     "BatchNormalization in training mode": "y = BatchNormalization <training_mode=1> (x, c, c, c, c)",
     "a mean over one of height and width": "y = ReduceMean <axes=[2]> (x)",
     "LogSoftmax": "y = LogSoftmax(x)",
+    "Add": "t = Transpose <perm=[0,2,3,1]> (x) y = Add(x, t)",  # pixels of one to channels of the other
+    "BatchNormalization": "t = Transpose <perm=[0,2,3,1]> (x) y = BatchNormalization(t, c, c, c, c)",  # of rows
     "com.microsoft.FusedConv": "y = com.microsoft.FusedConv(x, w)",
     "If": "b = Cast <to=9> (x) y = If (b) <then_branch = t () => (float z) { z = Identity(x) },"
     " else_branch = e () => (float z) { z = Identity(x) }>",
@@ -329,6 +383,12 @@ def test_a_part_takes_no_memory_before_all_are_counted(tmp_path: Path, monkeypat
     model.graph.node.extend(onnx.NodeProto() for _ in range(1000))
     monkeypatch.setattr(onnx, "load_model_from_string", lambda content: pytest.fail("parsed"))
     assert "more than 1000 parts" in error_of(model, tmp_path)
+
+
+def test_without_the_package_the_line_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ValueError, match="the package onnx; `python3 -m pip install -r requirements-convert.txt`"):
+        read_onnx(tmp_path / "any.onnx")
 
 
 def test_damage_anywhere_ends_in_one_line(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 """What the reader of TensorFlow Lite says of a file, beside what the interpreter of LiteRT computes with it."""
 
 import random
+import sys
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import pytest
 import torch
@@ -138,6 +140,26 @@ def test_arithmetic_with_a_constant_is_a_scale(kind: str, is_first: bool, tmp_pa
         check_results(model, graph)
 
 
+def test_an_input_with_its_channels_first(tmp_path: Path) -> None:
+    """As from converters of torch's networks."""
+    model = TfliteModel([1, 3, 8, 9])
+    turned, result = model.add_tensor([1, 8, 9, 3]), model.add_tensor([1, 8, 9, 4])
+    model.add("TRANSPOSE", [0, model.add_constant(np.array([0, 2, 3, 1], np.int32))], turned)
+    weights = [model.add_constant(numbers(4, 3, 3, 3)), model.add_constant(numbers(4))]
+    model.add("CONV_2D", [turned, *weights], result, "Conv2DOptions", strideH=1, strideW=1)
+    graph = graph_of(model, tmp_path)
+    assert (kinds_of(graph), graph.image_size) == (["nothing", "convolution"], (8, 9))
+    images = numbers(1, 3, 8, 9, seed=2)
+    expected = run_tflite(model.content(), images).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(run_graph(graph, torch.from_numpy(images)).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_of_any_size(tmp_path: Path) -> None:
+    model = convolved(9)
+    model.graph.tensors[0].shapeSignature = [-1, -1, -1, 3]
+    assert graph_of(model, tmp_path).image_size is None
+
+
 def test_limits_one_after_the_other_are_relu6(tmp_path: Path) -> None:
     model = TfliteModel([1, 9, 9, 3])
     first, second = model.add_tensor([1, 9, 9, 3]), model.add_tensor([1, 9, 9, 3])
@@ -256,6 +278,9 @@ def test_what_mobilenet_has_not_is_named(tmp_path: Path) -> None:
     model.model.operatorCodes[0].customCode = "Own\n"
     assert graph_of(model, tmp_path).operations[-1].settings == {"what": "custom Own?"}
     model = TfliteModel([1, 9, 9, 3])
+    model.add("SOFTMAX", [0], model.add_tensor([1, 9, 9, 3]), "SoftmaxOptions", beta=2.0)
+    assert graph_of(model, tmp_path).operations[-1].settings == {"what": "SOFTMAX"}
+    model = TfliteModel([1, 9, 9, 3])
     model.add("RESHAPE", [0], model.add_tensor([1, 9, 3, 9]))
     assert graph_of(model, tmp_path).operations[-1].settings == {"what": "RESHAPE"}
 
@@ -302,10 +327,38 @@ def test_a_small_file_makes_no_large_copies(tmp_path: Path) -> None:
     assert "far more weights" in error_of(model, tmp_path)
 
 
+def test_what_many_parts_share_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All operations of a file can point to one long list, or one long text."""
+    model = convolved(9)
+    model.graph.operators[0].inputs += [0] * 98
+    assert "list of 101 axes or values" in error_of(model, tmp_path)
+    model = TfliteModel([1, 9, 9, 3])
+    for index in range(50):
+        model.add("TANH", [index], model.add_tensor([1, 9, 9, 3]))
+        model.graph.tensors[-1].name = "long" * 1000
+    assert len(graph_of(model, tmp_path).operations) == 50
+    offsets: dict[str, int] = {}
+    create = flatbuffers.Builder.CreateString
+
+    def create_once(builder: flatbuffers.Builder, text: str) -> int:
+        if text not in offsets:
+            offsets[text] = create(builder, text)
+        return offsets[text]
+
+    monkeypatch.setattr(flatbuffers.Builder, "CreateString", create_once)
+    assert "its names are longer than it is" in error_of(model, tmp_path)
+
+
+def test_without_the_package_the_line_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tflite", None)
+    with pytest.raises(ValueError, match="the package tflite; `python3 -m pip install -r requirements-convert.txt`"):
+        read_tflite(tmp_path / "any.tflite")
+
+
 def test_damage_anywhere_ends_in_one_line(tmp_path: Path) -> None:
     content = of_integers("int8", RELU6).content()
     source = random.Random(0)
-    for _ in range(1500):
+    for _ in range(600):
         damaged = bytearray(content)
         for _ in range(source.choice((1, 1, 4))):
             damaged[source.randrange(len(content))] ^= 1 << source.randrange(8)

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""download_weights.py with the files of Keras, which have no published hash, and of timm.
-
-The stand-in is a file of torch.save(): the tests of scripts/converting read files of Keras.
-"""
+"""download_weights.py with the files of Keras, which have no published hash, and of timm."""
 
 import hashlib
 import os
@@ -12,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from keras_networks import keras_network, save
 from published_files import Runner, saved, serving
 
 from downloading import published
@@ -21,10 +19,9 @@ KERAS_NAME = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96.h5"
 
 
 @pytest.fixture(scope="module")
-def content() -> bytes:
-    """Random weights of width 0.35."""
-    torch.manual_seed(0)
-    return saved(MobileNetV2(1000, 0.35).state_dict())
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Random weights of width 0.35, alone in a file of Keras, as the published ones are."""
+    return save(keras_network(classes=1000), tmp_path_factory.mktemp("keras") / "w.legacy.h5").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -102,18 +99,28 @@ def test_file_of_another_width_is_named(runner: Runner, server: str) -> None:
     assert "a network of width 0.35 for 1000 classes, not keras 1.0 96" in runner.refusal("keras", "1", "96")
 
 
-def test_file_of_timm_is_recorded_and_compared(runner: Runner, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_of_timm_is_recorded_and_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    content = saved(MobileNetV2(1000, 0.35).state_dict())
+    runner = Runner(monkeypatch, capsys, tmp_path, content)
     monkeypatch.setitem(published.TIMM, 0.35, (f"mobilenetv2_035-{runner.hash[:8]}.pth", 60.0, 80.01))
-    runner.publish_others(f"{server}/good")
-    printed = runner.run("timm", "0.35")
+    with serving(content) as server:
+        runner.publish_others(f"{server}/good")
+        printed = runner.run("timm", "0.35")
+        target = check_file_of_timm(runner, printed)
+        target.unlink()
+        runner.publish_others(f"{server}/wrong")
+        assert "(invalid hash value: " in runner.refusal("timm", "0.35")
+
+
+def check_file_of_timm(runner: Runner, printed: str) -> Path:
     assert "top-1 60.000 %, top-5 80.010 %" in printed and "bicubic resizing, test.py has bilinear" in printed
     target = runner.folder / f"MobileNetV2_0.35-224-timm-{runner.hash[:8]}.pth.tar"
     stored = torch.load(target, weights_only=True)
     assert (stored["model_padding"], stored["model_batch_norm_eps"]) == ("symmetric", 1e-5)
     assert stored["model_mean_parameters"] == [0.485, 0.456, 0.406]
-    target.unlink()
-    runner.publish_others(f"{server}/wrong")
-    assert "(invalid hash value: " in runner.refusal("timm", "0.35")
+    return target
 
 
 @pytest.mark.parametrize(

@@ -146,13 +146,14 @@ def describe_use(
     recorded = checkpoint.get("config", checkpoint)  # of a checkpoint of train.py, or a file of weights
     recorded = recorded if isinstance(recorded, dict) else {}
     said = {name: recorded[name] for name in USE if name in recorded and SHARED_RULES[name][0](recorded[name])}
-    said |= {name: value for name, value in found.facts._asdict().items() if name in USE and value is not None}
+    facts = {name: value for name, value in found.facts._asdict().items() if name in USE and value is not None}
+    said |= {} if found.facts.are_usual else facts
     given = arguments.given
     for name in DEFINITION:
         if name in given and said.get(name, given[name]) != given[name]:
             option = "--padding" if name == DEFINITION[0] else "--batch-norm-eps"
             raise ValueError(f"{arguments.source}: has {name} = {json.dumps(said[name])}; leave out {option}")
-    known = said | given
+    known = facts | said | given
     is_same = known.get("model_padding") == "same"
     usual = (224, HALVES if is_same else IMAGENET_MEAN, HALVES if is_same else IMAGENET_STD, *TORCHVISION)
     use = {name: known.get(name, value) for name, value in zip(USE, usual, strict=True)}

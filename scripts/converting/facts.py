@@ -13,3 +13,4 @@ class Facts(NamedTuple):
     model_mean_parameters: list[float] | None = None
     model_std_parameters: list[float] | None = None
     notes: tuple[str, ...] = ()
+    are_usual: bool = False  # what files of the kind have, where the file itself says nothing

@@ -68,7 +68,7 @@ def layers_of(
     entries = {name_of(entry): entry for entry in (config["layers"] if isinstance(config, dict) else config)}
     calls = chained(entries) if model["class_name"] == "Sequential" else {n: call_of(e) for n, e in entries.items()}
     group_names = number_groups(entries)
-    for name in graphlib.TopologicalSorter({name: call.names for name, call in calls.items()}).static_order():
+    for name in ordered(calls):
         if name not in entries:
             raise ValueError(f"its layer {name[:80]!r} is used and not there")
         kind, call = str(entries[name]["class_name"]), calls[name]
@@ -92,6 +92,14 @@ class Call(NamedTuple):
     names: tuple[str, ...]  # of the layers of its model that make the values
     constants: tuple[float, ...] = ()
     tensor_first: bool = True
+
+
+def ordered(calls: dict[str, Call]) -> list[str]:
+    """The layers, each after those that it takes values of. Raises: ValueError if one takes what depends on itself."""
+    try:
+        return list(graphlib.TopologicalSorter({name: call.names for name, call in calls.items()}).static_order())
+    except graphlib.CycleError as error:
+        raise ValueError(f"its layer {error.args[1][0][:80]!r} takes a value that depends on its own") from error
 
 
 def chained(entries: dict[str, dict[str, Any]]) -> dict[str, Call]:

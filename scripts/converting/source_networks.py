@@ -15,6 +15,7 @@ KERAS_FACTS = Facts(
     model_padding="same",
     model_batch_norm_eps=1e-3,
     notes=("The file holds weights alone; padding and eps are taken to be those of Keras' own MobileNetV2.",),
+    are_usual=True,
 )
 
 

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/convert_weights.py on files of Keras: what it says and writes, and what the other scripts make of that."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+import torch
+from conversion_runs import Runner
+from foreign_networks import torchvision_network
+from keras_networks import error_between, keras, keras_network, outputs_of, random_pixels, randomize, save
+
+from model import TENSORFLOW, MobileNetV2
+
+layers = keras.layers
+SIZE = 64
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path) -> Runner:
+    return Runner(monkeypatch, capsys, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network in each kind of file: read them, do not change them."""
+    folder = tmp_path_factory.mktemp("keras")
+    network = keras_network(SIZE)
+    for name in ("whole.h5", "whole.keras", "alone.weights.h5", "alone.legacy.h5"):
+        save(network, folder / name)
+    return folder
+
+
+def stored(path: Path) -> dict[str, Any]:
+    """What a written file says, but for its weights."""
+    record = torch.load(path, weights_only=True)
+    del record["state_dict"]
+    return record
+
+
+# What it says and writes
+
+
+@pytest.mark.parametrize("name", ["whole.h5", "whole.keras"])
+def test_what_a_model_says_and_what_is_taken_for_granted(runner: Runner, files: Path, name: str) -> None:
+    printed = runner.run(source=files / name)
+    assert f"{files / name}: MobileNetV2 of width 0.35, 3 classes; 262 tensors of 105 layers.\n" in printed
+    assert 'The file says: image_size = 64, model_padding = "same", model_batch_norm_eps = 0.001.\n' in printed
+    mean = "model_mean_parameters = [0.5, 0.5, 0.5], model_std_parameters = [0.5, 0.5, 0.5]"
+    assert f"Taken for granted: {mean}.\n" in printed
+    assert "Width 0.35 was published for [96, 128, 160, 192, 224] pixels, not for 64.\n" in printed
+    assert stored(runner.target) == {
+        **{"model_arch_name": "mobilenet_v2", "model_width_mult": 0.35, "image_size": 64, "source": name},
+        **{"model_padding": "same", "model_batch_norm_eps": 0.001},
+        **{"model_mean_parameters": [0.5] * 3, "model_std_parameters": [0.5] * 3},
+    }
+
+
+def test_what_is_done_with_pixels_becomes_mean_and_deviation(runner: Runner) -> None:
+    pixels = keras.Input((96, 96, 3))
+    scaled = layers.Normalization(mean=[100.0, 110.0, 120.0], variance=[51.0**2] * 3)(pixels)
+    options = {"alpha": 0.35, "weights": None, "include_top": False, "pooling": "avg"}
+    backbone = keras.applications.MobileNetV2((96, 96, 3), **options)(scaled)
+    source = save(randomize(keras.Model(pixels, layers.Dense(3)(backbone))), runner.folder / "tuned.keras")
+    printed = runner.run(source=source)
+    assert "published for" not in printed
+    assert "Taken for granted" not in printed
+    described = stored(runner.target)
+    assert described["model_mean_parameters"] == pytest.approx([100 / 255, 110 / 255, 120 / 255], rel=1e-5)
+    assert described["model_std_parameters"] == [0.2] * 3
+
+
+@pytest.mark.parametrize("name", ["alone.weights.h5", "alone.legacy.h5"])
+def test_weights_alone_say_nothing_of_their_use(runner: Runner, files: Path, name: str) -> None:
+    printed = runner.run(source=files / name)
+    assert "The file holds weights alone; padding and eps are taken to be those of Keras' own MobileNetV2.\n" in printed
+    assert "The file says" not in printed
+    assert "Taken for granted: image_size = 224, model_mean_parameters = [0.5, 0.5, 0.5], " in printed
+    described = stored(runner.target)
+    assert (described["model_padding"], described["model_batch_norm_eps"]) == TENSORFLOW
+    runner.target.unlink()
+    printed = runner.run("--padding", "symmetric", "--batch-norm-eps", 1e-5, source=files / name)
+    assert 'The options say: model_padding = "symmetric", model_batch_norm_eps = 1e-05.\n' in printed
+    described = stored(runner.target)
+    assert (described["model_padding"], described["model_batch_norm_eps"]) == ("symmetric", 1e-5)
+    assert described["model_mean_parameters"] == [0.485, 0.456, 0.406]
+
+
+def test_the_background_of_tensorflow(runner: Runner) -> None:
+    network = keras_network(SIZE, classes=1001)
+    source, images = save(network, runner.folder / "imagenet.h5"), random_pixels(SIZE)
+    line = "1001 classes: TensorFlow counts a background in front of ImageNet's; --drop-first-class leaves it out.\n"
+    assert line in runner.run(source=source)
+    runner.target.unlink()
+    printed = runner.run("--drop-first-class", source=source)
+    assert "MobileNetV2 of width 0.35, 1000 classes" in printed
+    assert "1001 classes" not in printed
+    ours = MobileNetV2(1000, 0.35, definition=TENSORFLOW).eval()
+    ours.load_state_dict(torch.load(runner.target, weights_only=True)["state_dict"])
+    assert error_between(ours(images).detach(), outputs_of(network, images)[:, 1:]) < 1e-5
+
+
+def test_the_only_class_is_not_dropped(runner: Runner) -> None:
+    torch.save(torchvision_network(1).state_dict(), runner.source)
+    assert "has one class; leave out --drop-first-class" in runner.refusal("--drop-first-class")
+
+
+def test_options_do_not_overrule_the_file(runner: Runner, files: Path) -> None:
+    source = files / "whole.h5"
+    line = f'{source}: has model_padding = "same"; leave out --padding\n'
+    assert runner.refusal("--padding", "symmetric", source=source) == line
+    line = f"{source}: has model_batch_norm_eps = 0.001; leave out --batch-norm-eps\n"
+    assert runner.refusal("--batch-norm-eps", 1e-5, source=source) == line
+    runner.run("--padding", "same", "--batch-norm-eps", 0.001, source=source)
+
+
+def test_options_say_what_a_state_dict_does_not(runner: Runner) -> None:
+    printed = runner.convert(torchvision_network().state_dict(), "--padding", "same", "--batch-norm-eps", 0.001)
+    assert 'The options say: model_padding = "same", model_batch_norm_eps = 0.001.\n' in printed
+    described = stored(runner.target)
+    assert (described["model_padding"], described["model_batch_norm_eps"]) == ("same", 0.001)
+    runner.target.unlink()
+    printed = runner.convert(torchvision_network().state_dict())
+    assert 'model_padding = "symmetric", model_batch_norm_eps = 1e-05.\n' in printed.partition("Taken for granted")[2]
+    runner.target.unlink()
+    assert "invalid choice: 'valid'" in runner.refusal("--padding", "valid")
+    for eps in (0, "nan", 2):
+        assert "expected a number from 1e-12 to 1" in runner.refusal("--batch-norm-eps", eps)
+
+
+# Other networks: one line with the first difference, and nothing is written
+
+
+def application(name: str, **options: Any) -> keras.Model:
+    return getattr(keras.applications, name)(input_shape=(SIZE, SIZE, 3), weights=None, **options)
+
+
+def backbone(**options: Any) -> keras.Model:
+    return application("MobileNetV2", alpha=0.35, include_top=False, **options)
+
+
+def with_head(head: Any) -> keras.Model:
+    pixels = keras.Input((SIZE, SIZE, 3))
+    return keras.Model(pixels, head(backbone(pooling="avg")(pixels)))
+
+
+class Subclassed(keras.Model):
+    """A model whose call() is a program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.dense(pixels)
+
+
+def subclassed() -> keras.Model:
+    network = Subclassed()
+    network(torch.zeros(1, SIZE, SIZE, 3))
+    return network
+
+
+OTHERS = {
+    "MobileNet": (
+        lambda: application("MobileNet", alpha=0.25, classes=2),
+        r"convolution conv_pw_1 \[16, 8, 1, 1\] with stride 1 where the network has a convolution \[8, 8, 1, 1\]",
+    ),
+    "MobileNetV3": (
+        lambda: application("MobileNetV3Small", classes=2),
+        r"the file has convolution conv \[16, 3, 3, 3\] with stride 2 where the network has a convolution \[48, 3",
+    ),
+    "EfficientNet": (
+        lambda: application("EfficientNetB0", classes=2),
+        r"the file has convolution stem_conv \[32, 3, 3, 3\] with stride 2 where the network has a convolution \[40, 3",
+    ),
+    "no classifier": (backbone, "the file has its output where the network has the mean of the maps"),
+    "no classifier, pooled": (lambda: backbone(pooling="avg"), "its output where the network has a classifier of 1280"),
+    "another pooling": (lambda: backbone(pooling="max"), "has GlobalMaxPooling2D .+ where the network has the mean of"),
+    "two classifiers": (
+        lambda: with_head(lambda x: layers.Dense(2, name="last")(layers.Dense(8, name="hidden")(x))),
+        r"the file has linear last \[2, 8\] where the network has its output",
+    ),
+    "a classifier with ReLU": (
+        lambda: with_head(layers.Dense(8, activation="relu", name="hidden")),
+        "the file has relu hidden where the network has its output",
+    ),
+    "two outputs": (
+        lambda: with_head(lambda x: [layers.Dense(2)(x), layers.Dense(3)(x)]),
+        "it has 2 outputs, and MobileNetV2 one; name a file in which Keras saved a MobileNetV2",
+    ),
+    "a program": (
+        subclassed,
+        "it is a 'Subclassed', whose program is not in the file; MobileNetV2 as Functional is read",
+    ),
+}
+
+
+@pytest.mark.parametrize(("build", "message"), OTHERS.values(), ids=OTHERS.keys())
+def test_other_networks_are_refused_with_the_first_difference(runner: Runner, build: Any, message: str) -> None:
+    source = save(build(), runner.folder / "other.keras")
+    assert re.fullmatch(rf"{source}: .*{message}.*\n", runner.refusal(source=source))
+
+
+Config = dict[str, Any]
+
+
+def edited(file: h5py.File, edit: Any) -> None:
+    """Change the description of the layers in a whole model, by their names."""
+    config = json.loads(file.attrs["model_config"])
+    entries = {entry["config"]["name"]: entry["config"] for entry in config["config"]["layers"]}
+    edit(entries)
+    file.attrs["model_config"] = json.dumps(config)
+
+
+def use(layer: str, **settings: Any) -> Any:
+    return lambda file: edited(file, lambda entries: entries[layer].update(settings))
+
+
+def reshaped(layer: str, *shape: int) -> Any:
+    """The kernel of a layer has another shape."""
+
+    def change(file: h5py.File) -> None:
+        (path,) = [path for path in all_arrays(file) if path.endswith(f"/{layer}/kernel")]
+        del file[path]
+        file[path] = torch.zeros(shape).numpy()
+
+    return change
+
+
+def all_arrays(file: h5py.File) -> list[str]:
+    paths: list[str] = []
+    file.visititems(lambda path, item: paths.append(path) if isinstance(item, h5py.Dataset) else None)
+    return paths
+
+
+def without_a_block(file: h5py.File) -> None:
+    config = json.loads(file.attrs["model_config"])
+    entries = config["config"]["layers"]
+    config["config"]["layers"] = [entry for entry in entries if not entry["config"]["name"].startswith("block_5_")]
+    file.attrs["model_config"] = json.dumps(config).replace('"block_5_add"', '"block_4_add"')
+
+
+EDITS = {
+    "ReLU": (
+        use("block_3_expand_relu", max_value=None),
+        "the file has ReLU block_3_expand_relu where the network has relu6",
+    ),
+    "ReLU up to 1": (
+        use("Conv1_relu", max_value=1),
+        "the file has ReLU up to 1 Conv1_relu where",
+    ),
+    "leaky": (
+        use("Conv1_relu", negative_slope=0.1),
+        "the file has ReLU Conv1_relu where the network has relu6",
+    ),
+    "dilation": (
+        use("block_2_depthwise", dilation_rate=[2, 2]),
+        "with stride 1 and dilation 2 where the network",
+    ),
+    "strides": (
+        use("block_2_depthwise", strides=[1, 2]),
+        r"with stride \(1, 2\) where the network has .+ stride 1 and",
+    ),
+    "stride": (
+        use("block_4_depthwise", strides=[2, 2]),
+        r"stride 2 where the network has .+ with stride 1 and 96 groups",
+    ),
+    "no padding": (
+        use("block_2_depthwise", padding="valid"),
+        r"with the padding \(0, 0, 0, 0\) where the network has that of",
+    ),
+    "both paddings": (
+        use("block_3_pad", padding=[[1, 1], [1, 1]]),
+        r"with the padding \(1, 1, 1, 1\) where .+ same in all",
+    ),
+    "several eps": (
+        use("bn_Conv1", epsilon=1e-5),
+        r"its batch-norms have several eps, \[1e-05, 0.001\]; ours have one",
+    ),
+    "axis": (
+        use("bn_Conv1", axis=1),
+        "the file has BatchNormalization bn_Conv1 where the network has relu6",
+    ),
+    "channels first": (
+        use("Conv1", data_format="channels_first"),
+        "the file has Conv2D Conv1 where the network has a conv",
+    ),
+    "kernel of 5": (
+        reshaped("block_2_depthwise", 5, 5, 48, 1),
+        r"depthwise \[48, 1, 5, 5\] .+ has a convolution \[48, 1, 3",
+    ),
+    "expansion of 4": (
+        reshaped("block_2_expand", 1, 1, 8, 32),
+        r"expand \[32, 8, 1, 1\] .+ has a convolution \[48, 8, 1, 1\]",
+    ),
+    "block less": (
+        without_a_block,
+        r"block_6_depthwise \[96, 1, 3, 3\] with stride 2 where .+ with stride 1 and 96 groups",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), EDITS.values(), ids=EDITS.keys())
+def test_a_single_difference_is_found(runner: Runner, files: Path, change: Any, message: str) -> None:
+    source = runner.folder / "edited.h5"
+    shutil.copy(files / "whole.h5", source)
+    with h5py.File(source, "r+") as file:
+        change(file)
+    assert re.fullmatch(rf"{source}: .*{message}.*\n", runner.refusal(source=source))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from converting.graph_builder import shown
+from converting.graph_builder import reason_of
 
 ATTRIBUTES_KEY = "/"  # of hdf5_reader.py, whose library need not be there
 
@@ -50,7 +50,9 @@ def read_hdf5(content: bytes, path: Path) -> Contents:
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         reason = said[-1] if done.returncode == 2 and said else "the library that reads HDF5 crashed"
-        raise ValueError(f"{path}: damaged or not as Keras writes ({shown(reason)}); get or save it again")
+        raise ValueError(
+            f"{path}: damaged or not as Keras writes ({reason_of(ValueError(reason))}); get or save it again"
+        )
     with np.load(io.BytesIO(done.stdout), allow_pickle=False) as loaded:
         arrays = {name: loaded[name] for name in loaded.files}
     attributes: dict[str, Any] = json.loads(arrays.pop(ATTRIBUTES_KEY).tobytes())

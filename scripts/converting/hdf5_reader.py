@@ -48,7 +48,7 @@ def read_tree(file: h5py.File, most_bytes: int) -> tuple[dict[str, Any], dict[st
         if isinstance(item, h5py.Dataset):
             most_bytes -= item.nbytes
             if most_bytes < 0:
-                raise ValueError(f"{path!r} claims {item.nbytes:,} bytes, more than such a file can hold")
+                raise ValueError(f"{path[-60:]!r} claims {item.nbytes:,} bytes, more than such a file can hold")
             arrays[path] = read_array(path, item)
         elif found := read_attributes(item):
             attributes[path] = found
@@ -62,11 +62,11 @@ def items_in(group: h5py.Group, start: str, seen: set[Any]) -> Iterator[tuple[st
         if path in SKIPPED:
             continue
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{path!r} is a link to another place, which is not followed")
+            raise ValueError(f"{path[-60:]!r} is a link to another place, which is not followed")
         item = group[name]
         place = h5py.h5o.get_info(item.id).addr
         if place in seen or path.count("/") > MOST_NESTING or len(seen) > MOST_OBJECTS:
-            raise ValueError(f"{path!r} is there twice, nested too deep or one of too many")
+            raise ValueError(f"{path[-60:]!r} is there twice, nested too deep or one of too many")
         seen.add(place)
         yield path, item
         if isinstance(item, h5py.Group):
@@ -76,9 +76,9 @@ def items_in(group: h5py.Group, start: str, seen: set[Any]) -> Iterator[tuple[st
 def read_array(path: str, dataset: h5py.Dataset) -> Any:
     """The numbers of a dataset. Raises: ValueError for other values, and for those that lie in other files."""
     if dataset.external or dataset.is_virtual:
-        raise ValueError(f"{path!r} has its values in another file, which is not opened")
+        raise ValueError(f"{path[-60:]!r} has its values in another file, which is not opened")
     if dataset.dtype.kind not in "fiub":
-        raise ValueError(f"{path!r} holds no numbers")
+        raise ValueError(f"{path[-60:]!r} holds no numbers")
     return dataset[()]
 
 

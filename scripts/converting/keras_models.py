@@ -166,13 +166,12 @@ def number_groups(entries: dict[str, dict[str, Any]]) -> dict[str, str]:
 def check_layer(name: str, entry: dict[str, Any]) -> None:
     """Raise ValueError for a layer that is code."""
     kind, module = str(entry["class_name"]), str(entry.get("module") or "keras")
-    own = str(entry.get("registered_name") or "")
+    own = str(entry.get("registered_name") or kind)
     if kind == "Lambda":
         raise ValueError(f"its layer {name[:80]!r} is a Lambda, which is code; code in a file is never run")
     if ">" in own or module.partition(".")[0] not in ("keras", "tf_keras"):
-        raise ValueError(
-            f"its layer {name[:80]!r} is of its author's own program, {(own or module)[:80]!r}, not of Keras"
-        )
+        what = own if ">" in own else module
+        raise ValueError(f"its layer {name[:80]!r} is of its author's own program, {what[:80]!r}, not of Keras")
 
 
 def name_of(entry: dict[str, Any]) -> str:

@@ -221,11 +221,11 @@ def use(layer: str, **settings: Any) -> Any:
     return lambda file: edited(file, lambda entries: entries[layer].update(settings))
 
 
-def reshaped(layer: str, *shape: int) -> Any:
-    """The kernel of a layer has another shape."""
+def reshaped(name: str, *shape: int) -> Any:
+    """An array of a layer has another shape."""
 
     def change(file: h5py.File) -> None:
-        (path,) = [path for path in all_arrays(file) if path.endswith(f"/{layer}/kernel")]
+        (path,) = [path for path in all_arrays(file) if path.endswith(f"/{name}")]
         del file[path]
         file[path] = torch.zeros(shape).numpy()
 
@@ -246,6 +246,10 @@ def without_a_block(file: h5py.File) -> None:
 
 
 EDITS = {
+    "channels of a batch-norm": (
+        reshaped("bn_Conv1/gamma", 8),
+        "the file has BatchNormalization bn_Conv1 where the network has relu6",
+    ),
     "ReLU": (
         use("block_3_expand_relu", max_value=None),
         "the file has ReLU block_3_expand_relu where the network has relu6",
@@ -291,11 +295,11 @@ EDITS = {
         "the file has Conv2D Conv1 where the network has a conv",
     ),
     "kernel of 5": (
-        reshaped("block_2_depthwise", 5, 5, 48, 1),
+        reshaped("block_2_depthwise/kernel", 5, 5, 48, 1),
         r"depthwise \[48, 1, 5, 5\] .+ has a convolution \[48, 1, 3",
     ),
     "expansion of 4": (
-        reshaped("block_2_expand", 1, 1, 8, 32),
+        reshaped("block_2_expand/kernel", 1, 1, 8, 32),
         r"expand \[32, 8, 1, 1\] .+ has a convolution \[48, 8, 1, 1\]",
     ),
     "block less": (

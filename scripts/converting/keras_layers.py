@@ -58,9 +58,14 @@ def size_of(layer: KerasLayer) -> tuple[int, int] | None:
     return (height, width) if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0 else None
 
 
+def require_channels_last(layer: KerasLayer) -> None:
+    require(layer.settings.get("data_format") in (None, "channels_last"))
+
+
 def add_convolution(builder: GraphBuilder, layer: KerasLayer, weights: Weights) -> None:
     use, is_depthwise = layer.settings, layer.kind == "DepthwiseConv2D"
-    require(use.get("data_format", "channels_last") == "channels_last" and use["padding"] in ("same", "valid"))
+    require_channels_last(layer)
+    require(use["padding"] in ("same", "valid"))
     tensors = kernel_of(layer, weights, is_depthwise)
     groups = len(tensors["weight"]) // int(use.get("depth_multiplier", 1)) if is_depthwise else use.get("groups", 1)
     settings = {
@@ -150,6 +155,7 @@ def add_relu(builder: GraphBuilder, layer: KerasLayer, _: Weights) -> None:
 
 
 def add_zero_padding(builder: GraphBuilder, layer: KerasLayer, _: Weights) -> None:
+    require_channels_last(layer)
     padding = layer.settings["padding"]
     sides = [pair(side) for side in ([padding, padding] if isinstance(padding, int) else padding)]
     before, after = ([0, sides[0][end], sides[1][end], 0] for end in (0, 1))
@@ -157,6 +163,7 @@ def add_zero_padding(builder: GraphBuilder, layer: KerasLayer, _: Weights) -> No
 
 
 def add_pooling(builder: GraphBuilder, layer: KerasLayer, _: Weights) -> None:
+    require_channels_last(layer)
     builder.add_mean(layer.output, layer.inputs[0], layer.output, (1, 2), bool(layer.settings.get("keepdims")))
 
 

@@ -209,3 +209,24 @@ def test_weights_as_other_projects_save_them_name_the_script_that_reads_them(tmp
 def test_dictionary_without_weights_is_refused() -> None:
     with pytest.raises(ValueError, match="w.pth: no state_dict of tensors in it"):
         network_weights.extract_weights({"epoch": 3}, "w.pth")
+
+
+@pytest.mark.parametrize("wrap", [dict, lambda record: {"config": record}])
+def test_files_of_earlier_versions_have_symmetric_padding(tmp_path: Path, wrap) -> None:
+    """They say which network it is, and nothing of the padding and the eps that nobody could choose."""
+    path = tmp_path / "w.pth.tar"
+    said = {"model_arch_name": "mobilenet_v2", "model_width_mult": 0.35}
+    torch.save({"state_dict": small_network().state_dict()} | wrap(said), path)
+    use = {"model_weights_path": str(path), "model_width_mult": 0.35, "model_num_classes": 3}
+    network_weights.load_trained_network(small_network(), config_with(**use))
+    for name, other, trained in (("model_padding", "same", '"symmetric"'), ("model_batch_norm_eps", 1e-3, "1e-05")):
+        line = rf"w.pth.tar: trained with {name} = {trained}; set config.py line \d+ to it"
+        with pytest.raises(ValueError, match=line):
+            network_weights.load_trained_network(small_network(), config_with(**use | {name: other}))
+
+
+def test_bare_weights_say_nothing_of_padding(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(small_network().state_dict(), path)
+    use = {"model_weights_path": str(path), "model_width_mult": 0.35, "model_num_classes": 3}
+    network_weights.load_trained_network(small_network(), config_with(**use, model_padding="same"))

@@ -112,3 +112,17 @@ def test_going_back_does_not_mix_with_later_checkpoints(trained_copy: Project) -
     trained_copy.set(resume="samples/MobileNetV2-Colours/epoch_3.pth.tar")
     refusal = trained_copy.refusal("train.py")
     assert refusal.startswith("samples/MobileNetV2-Colours/epoch_6.pth.tar: may be later than the 3 epochs")
+
+
+def test_checkpoints_of_earlier_versions_go_on_with_symmetric_padding(trained_copy: Project) -> None:
+    path = trained_copy.root / "samples/MobileNetV2-Colours/epoch_6.pth.tar"
+    checkpoint = read(path)
+    for name in ("model_padding", "model_batch_norm_eps"):
+        del checkpoint["config"][name]
+    torch.save(checkpoint, path)
+    trained_copy.set(resume="auto", epochs=7, num_workers=0, model_padding="same")
+    assert ': trained with model_padding = "symmetric"; set config.py line ' in trained_copy.refusal("train.py")
+    trained_copy.set(model_padding="symmetric", model_batch_norm_eps=1e-3)
+    assert ": trained with model_batch_norm_eps = 1e-05; set config.py line " in trained_copy.refusal("train.py")
+    trained_copy.set(model_batch_norm_eps=1e-5)
+    assert "epoch_6.pth.tar` after 6 of 7 epochs" in trained_copy.run_well("train.py")

@@ -10,6 +10,8 @@ from typing import Any
 import h5py
 import pytest
 import torch
+from command_runs import run_command
+from conftest import ROOT, Project
 from conversion_runs import Runner
 from foreign_networks import torchvision_network
 from keras_networks import error_between, keras, keras_network, outputs_of, random_pixels, randomize, save
@@ -210,9 +212,9 @@ Config = dict[str, Any]
 
 
 def edited(file: h5py.File, edit: Any) -> None:
-    """Change the description of the layers in a whole model, by their names."""
+    """Change the description of the layers in a whole model, by their names, or the last one of a class by that."""
     config = json.loads(file.attrs["model_config"])
-    entries = {entry["config"]["name"]: entry["config"] for entry in config["config"]["layers"]}
+    entries = {entry[key]: entry["config"] for entry in config["config"]["layers"] for key in ("name", "class_name")}
     edit(entries)
     file.attrs["model_config"] = json.dumps(config)
 
@@ -294,6 +296,10 @@ EDITS = {
         use("Conv1", data_format="channels_first"),
         "the file has Conv2D Conv1 where the network has a conv",
     ),
+    "another mean": (
+        use("GlobalAveragePooling2D", data_format="channels_first"),
+        "the file has GlobalAveragePooling2D .+ where the network has the mean of the maps",
+    ),
     "kernel of 5": (
         reshaped("block_2_depthwise/kernel", 5, 5, 48, 1),
         r"depthwise \[48, 1, 5, 5\] .+ has a convolution \[48, 1, 3",
@@ -316,3 +322,57 @@ def test_a_single_difference_is_found(runner: Runner, files: Path, change: Any, 
     with h5py.File(source, "r+") as file:
         change(file)
     assert re.fullmatch(rf"{source}: .*{message}.*\n", runner.refusal(source=source))
+
+
+# As a user runs it
+
+
+def lines_of(printed: str, purpose: str) -> dict[str, Any]:
+    """The values that a script says to set in config.py."""
+    _, _, rest = printed.partition(f"config.py, {purpose}:\n")
+    found = re.findall(r"(?m)^  line \d+: (\w+) = (.+)$", rest.partition("\n\n")[0])
+    return {name: json.loads(value) for name, value in found if name != "mode"}
+
+
+def refuses(project: Project, name: str, other: Any, script: str, *arguments: str, **options: Any) -> None:
+    """With the value of another network, a script ends in a line that names the line of config.py."""
+    right = {"model_padding": "same", "model_batch_norm_eps": 1e-3}[name]
+    (number,) = [number for number, line in enumerate(CONFIG, start=1) if line.startswith(f"{name} = ")]
+    project.set(**{name: other})
+    line = f": trained with {name} = {json.dumps(right)}; set config.py line {number} to it"
+    assert project.refusal(script, *arguments, **options).endswith(line)
+    project.set(**{name: right})
+
+
+CONFIG = (ROOT / "config.py").read_text(encoding="utf-8").splitlines()
+
+
+def test_from_keras_to_test_inference_and_training(project: Project) -> None:
+    save(keras_network(32), project.root / "network.keras")
+    target = "results/pretrained_models/mine.pth.tar"
+    (project.root / target).parent.mkdir(parents=True)
+    done = run_command(ROOT / "scripts/convert_weights.py", "network.keras", target, folder=project.root)
+    assert (done.returncode, done.stderr) == (0, "")
+    to_test, to_train = (lines_of(done.stdout, purpose) for purpose in ("to test or classify", "to fine-tune"))
+    assert to_test["model_padding"] == to_train["model_padding"] == "same"
+
+    project.set(**to_test)
+    (project.root / "labels.json").write_text(json.dumps({str(index): name for index, name in enumerate("abc")}))
+    project.set(class_label_file="labels.json")
+    picture = "data/Colours/valid/red/000.png"
+    assert "(15 images)" in project.run_well("test.py", mode="test")
+    assert len(project.run_well("inference.py", picture).splitlines()) == 2 + 3
+    refuses(project, "model_padding", "symmetric", "test.py", mode="test")
+    refuses(project, "model_batch_norm_eps", 1e-5, "inference.py", picture)
+
+    project.set(**to_train, epochs=1)
+    refuses(project, "model_padding", "symmetric", "train.py")
+    refuses(project, "model_batch_norm_eps", 1e-5, "train.py")
+    assert f"Load pretrained weights `{target}`" in project.run_well("train.py")
+    for name in ("best", "last"):
+        described = stored(project.root / f"results/MobileNetV2-Colours/{name}.pth.tar")
+        assert (described["model_padding"], described["model_batch_norm_eps"]) == TENSORFLOW
+    project.set(resume="auto", epochs=2, pretrained_model_weights_path="")
+    refuses(project, "model_padding", "symmetric", "train.py")
+    project.set(model_weights_path="results/MobileNetV2-Colours/last.pth.tar")
+    assert "(15 images)" in project.run_well("test.py", mode="test")

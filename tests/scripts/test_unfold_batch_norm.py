@@ -19,7 +19,7 @@ from torch import nn
 from core import network_weights
 from core.image_files import load_image
 from imgproc import eval_transform, normalize
-from model import MobileNetV2
+from model import TENSORFLOW, MobileNetV2
 from shared.small_training import write_images
 
 
@@ -98,3 +98,35 @@ def test_bad_source_is_one_line(tmp_path: Path, content: bytes | None, message: 
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out.pth").exists()
+
+
+@torch.no_grad()
+def test_padding_and_eps_are_those_of_the_options_or_the_file(tmp_path: Path, images: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    network = MobileNetV2(3, 0.35, 0.0, TENSORFLOW)
+    network(images)  # gives the batch-norms statistics
+    network.eval()
+    fold(network)
+    original = network(images)
+    words = ["--images", "images", "--image-size", 64, "--width-mult", 0.35, "--mean", *[0.5] * 3, "--std", *[0.5] * 3]
+    definition = {"model_padding": "same", "model_batch_norm_eps": 1e-3}
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "silent.pth")
+    torch.save(definition | {"state_dict": network.state_dict()}, tmp_path / "saying.pth")
+    options = {"silent": ["--padding", "same", "--batch-norm-eps", 1e-3], "saying": []}
+    for name, others in options.items():
+        done = run(f"{name}.pth", f"{name}.out", *words, *others, folder=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert 'model_padding = "same"' in done.stdout
+        assert "model_batch_norm_eps = 0.001" in done.stdout
+        written = torch.load(tmp_path / f"{name}.out", weights_only=True)
+        assert {key: written[key] for key in definition} == definition
+        unfolded = MobileNetV2(3, 0.35, 0.0, TENSORFLOW).eval()
+        unfolded.load_state_dict(written["state_dict"])
+        assert torch.allclose(unfolded(images), original, atol=1e-5)
+    done = run("saying.pth", "new.out", *words, "--padding", "symmetric", folder=tmp_path)
+    line = "saying.pth: trained with model_padding = same, not symmetric; leave the option out\n"
+    assert (done.returncode, done.stderr) == (2, line)
+    done = run("silent.pth", "new.out", *words, "--batch-norm-eps", 0, folder=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "model_batch_norm_eps = 0.0; expected a number from 1e-12 to 1" in done.stderr
+    assert not (tmp_path / "new.out").exists()

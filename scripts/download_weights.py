@@ -28,7 +28,7 @@ import signal
 import tempfile
 from pathlib import Path
 
-from converting.hdf5_files import require_library
+from converting.packages import require_package
 from downloading.fetching import fetch, find_on_disk
 from downloading.published import Published, published_table, published_weights
 from downloading.records import find_written, write_published
@@ -70,7 +70,9 @@ def as_listed(words: list[str]) -> str:
 def make_target(published: Published) -> Path:
     """Write the published weights in our format. Raises: OSError and ValueError in words for users."""
     if published.file_name.endswith(".h5"):
-        require_library(Path(published.file_name))  # before a download that nothing could read
+        require_package(
+            "h5py", Path(published.file_name), "HDF5, as Keras writes,"
+        )  # before a download that nothing could read
     with tempfile.TemporaryDirectory() as folder:
         source = find_on_disk(published, FOLDER)
         if source is None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arrays of an HDF5 file that can be hostile or damaged, read in a process of its own."""
 
-import importlib.util
 import io
 import json
 import subprocess
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from converting.graph_builder import reason_of
+from converting.packages import require_package
 
 ATTRIBUTES_KEY = "/"  # of hdf5_reader.py, whose library need not be there
 
@@ -28,19 +28,12 @@ class Contents(NamedTuple):
     attributes: dict[str, dict[str, list[str]]]  # of the groups, by their paths, "" for the file
 
 
-def require_library(path: Path) -> None:
-    """Raise ValueError, with the command that helps, where the library that reads HDF5 is missing."""
-    if importlib.util.find_spec("h5py") is None:
-        command = "python3 -m pip install -r requirements-convert.txt"
-        raise ValueError(f"{path}: reading HDF5, as Keras writes, needs the package h5py; `{command}` installs it")
-
-
 def read_hdf5(content: bytes, path: Path) -> Contents:
     """Read the bytes of an HDF5 file, executing nothing and opening no other file.
 
     `path`: for messages. Raises: ValueError naming the file.
     """
-    require_library(path)
+    require_package("h5py", path, "HDF5, as Keras writes,")
     try:
         done = subprocess.run(
             [sys.executable, READER], input=content, capture_output=True, timeout=TIMEOUT_SECONDS, check=False

@@ -12,6 +12,7 @@ from converting.onnx_integers import INTEGER_OPERATIONS
 from converting.onnx_operations import OPERATIONS, Node
 from converting.onnx_tensors import FOLDED, OnnxTensors
 from converting.onnx_wire import check_parts
+from converting.packages import require_package
 from core.weights_files import open_weights_file
 
 if TYPE_CHECKING:
@@ -28,11 +29,9 @@ def read_onnx(path: Path) -> Graph:
 
     Raises: FileNotFoundError; ValueError naming the file if it is damaged, or not of one image and one answer.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        command = "python3 -m pip install -r requirements-convert.txt"
-        raise ValueError(f"{path}: reading an ONNX model needs the package onnx; `{command}` installs it") from error
+    require_package("onnx", path, "an ONNX model")
+    import onnx
+
     with open_weights_file(path) as file:
         content = file.read(LARGEST_FILE + 1)
     try:

@@ -8,6 +8,7 @@ import numpy as np
 
 from converting.graph_builder import NCHW, NHWC, GraphBuilder, NotOursError, Value, reason_of, require
 from converting.graphs import Graph
+from converting.packages import require_package
 from converting.tflite_operations import FOLDED, Node, add_operation
 from converting.tflite_tensors import INT8, UINT8, TfliteTensors, element, integers
 from core.weights_files import open_weights_file
@@ -21,11 +22,9 @@ def read_tflite(path: Path) -> Graph:
 
     Raises: FileNotFoundError; ValueError naming the file if it is damaged, or not of one image and one answer.
     """
-    try:
-        import tflite
-    except ImportError as error:
-        command = "python3 -m pip install -r requirements-convert.txt"
-        raise ValueError(f"{path}: reading a TFLite model needs the package tflite; `{command}` installs it") from error
+    require_package("tflite", path, "a TFLite model")
+    import tflite
+
     with open_weights_file(path) as file:
         content = file.read(LARGEST_FILE + 1)
     try:

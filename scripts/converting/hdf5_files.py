@@ -18,7 +18,7 @@ from converting.packages import require_package
 ATTRIBUTES_KEY = "/"  # of hdf5_reader.py, whose library need not be there
 
 READER = Path(__file__).with_name("hdf5_reader.py")
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 60  # whole networks take less than one; a damaged file can make the library go round in circles
 
 
 class Contents(NamedTuple):

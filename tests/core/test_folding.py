@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 import torchvision
-from foreign_networks import randomize
+from foreign_networks import calm, randomize
 from random_networks import assert_equal_tensors, network_with_statistics, random_images
 from torch import Tensor, nn
 
@@ -146,7 +146,7 @@ def test_folding_leaves_the_network_as_it_is(copy_of: Callable[[MobileNetV2], ob
 
 def padded_network() -> nn.Module:
     """One whose logits tell the paddings apart; that they are Keras' is a fact of the tests of the converter."""
-    network = randomize(MobileNetV2(7, definition=TENSORFLOW))
+    network = calm(randomize(MobileNetV2(7, 0.35, definition=TENSORFLOW)))
     return network.to(memory_format=torch.channels_last)
 
 

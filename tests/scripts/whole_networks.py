@@ -16,14 +16,6 @@ from model import InvertedResidual, MobileNetV2
 RELU6 = 3
 
 
-@torch.no_grad()
-def calm(network: nn.Module) -> nn.Module:
-    """Let each block add less to its input than it is, as after training: else rounding becomes 20 times larger."""
-    for block in network.features[1:-1]:
-        block.conv[-1].weight *= 0.5
-    return network.requires_grad_(False)
-
-
 class NetworkModel(TfliteModel):
     """MobileNetV2 with TensorFlow's padding, batch-norm folded, as TensorFlow's converter writes it."""
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from foreign_networks import randomize, torchvision_network
+from foreign_networks import calm, randomize, torchvision_network
 from keras_networks import LARGEST_ERROR, converted, error_between, keras, random_pixels
 from tflite_models import run_tflite
 from torch import nn
-from whole_networks import NetworkModel, calm, export_onnx
+from whole_networks import NetworkModel, export_onnx
 
 from converting.source_networks import read_network
 from model import TENSORFLOW, MobileNetV2

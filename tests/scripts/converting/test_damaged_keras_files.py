@@ -281,8 +281,13 @@ def virtual_array(file: h5py.File) -> None:
     file.create_virtual_dataset("model_weights/x", layout)
 
 
-def linked_twice(file: h5py.File) -> None:
+def circle(file: h5py.File) -> None:
     file["model_weights/again"] = file["model_weights"]
+
+
+def linked_twice(file: h5py.File) -> None:
+    file["x"] = np.zeros(4, np.float32)
+    file["y"] = file["x"]
 
 
 def many_groups(file: h5py.File) -> None:
@@ -314,7 +319,8 @@ HOSTILE: dict[str, tuple[Edit, str]] = {
     ),
     "external storage": (external_array, "'model_weights/x' has its values in another file, which is not opened"),
     "virtual": (virtual_array, "'model_weights/x' has its values in another file, which is not opened"),
-    "a circle": (linked_twice, "is there twice, nested too deep or one of too many"),
+    "an array of two names": (linked_twice, "'y' is there twice, nested too deep or one of too many"),
+    "a circle": (circle, "is there twice, nested too deep or one of too many"),
     "nested groups": (many_groups, "is there twice, nested too deep or one of too many"),
     "huge": (huge_claim, "'model_weights/x' claims 4,398,046,511,104 bytes, more than such a file can hold"),
     "huge chunks": (huge_chunks, "'model_weights/x' claims 8,589,934,592 bytes, more than such a file can hold"),

@@ -49,7 +49,8 @@ def infer_width(layers: list[Layer]) -> float:
         wanted = count_convolutions(network_layers(width))
         return ((found - wanted) + (wanted - found)).total()
 
-    return min(WIDTHS, key=distance)
+    exact = (width for width in WIDTHS if distance(width) == 0)  # most often the first: each takes a network
+    return next(exact, None) or min(WIDTHS, key=distance)
 
 
 def count_convolutions(layers: list[Layer]) -> Counter[tuple[int, ...]]:

@@ -53,6 +53,7 @@ from typing import Any
 
 import torch
 
+from converting.layers import EPS
 from converting.networks import Found, build_network
 from converting.source_networks import read_network
 from core.atomic_files import write_atomically
@@ -130,8 +131,8 @@ def parse_arguments() -> argparse.Namespace:
 def without_first_class(found: Found, source: Path) -> Found:
     """The network without the first row of its classifier. Raises: ValueError if that is its only one."""
     *layers, classifier = found.layers
-    if len(classifier.tensors["weight"]) < 2:
-        raise ValueError(f"{source}: has one class; leave out --drop-first-class")
+    if len(classifier.tensors["weight"]) < 3:
+        raise ValueError(f"{source}: has too few classes to drop one; leave out --drop-first-class")
     tensors = {part: tensor[1:] for part, tensor in classifier.tensors.items()}
     return found._replace(layers=[*layers, classifier._replace(tensors=tensors)])
 
@@ -149,6 +150,8 @@ def describe_use(
     facts = {name: value for name, value in found.facts._asdict().items() if name in USE and value is not None}
     said |= {} if found.facts.are_usual else facts
     given = arguments.given
+    if found.facts.is_folded and given.get("model_batch_norm_eps", EPS) != EPS:
+        raise ValueError(f"{arguments.source}: its batch-norm is folded and has no eps; leave out --batch-norm-eps")
     for name in DEFINITION:
         if name in given and said.get(name, given[name]) != given[name]:
             option = "--padding" if name == DEFINITION[0] else "--batch-norm-eps"

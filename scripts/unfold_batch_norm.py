@@ -15,6 +15,7 @@ if __name__ == "__main__":
     check_environment()
 
 import argparse
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,16 +84,19 @@ def choose_definition(arguments: argparse.Namespace, checkpoint: dict[str, Any])
 
     Raises: ValueError if the two say otherwise, or what cannot be.
     """
+    record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
+    record = record if isinstance(record, dict) else {}
     given = dict(zip(DEFINITION, (arguments.padding, arguments.batch_norm_eps), strict=True))
     chosen = {}
     for name, default in zip(DEFINITION, TORCHVISION, strict=True):
-        said = [value for value in (given[name], checkpoint.get(name)) if value is not None]
+        said = [value for value in (given[name], record.get(name)) if value is not None]
         is_valid, expected = SHARED_RULES[name]
         if not all(is_valid(value) for value in said):
             raise ValueError(f"{arguments.source}: {name} = {said[0]}; expected {expected}")
         if len(set(said)) > 1:
             raise ValueError(
-                f"{arguments.source}: trained with {name} = {said[1]}, not {said[0]}; leave the option out"
+                f"{arguments.source}: trained with {name} = {json.dumps(said[1])}, not {json.dumps(said[0])}; leave the "
+                "option out"
             )
         chosen[name] = said[0] if said else default
     return chosen

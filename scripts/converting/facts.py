@@ -14,3 +14,4 @@ class Facts(NamedTuple):
     model_std_parameters: list[float] | None = None
     notes: tuple[str, ...] = ()
     are_usual: bool = False  # what files of the kind have, where the file itself says nothing
+    is_folded: bool = False  # its batch-norm has gone into the convolutions, and its eps with it

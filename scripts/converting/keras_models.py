@@ -2,6 +2,7 @@
 """The model that a Keras file describes: its layers in an order in which they can be run, and what each takes."""
 
 import graphlib
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ GROUPS = {  # what Keras calls the group of the weights of a layer, without the 
     **{"Dense": "dense", "Normalization": "normalization"},
     **{"Functional": "functional", "Model": "functional", "Sequential": "sequential"},
 }
-MOST_LAYERS, MOST_NESTING = 5000, 20
+Numbers = tuple[float, ...]
+MOST_LAYERS, MOST_NESTING, MOST_LETTERS = 5000, 20, 200
 
 
 class KerasLayer(NamedTuple):
@@ -22,7 +24,7 @@ class KerasLayer(NamedTuple):
     groups: tuple[str, ...]  # the groups in which .keras files have its weights
     settings: dict[str, Any]
     inputs: tuple[str, ...]  # values: "/".join(place) of the layers that make them
-    constants: tuple[float, ...]  # numbers that it is given beside them
+    constants: tuple[Numbers, ...]  # what it is given beside them
     tensor_first: bool  # whether the first of what it is given is a value
 
     @property
@@ -46,7 +48,7 @@ def read_model(config: Any) -> KerasModel:
         raise ValueError(
             f"it is a {str(name)[:80]!r}, whose program is not in the file; MobileNetV2 as Functional is read"
         )
-    layers = list(layers_of(config, (), (), ()))
+    layers = list(itertools.islice(layers_of(config, (), (), ()), MOST_LAYERS + 1))
     if len(layers) > MOST_LAYERS:
         raise ValueError(f"it has more than {MOST_LAYERS} layers")
     inputs = [layer for layer in layers if layer.kind == "InputLayer" and not layer.inputs]
@@ -90,7 +92,7 @@ class Call(NamedTuple):
     """What a layer is called with."""
 
     names: tuple[str, ...]  # of the layers of its model that make the values
-    constants: tuple[float, ...] = ()
+    constants: tuple[Numbers, ...] = ()
     tensor_first: bool = True
 
 
@@ -122,25 +124,35 @@ def call_of(entry: dict[str, Any]) -> Call:
         raise ValueError(f"its layer {name_of(entry)[:80]!r} is used {len(nodes)} times, in MobileNetV2 each once")
     given = list(given_to(nodes[0]) if nodes else ())
     names = tuple(item for item in given if isinstance(item, str))
-    constants = tuple(float(item) for item in given if not isinstance(item, str))
+    constants = tuple(item for item in given if not isinstance(item, str))
     return Call(names, constants, bool(names) and isinstance(given[0], str))
 
 
-def given_to(node: Any) -> Iterator[str | float]:
+def given_to(node: Any) -> Iterator[str | Numbers]:
     """The numbers, and the names of the layers whose values, a layer is called with."""
+    given: list[Any] = []
     if isinstance(node, dict):  # Keras 3
-        items = [node["args"], list(node.get("kwargs", {}).values())]
-        given = [i["config"]["keras_history"][0] if isinstance(i, dict) else i for i in flat(items) if i != str(i)]
+        for item in flat([node["args"], list(node.get("kwargs", {}).values())]):
+            given += [read_object(item) if isinstance(item, dict) else item] if not isinstance(item, str) else []
     else:  # Keras 2: the call itself, or the calls for several values
-        given = []
         for name, _, constant, words in [node] if isinstance(node[0], str) else node:
             given.append(constant if name == "_CONSTANT_VALUE" else name)
-            given += [
-                word[0] if isinstance(word, list) and word else word for word in words.values() if word != str(word)
-            ]
+            values = [word for word in words.values() if not isinstance(word, str)]
+            given += [word[0] if isinstance(word, list) and word else word for word in values]
     for item in given:
-        if isinstance(item, (str, int, float)) and not isinstance(item, bool):
+        if isinstance(item, (int, float)) and not isinstance(item, bool):
+            yield (float(item),)
+        elif isinstance(item, (str, tuple)):
             yield item
+
+
+def read_object(item: dict[str, Any]) -> str | Numbers | None:
+    """What Keras 3 writes for a value, or for a constant of several numbers; None for other things."""
+    if item["class_name"] == "__keras_tensor__":
+        return str(item["config"]["keras_history"][0])
+    if item["class_name"] in ("__tensor__", "__numpy__"):
+        return tuple(float(number) for number in flat([item["config"]["value"]]))
+    return None
 
 
 def flat(items: list[Any]) -> Iterator[Any]:
@@ -169,13 +181,26 @@ def check_layer(name: str, entry: dict[str, Any]) -> None:
     own = str(entry.get("registered_name") or kind)
     if kind == "Lambda":
         raise ValueError(f"its layer {name[:80]!r} is a Lambda, which is code; code in a file is never run")
-    if ">" in own or module.partition(".")[0] not in ("keras", "tf_keras"):
+    if ">" in own or not is_of_keras(module):
         what = own if ">" in own else module
         raise ValueError(f"its layer {name[:80]!r} is of its author's own program, {what[:80]!r}, not of Keras")
+    function = entry["config"].get("activation") if isinstance(entry["config"], dict) else None
+    if isinstance(function, dict) and not is_of_keras(str(function.get("module") or "keras")):
+        raise ValueError(
+            f"its layer {name[:80]!r} has a function of its author's own program, which is not in the file"
+        )
+
+
+def is_of_keras(module: str) -> bool:
+    return module.partition(".")[0] in ("keras", "tf_keras")
 
 
 def name_of(entry: dict[str, Any]) -> str:
-    return str(entry.get("name") or entry["config"]["name"])
+    """The name of a layer. Raises: ValueError for one that would take much memory in the places that have it."""
+    name = str(entry.get("name") or entry["config"]["name"])
+    if len(name) > MOST_LETTERS:
+        raise ValueError(f"the name of its layer {name[:20]!r}... has {len(name):,} letters")
+    return name
 
 
 def output_name(config: dict[str, Any]) -> str:

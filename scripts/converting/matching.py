@@ -47,7 +47,8 @@ def match_network(graph: Graph, path: Path) -> Found:
         walk.take_block(block)
     walk.take_classifier(network)
     mean, std = normalisation_of(scales, graph.normalisation, path)
-    facts = Facts(walk.padding(), walk.eps(), walk.image_size(), mean, std, tuple(graph.notes + walk.notes))
+    padding, eps, size = walk.padding(), walk.eps(), walk.image_size()
+    facts = Facts(padding, eps, size, mean, std, tuple(graph.notes + walk.notes), is_folded=eps is None)
     return Found("", walk.layers, width, "", facts)
 
 
@@ -70,6 +71,7 @@ class Walk:
         self.paddings = {"symmetric", "same"}  # that the strided layers so far allow
         self.says_same = False
         self.all_eps: set[float] = set()
+        self.num_folded = 0  # batch-norms that are in their convolutions
         self.notes: list[str] = []
 
     def origin(self, value: str) -> str:
@@ -141,6 +143,7 @@ class Walk:
         following = self.next_operation()
         if following is None or following.kind != BATCH_NORM:
             self.add_passing_batch_norm(convolution.name, channels, bias)
+            self.num_folded += 1
             return
         operation = self.take(BATCH_NORM, BATCH_NORM)
         tensors = dict(operation.tensors)
@@ -160,7 +163,6 @@ class Walk:
                 raise self.refuse(show(operation), f"a batch-norm of {channels} channels")
             factor, shift = factor * tensors["factor"], shift * tensors["factor"] + tensors["shift"]
         self.layers.append(Layer(f"{name} (bias)", "batch-norm", passing_batch_norm(shift, factor)))
-        self.all_eps.add(EPS)
 
     def check_padding(self, operation: Operation, padded: Padding, wanted: nn.Conv2d) -> None:
         """Keep which paddings a convolution allows. Raises: ValueError for one that is none of ours."""
@@ -212,16 +214,22 @@ class Walk:
             self.notes.append("Its one output became two classes: the first has the logit 0, the second that output.")
         self.layers.append(Layer(operation.name, "classifier", {"weight": weight, "bias": bias}))
 
-    def padding(self) -> str:
-        if len(self.paddings) == 2:  # maps of odd sizes, where both are the same
-            return "same" if self.says_same else "symmetric"
-        return next(iter(self.paddings))
+    def padding(self) -> str | None:
+        """That of the strided layers; None where those of PyTorch and TensorFlow are the same, as for 97 pixels."""
+        if len(self.paddings) == 1 or self.says_same:
+            return "same" if "same" in self.paddings else "symmetric"
+        self.notes.append(
+            "At its image size the paddings of PyTorch and TensorFlow are the same. If it comes from TensorFlow, say "
+            "so: --padding same."
+        )
+        return None
 
-    def eps(self) -> float:
-        """That of all batch-norms. Raises: ValueError if they have several."""
-        if len(self.all_eps) > 1:
-            raise ValueError(f"{self.context}: its batch-norms have several eps, {sorted(self.all_eps)}; ours have one")
-        return next(iter(self.all_eps))
+    def eps(self) -> float | None:
+        """That of all batch-norms, None if all are folded. Raises: ValueError if they have several."""
+        values = [*sorted(self.all_eps), *[EPS][: self.num_folded]]  # what stands for a folded one has this eps
+        if len(self.all_eps) > 1 or len(set(values)) > 1:
+            raise ValueError(f"{self.context}: its batch-norms have several eps, {values}; ours have one")
+        return next(iter(self.all_eps), None)
 
     def image_size(self) -> int | None:
         """The side of its images, where it is fixed."""

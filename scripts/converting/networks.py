@@ -40,10 +40,11 @@ def find_network(checkpoint: dict[str, Any], path: Path) -> tuple[Found, list[st
 
     Raises: ValueError with the first difference if there is none, and with both names if two have equal rank.
     """
-    dictionaries = []
+    dictionaries, folded = [], set[str]()  # those without batch-norm
     for origin, weights in dictionaries_in(checkpoint, "", set()):
         check_names(weights, path)
         dictionaries.append((origin, add_batch_norm(weights)))
+        folded |= {origin} if dictionaries[-1][1] is not weights else set()
     if not dictionaries:
         raise ValueError(f"{path}: holds no tensors")
     networks = []
@@ -62,6 +63,7 @@ def find_network(checkpoint: dict[str, Any], path: Path) -> tuple[Found, list[st
             f"{path}: has two networks, {best}... and {others[0]}...; save the state_dict() of the one that you want"
         )
     used = {f"{layer.name}.{part}".removeprefix(".") for layer in best.layers for part in layer.tensors}
+    best = best._replace(facts=Facts(is_folded=best.origin in folded))
     return best, list_left_out(dictionaries, best.origin, used)
 
 

@@ -37,7 +37,7 @@ def normalisation_of(
         std = 1 / (factor * highest)
         mean = -shift * std
         if bool(((std >= SOUND_STD[0]) & (std <= SOUND_STD[1])).all()):
-            found = [[float(f"{value:.6g}") for value in values.tolist()] for values in (mean, std)]
+            found = [[float(f"{value:.6g}") + 0.0 for value in values.tolist()] for values in (mean, std)]
             if SHARED_RULES["model_mean_parameters"][0](found[0]):
                 return found[0], found[1]
     raise ValueError(

@@ -10,6 +10,7 @@ from converting.keras_weights import KerasWeights
 from converting.matching import match_network
 from converting.networks import Found, find_network
 from converting.source_files import read_source
+from core.settings import SHARED_RULES
 
 KERAS_FACTS = Facts(
     model_padding="same",
@@ -31,8 +32,19 @@ def read_network(path: Path) -> Source:
     """Find the MobileNetV2 in a file. Raises: FileNotFoundError; ValueError naming the file and what is wrong."""
     content = read_source(path)
     if isinstance(content, Graph):
-        return Source(match_network(content, path), [], {})
+        found = match_network(content, path)
+        check_facts(found.facts, path)
+        return Source(found, [], {})
     found, left_out = find_network(content, path)
     if isinstance(content, KerasWeights):
         return Source(found._replace(facts=KERAS_FACTS), left_out, {})
     return Source(found, left_out, content)
+
+
+def check_facts(facts: Facts, path: Path) -> None:
+    """Raise ValueError for a value that config.py cannot have."""
+    for name, value in facts._asdict().items():
+        if name in SHARED_RULES and value is not None:
+            is_valid, expected = SHARED_RULES[name]
+            if not is_valid(value):
+                raise ValueError(f"{path}: has {name} = {value}; config.py takes {expected}, so this is no file to use")

@@ -36,7 +36,7 @@ def find_on_disk(published: Published, folder: Path) -> Path | None:
                 f"{by_hand}: not the published file, its SHA-256 begins with {found[:8]}; fetch {published.url} again, "
                 "or remove the file"
             )
-        print(f"{by_hand}: taken, {describe_hash(published, found)}; it is not needed any more.")
+        print(f"{by_hand}: taken, {describe_hash(published, found)}.")
         return by_hand
     if cached.is_file():
         found = sha256(cached)

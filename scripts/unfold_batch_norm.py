@@ -94,10 +94,8 @@ def choose_definition(arguments: argparse.Namespace, checkpoint: dict[str, Any])
         if not all(is_valid(value) for value in said):
             raise ValueError(f"{arguments.source}: {name} = {said[0]}; expected {expected}")
         if len(set(said)) > 1:
-            raise ValueError(
-                f"{arguments.source}: trained with {name} = {json.dumps(said[1])}, not {json.dumps(said[0])}; leave the "
-                "option out"
-            )
+            option, trained = map(json.dumps, said)
+            raise ValueError(f"{arguments.source}: trained with {name} = {trained}, not {option}; leave the option out")
         chosen[name] = said[0] if said else default
     return chosen
 

@@ -70,6 +70,7 @@ class Walk:
         self.layers: list[Layer] = []
         self.paddings = {"symmetric", "same"}  # that the strided layers so far allow
         self.says_same = False
+        self.is_open = False  # padded as TensorFlow does where sides are even, whatever they are
         self.all_eps: set[float] = set()
         self.num_folded = 0  # batch-norms that are in their convolutions
         self.notes: list[str] = []
@@ -177,6 +178,7 @@ class Walk:
             allowed = {"symmetric"} if explicit == (1, 1, 1, 1) else set()
             allowed |= {"same"} if is_same or explicit == as_same else set()
             self.says_same |= is_same
+            self.is_open |= self.size is None and not is_same and explicit == as_same
         if not self.paddings & allowed:
             raise self.refuse(
                 f"{show(operation)} with the padding {add(given, padded) or given}",
@@ -216,6 +218,11 @@ class Walk:
 
     def padding(self) -> str | None:
         """That of the strided layers; None where those of PyTorch and TensorFlow are the same, as for 97 pixels."""
+        if self.is_open:
+            self.notes.append(
+                "Its image size is open, and its padding does not depend on it: at sizes that are no multiple of 32 it "
+                "computes something else than the scripts here."
+            )
         if len(self.paddings) == 1 or self.says_same:
             return "same" if "same" in self.paddings else "symmetric"
         self.notes.append(

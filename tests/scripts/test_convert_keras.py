@@ -106,9 +106,10 @@ def test_the_background_of_tensorflow(runner: Runner) -> None:
     assert error_between(ours(images).detach(), outputs_of(network, images)[:, 1:]) < 1e-5
 
 
-def test_the_only_class_is_not_dropped(runner: Runner) -> None:
-    torch.save(torchvision_network(1).state_dict(), runner.source)
-    assert "has one class; leave out --drop-first-class" in runner.refusal("--drop-first-class")
+@pytest.mark.parametrize("num_classes", [1, 2])
+def test_the_only_class_is_not_dropped(runner: Runner, num_classes: int) -> None:
+    torch.save(torchvision_network(num_classes).state_dict(), runner.source)
+    assert "has too few classes to drop one; leave out --drop-first-class" in runner.refusal("--drop-first-class")
 
 
 def test_options_do_not_overrule_the_file(runner: Runner, files: Path) -> None:

@@ -112,7 +112,8 @@ def test_padding_and_eps_are_those_of_the_options_or_the_file(tmp_path: Path, im
     definition = {"model_padding": "same", "model_batch_norm_eps": 1e-3}
     torch.save({"state_dict": network.state_dict()}, tmp_path / "silent.pth")
     torch.save(definition | {"state_dict": network.state_dict()}, tmp_path / "saying.pth")
-    options = {"silent": ["--padding", "same", "--batch-norm-eps", 1e-3], "saying": []}
+    torch.save({"config": definition, "state_dict": network.state_dict()}, tmp_path / "checkpoint.pth")
+    options = {"silent": ["--padding", "same", "--batch-norm-eps", 1e-3], "saying": [], "checkpoint": []}
     for name, others in options.items():
         done = run(f"{name}.pth", f"{name}.out", *words, *others, folder=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
@@ -124,7 +125,7 @@ def test_padding_and_eps_are_those_of_the_options_or_the_file(tmp_path: Path, im
         unfolded.load_state_dict(written["state_dict"])
         assert torch.allclose(unfolded(images), original, atol=1e-5)
     done = run("saying.pth", "new.out", *words, "--padding", "symmetric", folder=tmp_path)
-    line = "saying.pth: trained with model_padding = same, not symmetric; leave the option out\n"
+    line = 'saying.pth: trained with model_padding = "same", not "symmetric"; leave the option out\n'
     assert (done.returncode, done.stderr) == (2, line)
     done = run("silent.pth", "new.out", *words, "--batch-norm-eps", 0, folder=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

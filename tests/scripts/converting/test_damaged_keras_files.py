@@ -172,6 +172,17 @@ def test_descriptions_of_no_model(contents: dict[str, bytes], ending: str, tmp_p
         assert line.endswith("; name a file in which Keras saved a MobileNetV2")
 
 
+def test_long_names_and_many_layers_take_no_memory(contents: dict[str, bytes], tmp_path: Path) -> None:
+    """A name would stand once more in the place of each layer of its model."""
+    layer = {"class_name": "Dropout", "config": {"name": "a" * 1000}}
+    model = {"class_name": "Sequential", "config": {"layers": [layer]}}
+    line = error_of(with_config(contents["keras"], json.dumps(model)), tmp_path / "network.keras")
+    assert line.startswith("the name of its layer 'aaaaaaaaaaaaaaaaaaaa'... has 1,000 letters")
+    model["config"]["layers"] = [{"class_name": "Dropout", "config": {"name": f"layer {n}"}} for n in range(6000)]
+    line = error_of(with_config(contents["keras"], json.dumps(model)), tmp_path / "network.keras")
+    assert line.startswith("it has more than 5000 layers")
+
+
 @pytest.mark.parametrize("deep", ["[" * DEEP + "]" * DEEP, '{"config":' * DEEP + "1" + "}" * DEEP])
 def test_a_description_nested_100_000_deep(contents: dict[str, bytes], deep: str, tmp_path: Path) -> None:
     config = f'{{"class_name": "Functional", "config": {deep}}}'
@@ -259,6 +270,16 @@ class Custom(keras.Layer):
 
     def call(self, value: Any) -> Any:
         return value
+
+
+def test_functions_of_other_programs_are_named(contents: dict[str, bytes], tmp_path: Path) -> None:
+    """Keras writes its own by their names, and others as objects of a module."""
+    function = {"module": "builtins", "class_name": "function", "config": "softmax", "registered_name": "function"}
+    config = with_layer(layers.Dense(2, name="mine")).to_json()
+    assert '"activation": "linear"' in config
+    config = config.replace('"activation": "linear"', f'"activation": {json.dumps(function)}')
+    line = error_of(with_config(contents["keras"], config), tmp_path / "network.keras")
+    assert line.startswith("its layer 'mine' has a function of its author's own program")
 
 
 @pytest.mark.parametrize("ending", ["h5", "keras"])

@@ -71,6 +71,10 @@ def adapted() -> keras.Layer:
 BEFORE = {
     "preprocess_input": (lambda x: keras.applications.mobilenet_v2.preprocess_input(x), 0.5, 0.5, "h5"),
     "preprocess_input, .keras": (lambda x: keras.applications.mobilenet_v2.preprocess_input(x), 0.5, 0.5, "keras"),
+    "ImageNet's": (
+        lambda x: keras.applications.imagenet_utils.preprocess_input(x, mode="torch"),
+        *([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], "keras"),
+    ),
     "Normalization": (lambda x: adapted()(x), 120 / 255, 20 / 255, "keras"),
     "both": (
         lambda x: layers.Normalization(mean=[0.4, 0.5, 0.6], variance=[0.04, 0.05, 0.06])(layers.Rescaling(1 / 255)(x)),
@@ -145,3 +149,21 @@ def test_images_that_are_no_squares(tmp_path: Path) -> None:
         assert error_between(ours(images), outputs_of(network, images)) < LARGEST_ERROR
     assert facts.image_size == 97
     assert facts.notes == ("Its images are 97 x 64; those of config.py are squares, here of that side.",)
+
+
+def test_a_network_of_any_size_pads_as_for_even_ones(tmp_path: Path) -> None:
+    base = keras_network(None, include_top=False, pooling="avg")
+    network = randomize(keras.Model(base.input, layers.Dense(3)(base.output)))
+    _, facts = converted(save(network, tmp_path / "network.keras"))
+    assert (facts.model_padding, facts.image_size) == ("same", None)
+    assert "Its image size is open" in facts.notes[-1]
+
+
+@pytest.mark.parametrize("eps", [0.0, 5.0])
+def test_an_eps_that_config_cannot_have_is_refused(eps: float, tmp_path: Path) -> None:
+    network = keras_network()
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.epsilon = eps
+    with pytest.raises(ValueError, match=f"has model_batch_norm_eps = {eps}; config.py takes a number from 1e-12 to 1"):
+        converted(save(network, tmp_path / "network.keras"))

@@ -35,6 +35,13 @@ MOST_OPERATIONS = 5000  # a MobileNetV2 has about 70, or 400 with everything aro
 MOST_COPIES = 16  # bytes of weights made for each byte of the file; int8 values that become float32 take 4
 
 
+class UnsuitableError(ValueError):
+    """A file that is whole, but not of a network that is read here."""
+
+    def __init__(self, reason: str, remedy: str = "name a file of an image classifier") -> None:
+        super().__init__(f"{reason}; {remedy}")
+
+
 class NotOursError(Exception):
     """An operation, or a form of one, that MobileNetV2 does not have."""
 
@@ -68,6 +75,8 @@ class GraphBuilder:
         self.operations: list[Operation] = []
         self.makers: dict[str, Operation] = {}  # of each value
         self.clips: dict[str, tuple[str, float, float]] = {}  # of a value: what was clipped, and to what
+        self.shapes: dict[str, list[int | None]] = {}  # lengths of axes that the file asks for, as far as known
+        self.integers: dict[str, tuple[float, int]] = {}  # scale and zero point of what was made an integer
         self.halves: dict[str, str] = {}  # what a mean over one of height and width was taken of
         self.notes: list[str] = []
 
@@ -103,7 +112,7 @@ class GraphBuilder:
     ) -> None:
         self.check_new(output)
         if len(self.operations) == MOST_OPERATIONS:
-            raise ValueError(f"it has more than {MOST_OPERATIONS} operations")
+            raise UnsuitableError(f"it has more than {MOST_OPERATIONS} operations")
         tensors = tensors or {}
         self.spend(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
         operation = Operation(kind, shown(name), tuple(inputs), output, tensors, settings or {})
@@ -178,15 +187,22 @@ class GraphBuilder:
         """A value becomes one of the integers that stand for numbers from `low` to `high`.
 
         Programs that quantise leave out a ReLU6 which these limits stand for; the upper one is then the highest value
-        that was met.
+        that was met. Logits are limited too, by nothing but the values that were met.
         """
-        maker = self.makers.get(source)
-        if low < 0 or maker is None or maker.kind not in (CONVOLUTION, BATCH_NORM):
+        kind = self.kind_before(source)
+        if low < 0 or self.value(source).layout == POOLED or kind not in (CONVOLUTION, BATCH_NORM, ADD):
             self.add_nothing(name, source, output)
-        elif high < 6.05:  # 6 and half a step
+        elif kind != ADD and high < 6.05:  # 6 and half a step
             self.add(RELU6, name, [source], output, self.value(source))
         else:
             self.add_other("a cut at 0, as of ReLU, by int8 values", name, [source], output)
+
+    def kind_before(self, source: str) -> str | None:
+        """Of the operation that decides where 0 lies in a value; None if that is the image."""
+        maker = self.makers.get(source)
+        while maker is not None and maker.kind in (NOTHING, SCALE, PAD):
+            maker = self.makers.get(maker.inputs[0])
+        return None if maker is None else maker.kind
 
     def add_padding(self, name: str, source: str, output: str, before: Sequence[int], after: Sequence[int]) -> None:
         value = self.value(source)
@@ -240,14 +256,14 @@ class GraphBuilder:
                 wanted.update(operation.inputs)
                 kept.append(operation)
         if not kept or input not in wanted:
-            raise ValueError("its output does not depend on its input")
+            raise UnsuitableError("its output does not depend on its input")
         size = self.values[input].size
         return Graph(with_biases(kept[::-1]), input, output, size, normalisation, self.notes)
 
     def note_integers(self, kind: str) -> None:
         note = (
-            f"the weights of the file were {kind}; each became the float number that it stands for, so the network "
-            f"computes close to, but not exactly, what the {kind} file does, which rounds the values between layers too"
+            f"The weights of the file were {kind}; each became the float number that it stands for, so the network "
+            f"computes close to, but not exactly, what the {kind} file does; that rounds the values between layers too."
         )
         if note not in self.notes:
             self.notes.append(note)

@@ -6,11 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converting.graph_builder import NCHW, NHWC, Array, GraphBuilder, NotOursError, Value, reason_of, require, shown
+from converting.graph_builder import (
+    NCHW,
+    NHWC,
+    Array,
+    GraphBuilder,
+    NotOursError,
+    UnsuitableError,
+    Value,
+    reason_of,
+    require,
+    shown,
+)
 from converting.graphs import Graph
+from converting.onnx_folding import FOLDED
 from converting.onnx_integers import INTEGER_OPERATIONS
 from converting.onnx_operations import OPERATIONS, Node
-from converting.onnx_tensors import FOLDED, OnnxTensors
+from converting.onnx_tensors import OnnxTensors
 from converting.onnx_wire import check_parts
 from converting.packages import require_package
 from core.weights_files import open_weights_file
@@ -42,14 +54,16 @@ def read_onnx(path: Path) -> Graph:
             return build_graph(onnx.load_model_from_string(content), len(content), path.parent)
     except FileNotFoundError:
         raise
+    except UnsuitableError as error:
+        raise ValueError(f"{path}: {reason_of(error)}") from error
     except Exception as error:  # a damaged file can raise almost anything
-        raise ValueError(f"{path}: damaged, or no classifier in ONNX ({reason_of(error)}); get it again") from error
+        raise ValueError(f"{path}: damaged, or not ONNX ({reason_of(error)}); get it again") from error
 
 
 def build_graph(model: "onnx.ModelProto", num_bytes: int, folder: Path) -> Graph:
     graph, tensors = model.graph, OnnxTensors(folder)
     if graph.sparse_initializer:
-        raise ValueError("it has sparse weights")
+        raise UnsuitableError("it has sparse weights")
     builder = GraphBuilder(NCHW, num_bytes)
     for tensor in graph.initializer:
         builder.check_new(tensor.name)
@@ -57,7 +71,7 @@ def build_graph(model: "onnx.ModelProto", num_bytes: int, folder: Path) -> Graph
     builder.allow(tensors.bytes_beside)
     inputs = [value for value in graph.input if value.name not in builder.constants]
     if len(inputs) != 1 or len(graph.output) != 1:
-        raise ValueError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs, a classifier one of each")
+        raise UnsuitableError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs, a classifier one of each")
     layout, size = image_of(inputs[0], graph)
     builder.values[inputs[0].name] = Value(layout, size)
     for node in graph.node:
@@ -73,7 +87,7 @@ def image_of(value: "onnx.ValueInfoProto", graph: "onnx.GraphProto") -> tuple[st
         return NCHW, None
     lengths = [axis.dim_value for axis in value.type.tensor_type.shape.dim]  # 0 for any
     if len(lengths) != 4:
-        raise ValueError(f"its input {shown(value.name)} has {len(lengths)} axes, images have 4")
+        raise UnsuitableError(f"its input {shown(value.name)} has {len(lengths)} axes, images have 4")
     layout = NCHW if lengths[1] == 3 else NHWC if lengths[3] == 3 or is_transposed_first(graph) else NCHW
     height, width = lengths[layout.index("H")], lengths[layout.index("W")]
     return layout, (height, width) if min(height, width) > 0 else None
@@ -120,7 +134,7 @@ def needed(kind: str, inputs: list[str]) -> list[str]:
 def fold(builder: GraphBuilder, kind: str, attributes: dict[str, Any], inputs: list[str], output: str) -> None:
     """Work out what a node makes of constants."""
     constants = [builder.constants.get(name) for name in inputs]
-    builder.keep(output, FOLDED[kind](attributes, *constants))
+    builder.keep(output, np.asarray(FOLDED[kind](attributes, *constants)))
     if kind == "DequantizeLinear" and constants[0] is not None and constants[0].ndim > 1:  # no bias
         builder.note_integers(str(constants[0].dtype))
 

@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from converting.graph_builder import GraphBuilder, require, scale_of, to_tensor
-from converting.graphs import SAME, SIGMOID, SOFTMAX
+from converting.graph_builder import NCHW, NHWC, GraphBuilder, UnsuitableError, require, scale_of, to_tensor
+from converting.graphs import NOTHING, SAME, SIGMOID, SOFTMAX
+from converting.onnx_folding import FOLDED
+
+FLOATS = (1, 10, 11, 16)  # the format's numbers of the types
 
 
 class Node(NamedTuple):
@@ -58,7 +61,7 @@ def add_batch_norm(builder: GraphBuilder, node: Node) -> None:
     require(node.attributes.get("spatial", 1) == 1)
     names = ("weight", "bias", "running_mean", "running_var")
     tensors = {name: to_tensor(builder.constant(node.inputs[1 + index])) for index, name in enumerate(names)}
-    builder.add_batch_norm(node.name, node.inputs[0], node.output, tensors, node.attributes.get("epsilon", 1e-5))
+    builder.add_batch_norm(node.name, node.inputs[0], node.output, tensors, float(node.attributes.get("epsilon", 1e-5)))
 
 
 def add_clip(builder: GraphBuilder, node: Node) -> None:
@@ -122,6 +125,9 @@ def add_pooling(builder: GraphBuilder, node: Node) -> None:
 def add_padding(builder: GraphBuilder, node: Node) -> None:
     require(node.attributes.get("mode", "constant") == "constant" and not node.has(3))
     filling = builder.constant(node.inputs[2]) if node.has(2) else np.float32(node.attributes.get("value", 0))
+    if node.has(1) and node.inputs[1] not in builder.constants:
+        reason = "its padding is worked out from the size of the image when it runs"
+        raise UnsuitableError(reason, "export it with a fixed size")
     pads = builder.constant(node.inputs[1]).tolist() if node.has(1) else node.attributes["pads"]
     require(len(pads) == 8 and not np.any(filling))
     builder.add_padding(node.name, node.inputs[0], node.output, pads[:4], pads[4:])
@@ -157,29 +163,77 @@ def add_nothing(builder: GraphBuilder, node: Node) -> None:
     builder.add_nothing(node.name, node.inputs[0], node.output)
 
 
+def add_cast(builder: GraphBuilder, node: Node) -> None:
+    require(node.attributes.get("to") in FLOATS)  # integers would be rounded
+    builder.add_nothing(node.name, node.inputs[0], node.output)
+
+
+def add_shape(builder: GraphBuilder, node: Node) -> None:
+    """The lengths of a map's axes, from which torch's exporter works out what is padded."""
+    value, attributes = builder.value(node.inputs[0]), node.attributes
+    require(value.layout in (NCHW, NHWC))
+    known = dict(zip("HW", value.size or (), strict=False))
+    lengths = [known.get(axis) for axis in value.layout][attributes.get("start", 0) : attributes.get("end")]
+    builder.add_other(node.kind, node.name, node.inputs, node.output)
+    builder.shapes[node.output] = lengths
+
+
+def add_length(builder: GraphBuilder, node: Node) -> None:
+    """Some of the lengths of a map's axes: a constant where they are known."""
+    require(node.inputs[0] in builder.shapes)
+    lengths = builder.shapes[node.inputs[0]]
+    rest = [builder.constant(name) if name else None for name in node.inputs[1:]]
+    places = np.asarray(FOLDED[node.kind](node.attributes, np.arange(len(lengths)), *rest))
+    found = [length for place in places.flat if (length := lengths[place]) is not None]
+    require(len(found) == places.size)
+    builder.keep(node.output, np.array(found, np.int64).reshape(places.shape))
+
+
 def add_quantisation(builder: GraphBuilder, node: Node) -> None:
-    limits = limits_of(builder, *node.inputs[1:3])
-    builder.add_rounding(node.name, node.inputs[0], node.output, *limits)
+    add_rounding(builder, node, node.inputs[0], 1)
 
 
-def limits_of(builder: GraphBuilder, scale_name: str, zero_point_name: str = "") -> tuple[float, float]:
-    """The lowest and the highest number that integers of one scale stand for."""
-    scale = builder.constant(scale_name)
-    zero_point = builder.constant(zero_point_name) if zero_point_name else np.zeros(1, np.uint8)
+def add_rounding(builder: GraphBuilder, node: Node, source: str, first: int) -> None:
+    """A value becomes integers, whose scale and zero point are inputs from `first` on."""
+    scale, zero_point, kind = integers_of(builder, node, first)
+    limits = np.iinfo(kind)
+    low, high = (scale * (limit - zero_point) for limit in (limits.min, limits.max))
+    builder.add_rounding(f"limits of {node.name}" if first > 1 else node.name, source, node.output, low, high)
+    builder.integers[node.output] = scale, zero_point
+
+
+def integers_of(builder: GraphBuilder, node: Node, first: int) -> tuple[float, int, "np.dtype[Any]"]:
+    """Scale, zero point and type of integers of one scale."""
+    scale = builder.constant(node.inputs[first])
+    zero_point = builder.constant(node.inputs[first + 1]) if node.has(first + 1) else np.zeros(1, np.uint8)
     require(scale.size == zero_point.size == 1 and zero_point.dtype.kind in "iu")
-    limits = np.iinfo(zero_point.dtype)
-    low, high = (float(scale.item()) * (limit - int(zero_point.item())) for limit in (limits.min, limits.max))
-    return low, high
+    return float(scale.item()), int(zero_point.item()), zero_point.dtype
+
+
+def integers_before(builder: GraphBuilder, source: str) -> str:
+    """Where integers were made, which may have got another shape since."""
+    while source not in builder.integers and source in builder.makers and builder.makers[source].kind == NOTHING:
+        source = builder.makers[source].inputs[0]
+    return source
+
+
+def check_integers(builder: GraphBuilder, node: Node, index: int) -> None:
+    """Raises: NotOursError if an input's integers stand for other numbers than those that they were made of."""
+    require(
+        builder.integers.get(integers_before(builder, node.inputs[index])) == integers_of(builder, node, index + 1)[:2]
+    )
 
 
 def add_dequantisation(builder: GraphBuilder, node: Node) -> None:
     """Nothing, as the integers stood for these numbers; for the bytes of the picture itself a scale."""
-    if node.inputs[0] in builder.makers:
+    scale, zero_point, kind = integers_of(builder, node, 1)
+    source = integers_before(builder, node.inputs[0])
+    if source in builder.integers or source in builder.makers:
+        check_integers(builder, node, 0)
         return builder.add_nothing(node.name, node.inputs[0], node.output)
-    scale = builder.constant(node.inputs[1]).astype(np.float32)
-    zero_point = builder.constant(node.inputs[2]) if node.has(2) else np.zeros(1, np.uint8)
-    require(scale.size == zero_point.size == 1 and zero_point.dtype == np.uint8)
-    builder.add_scale(node.name, node.inputs[0], node.output, scale, -scale * zero_point)
+    require(kind == np.uint8)
+    factor = np.asarray(scale, np.float32)
+    builder.add_scale(node.name, node.inputs[0], node.output, factor, -factor * zero_point)
 
 
 def add_softmax(builder: GraphBuilder, node: Node) -> None:
@@ -211,7 +265,10 @@ OPERATIONS: dict[str, Callable[[GraphBuilder, Node], None]] = {
     "MatMul": add_product,
     "Transpose": add_transposition,
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), add_reshaping),
-    **dict.fromkeys(("Identity", "Cast"), add_nothing),
+    "Identity": add_nothing,
+    "Cast": add_cast,
+    "Shape": add_shape,
+    **dict.fromkeys(("Gather", "Slice"), add_length),
     "Dropout": add_dropout,
     "QuantizeLinear": add_quantisation,
     "DequantizeLinear": add_dequantisation,

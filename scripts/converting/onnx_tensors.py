@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The constants of an ONNX file: its tensors, in it or in files beside it, and what their nodes make of them."""
+"""The tensors of an ONNX file, in it or in files beside it."""
 
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from converting.graph_builder import Array, dequantised, num_values, require, shown
+from converting.graph_builder import Array, UnsuitableError, num_values, shown
 
 if TYPE_CHECKING:
     import onnx
@@ -31,7 +28,7 @@ class OnnxTensors:
         from onnx import TensorProto, numpy_helper
 
         if tensor.data_type not in ITEM_SIZES:
-            raise ValueError(f"{shown(tensor.name)} has values of type {tensor.data_type}, which are no weights")
+            raise UnsuitableError(f"{shown(tensor.name)} has values of type {tensor.data_type}, which are no weights")
         count = num_values(tensor.dims)
         size = count * ITEM_SIZES[tensor.data_type]
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -50,12 +47,12 @@ class OnnxTensors:
         if name in ("", ".", "..") or name != Path(name).name or "\\" in name or name != shown(name):
             raise ValueError(f"{shown(tensor.name)} lies in {shown(name)}, which is not a file of the same folder")
         offset, length = (int(entries.get(key, default)) for key, default in (("offset", "0"), ("length", str(size))))
-        try:  # NOFOLLOW: a link could lead anywhere; NONBLOCK: opening a pipe would wait for its writer
-            descriptor = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            descriptor = open_plain(self.folder / name)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self.folder / name}: no such file; it belongs to the model") from error
         except OSError as error:
-            raise ValueError(f"{name} in its folder is a link, or not readable") from error
+            raise ValueError(f"{name} in its folder is a link, or no file that can be read") from error
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             left = self.bytes_left.setdefault(name, status.st_size)
@@ -68,86 +65,11 @@ class OnnxTensors:
             return file.read(size)
 
 
-def transposed(attributes: dict[str, Any], values: Array) -> Array:
-    return values.transpose(attributes.get("perm"))
+def open_plain(path: Path) -> int:
+    """Open a file that is no link, which could lead anywhere, and no pipe, which would wait for its writer.
 
-
-def reshaped(attributes: dict[str, Any], values: Array, shape: Array | None = None) -> Array:
-    lengths = attributes["shape"] if shape is None else shape.tolist()
-    require(not attributes.get("allowzero") and len(lengths) <= 8)
-    return values.reshape([length or values.shape[axis] for axis, length in enumerate(lengths)])
-
-
-def squeezed(attributes: dict[str, Any], values: Array, axes: Array | None = None) -> Array:
-    wanted = attributes.get("axes") if axes is None else axes.tolist()
-    return values.squeeze(None if wanted is None else tuple(wanted))
-
-
-def unsqueezed(attributes: dict[str, Any], values: Array, axes: Array | None = None) -> Array:
-    wanted = attributes["axes"] if axes is None else axes.tolist()
-    require(values.ndim + len(wanted) <= 8)
-    return np.expand_dims(values, tuple(wanted))
-
-
-def flattened(attributes: dict[str, Any], values: Array) -> Array:
-    axis = attributes.get("axis", 1)
-    axis += values.ndim if axis < 0 else 0
-    return values.reshape(num_values(values.shape[:axis]), -1)
-
-
-def cast(attributes: dict[str, Any], values: Array) -> Array:
-    """Between types of floats; of integers only those that are kept."""
-    kind = {1: np.float32, 10: np.float16, 11: np.float64, 6: np.int32, 7: np.int64}.get(attributes["to"])
-    require(kind is not None)
-    return values.astype(kind)
-
-
-def cast_like(attributes: dict[str, Any], values: Array, pattern: Array | None = None) -> Array:
-    """As the type of a constant, or of a value of the network, which are floats."""
-    return values.astype(np.float32 if pattern is None else pattern.dtype)
-
-
-def expanded(attributes: dict[str, Any], values: Array, shape: Array) -> Array:
-    """As a view, which takes no memory before its length is counted."""
-    require(shape.size <= 8)
-    return np.broadcast_to(values, np.broadcast_shapes(values.shape, tuple(shape.tolist())))
-
-
-def shape_of(attributes: dict[str, Any], values: Array) -> Array:
-    return np.array(values.shape[attributes.get("start", 0) : attributes.get("end")], np.int64)
-
-
-def dequantise(attributes: dict[str, Any], values: Array, scale: Array, zero_point: Array | None = None) -> Array:
-    require(not attributes.get("block_size"))
-    return dequantised(values, scale, zero_point, attributes.get("axis", 1))
-
-
-def quantise(attributes: dict[str, Any], values: Array, scale: Array, zero_point: Array) -> Array:
-    """Weights that the file holds as floats, and rounds. As ONNX says: half to even, and no further than the type."""
-    require(not attributes.get("block_size") and zero_point.dtype.kind in "iu")
-    axis = attributes.get("axis", 1)
-    shape = [1] * values.ndim
-    require(scale.size == 1 or (-values.ndim <= axis < values.ndim and scale.size == values.shape[axis]))
-    if scale.size != 1:
-        shape[axis] = scale.size
-    limits = np.iinfo(zero_point.dtype)
-    offset = np.broadcast_to(zero_point.reshape(-1), scale.size).reshape(shape)
-    steps = np.rint(values / scale.reshape(shape)) + offset
-    return np.clip(steps, limits.min, limits.max).astype(zero_point.dtype)
-
-
-# What nodes make of constants.
-FOLDED: dict[str, Callable[..., Array]] = {
-    "Transpose": transposed,
-    "Reshape": reshaped,
-    "Squeeze": squeezed,
-    "Unsqueeze": unsqueezed,
-    "Flatten": flattened,
-    "Identity": lambda attributes, values: values,
-    "Cast": cast,
-    "CastLike": cast_like,
-    "Expand": expanded,
-    "Shape": shape_of,
-    "DequantizeLinear": dequantise,
-    "QuantizeLinear": quantise,
-}
+    Flags guard against an exchange after the look at it, where the system has them. Raises: OSError.
+    """
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise OSError(f"{path}: not a plain file")
+    return os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")))

@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from converting.graph_builder import NCHW, NHWC, GraphBuilder, NotOursError, Value, reason_of, require
+from converting.graph_builder import (
+    NCHW,
+    NHWC,
+    GraphBuilder,
+    NotOursError,
+    UnsuitableError,
+    Value,
+    reason_of,
+    require,
+)
 from converting.graphs import Graph
 from converting.packages import require_package
 from converting.tflite_operations import FOLDED, Node, add_operation
@@ -34,21 +43,23 @@ def read_tflite(path: Path) -> Graph:
             raise ValueError("it does not begin like one")
         with np.errstate(all="ignore"):  # numbers that are none are looked for in the network
             return build_graph(tflite.Model.GetRootAs(content, 0), len(content))
+    except UnsuitableError as error:
+        raise ValueError(f"{path}: {reason_of(error)}") from error
     except Exception as error:  # a damaged file can raise almost anything
-        raise ValueError(f"{path}: damaged, or no classifier in TFLite ({reason_of(error)}); get it again") from error
+        raise ValueError(f"{path}: damaged, or not TFLite ({reason_of(error)}); get it again") from error
 
 
 def build_graph(model: Any, num_bytes: int) -> Graph:
     if model.SubgraphsLength() != 1:
-        raise ValueError(f"it has {model.SubgraphsLength()} graphs, a classifier 1")
+        raise UnsuitableError(f"it has {model.SubgraphsLength()} graphs, a classifier 1")
     subgraph = model.Subgraphs(0)
     tensors, builder = TfliteTensors(model, subgraph, num_bytes), GraphBuilder(NHWC, num_bytes)
     inputs, outputs = integers(subgraph.InputsAsNumpy()), integers(subgraph.OutputsAsNumpy())
     if len(inputs) != 1 or len(outputs) != 1:
-        raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs, a classifier one of each")
+        raise UnsuitableError(f"it has {len(inputs)} inputs and {len(outputs)} outputs, a classifier one of each")
     builder.values[str(inputs[0])] = image_of(tensors, inputs[0])
     if subgraph.OperatorsLength() > MOST_OPERATORS:
-        raise ValueError(f"it has more than {MOST_OPERATORS} operations")
+        raise UnsuitableError(f"it has more than {MOST_OPERATORS} operations")
     for index in range(subgraph.OperatorsLength()):
         add_operator(builder, tensors, subgraph.Operators(index))
     return builder.finish(str(inputs[0]), str(outputs[0]), normalisation_of(tensors, inputs[0]))
@@ -59,7 +70,7 @@ def image_of(tensors: TfliteTensors, index: int) -> Value:
     shape, signature = tensors.shape(index), integers(tensors.table(index).ShapeSignatureAsNumpy())
     lengths = signature if len(signature) == len(shape) else shape  # -1 for any, where the shape has 1
     if len(lengths) != 4:
-        raise ValueError(f"its input {tensors.name(index)} has {len(lengths)} axes, images have 4")
+        raise UnsuitableError(f"its input {tensors.name(index)} has {len(lengths)} axes, images have 4")
     layout = NCHW if lengths[1] == 3 != lengths[3] else NHWC
     height, width = lengths[layout.index("H")], lengths[layout.index("W")]
     return Value(layout, (height, width) if min(height, width) > 0 else None)

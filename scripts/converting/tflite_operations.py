@@ -8,7 +8,7 @@ import numpy as np
 
 from converting.graph_builder import Array, GraphBuilder, require, scale_of, to_tensor
 from converting.graphs import SAME, SIGMOID, SOFTMAX
-from converting.tflite_tensors import TfliteTensors
+from converting.tflite_tensors import FLOATS, TfliteTensors
 
 
 class Node(NamedTuple):
@@ -61,7 +61,7 @@ def add_operation(builder: GraphBuilder, node: Node) -> None:
     """
     require(node.kind in OPERATIONS and node.has(0))
     number = node.options(ACTIVATED[node.kind]).FusedActivationFunction() if node.kind in ACTIVATED else 0
-    limits = node.tensors.limits(int(node.output)) if node.kind in ("CONV_2D", "DEPTHWISE_CONV_2D") else None
+    limits = node.tensors.limits(int(node.output)) if node.kind in ACTIVATED else None
     require(number == 0 or number in ACTIVATIONS)
     inner = node._replace(output=f"{node.output} before its activation")
     if number:
@@ -188,6 +188,11 @@ def add_nothing(builder: GraphBuilder, node: Node) -> None:
     builder.add_nothing(node.name, node.inputs[0], node.output)
 
 
+def add_cast(builder: GraphBuilder, node: Node) -> None:
+    require(node.tensors.table(int(node.output)).Type() in FLOATS)  # integers would be rounded
+    builder.add_nothing(node.name, node.inputs[0], node.output)
+
+
 def add_quantisation(builder: GraphBuilder, node: Node) -> None:
     limits = node.tensors.limits(int(node.output))
     require(limits is not None)
@@ -215,7 +220,8 @@ OPERATIONS: dict[str, Callable[[GraphBuilder, Node], None]] = {
     **dict.fromkeys(("PAD", "PADV2"), add_padding),
     "TRANSPOSE": add_transposition,
     **dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), add_reshaping),
-    **dict.fromkeys(("DEQUANTIZE", "CAST"), add_nothing),
+    "DEQUANTIZE": add_nothing,
+    "CAST": add_cast,
     "QUANTIZE": add_quantisation,
     "SOFTMAX": add_softmax,
     "LOGISTIC": add_sigmoid,

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from converting.graph_builder import Array, dequantised, num_values, require, shown
+from converting.graph_builder import Array, UnsuitableError, dequantised, num_values, require, shown
 
 # The format's numbers of the types that weights have, its lengths and axes among them.
 TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 7: "<i2", 9: "i1"}
@@ -75,7 +75,7 @@ class TfliteTensors:
             return None
         require(tensor.Type() in TYPES)
         if tensor.Sparsity() is not None:
-            raise ValueError(f"the weights {self.name(index)} are sparse")
+            raise UnsuitableError(f"the weights {self.name(index)} are sparse")
         kind, shape = np.dtype(TYPES[tensor.Type()]), self.shape(index)
         content = buffer.DataAsNumpy()
         if num_values(shape) * kind.itemsize != content.size:

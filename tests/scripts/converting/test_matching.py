@@ -41,7 +41,7 @@ def test_int8_weights_are_exactly_the_numbers_that_they_stand_for(padded: Mobile
     weights = [module.weight for module in ours.modules() if isinstance(module, nn.Conv2d)]
     assert len(weights) == len(model.stored) == 52
     assert all(torch.equal(weight, stored) for weight, stored in zip(weights, model.stored, strict=True))
-    assert ["the weights of the file were int8" in note for note in facts.notes] == [True]
+    assert ["The weights of the file were int8" in note for note in facts.notes] == [True]
 
 
 @torch.no_grad()

@@ -8,48 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.parser
 import pytest
 import torch
-from graph_running import kinds_of, only, run_graph
-from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
+from graph_running import kinds_of, only
+from onnx import TensorProto, helper
+from onnx_models import check_results, error_of, graph_of, model_of, numbers
 
 from converting import onnx_wire
-from converting.graphs import Graph
 from converting.onnx_files import read_onnx
-
-Constants = dict[str, np.ndarray]
-
-
-def numbers(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def model_of(body: str, constants: Constants, shape: str = "1,3,9,9", opset: int = 18) -> onnx.ModelProto:
-    """A network from x to y in the text form of onnx.parser."""
-    domains = f'["" : {opset}, "com.microsoft" : 1]'
-    text = f"<ir_version: 8, opset_import: {domains}> network (float[{shape}] x) => (float[N,C] y) {{ {body} }}"
-    model = onnx.parser.parse_model(text)
-    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
-    return model
-
-
-def graph_of(model: onnx.ModelProto, folder: Path) -> Graph:
-    path = folder / "model.onnx"
-    path.write_bytes(model.SerializeToString())
-    return read_onnx(path)
-
-
-def error_of(model: onnx.ModelProto, folder: Path) -> str:
-    """The one line that a file gets."""
-    with pytest.raises(ValueError) as caught:
-        graph_of(model, folder)
-    line = str(caught.value)
-    assert line.startswith(f"{folder}/model.onnx: ")
-    assert line.isprintable()
-    return line.removeprefix(f"{folder}/model.onnx: ")
-
 
 WEIGHT, DEPTHWISE = numbers(4, 3, 3, 3), numbers(6, 1, 3, 3)
 POINTS = numbers(5, 3, seed=1)
@@ -72,15 +38,6 @@ def test_convolutions_compute_what_onnx_says(body: str, size: int, tmp_path: Pat
     assert kinds_of(graph) == ["convolution"]
     assert graph.image_size == (size, size)
     check_results(model, graph, numbers(1, 3, size, size, seed=2))
-
-
-def check_results(model: onnx.ModelProto, graph: Graph, images: np.ndarray, tolerance: float = 1e-5) -> None:
-    """images [N, 3, H, W]; a file with another order of axes gets them in that."""
-    axes = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim]
-    fed = images.transpose(0, 2, 3, 1) if axes[3] == 3 else images
-    (expected,) = ReferenceEvaluator(model).run(None, {"x": fed})
-    computed = run_graph(graph, torch.from_numpy(images)).numpy()
-    np.testing.assert_allclose(computed.reshape(expected.shape), expected, rtol=1e-4, atol=tolerance)
 
 
 def test_what_is_used_without_its_bias_keeps_it_apart(tmp_path: Path) -> None:
@@ -210,64 +167,6 @@ def test_weights_are_the_numbers_that_they_stand_for(body: str, tmp_path: Path) 
     assert [" were int8;" in note or " were uint8;" in note for note in graph.notes] == [True] * ("Dequantize" in body)
 
 
-def test_operations_on_integers_become_those_on_numbers(tmp_path: Path) -> None:
-    """Of onnxruntime's format QOperator; results are rounded to steps of 0.5."""
-    body = """
-        a = QuantizeLinear(x, sx, zx) h = QLinearConv <strides=[2,2]> (a, sx, zx, q, s4, z4, step, zy, b)
-        y = DequantizeLinear(h, step, zy)
-    """
-    constants = {"q": INTEGERS, "s4": np.float32([0.01, 0.02, 0.03, 0.005]), "z4": np.zeros(4, np.int8)}
-    constants |= {"sx": np.float32(1 / 32), "zx": np.uint8(128), "step": np.float32(0.5), "zy": np.uint8(120)}
-    constants["b"] = np.array([5000, -6000, 7000, 8000], np.int32)
-    model = model_of(body, constants, opset=21)
-    graph = graph_of(model, tmp_path)
-    assert kinds_of(graph) == ["nothing", "convolution", "nothing", "nothing"]
-    assert len(graph.notes) == 1
-    exact = np.random.default_rng(2).integers(-100, 100, (1, 3, 9, 9)).astype(np.float32) / 32
-    check_results(model, graph, exact, tolerance=0.2501)
-
-
-def test_a_classifier_of_integers_as_onnxruntime_writes_it(tmp_path: Path) -> None:
-    body = """
-        a = QuantizeLinear(x, sx, zx) t = com.microsoft.QLinearAdd(a, sx, zx, a, sx, zx, step, zx)
-        m = com.microsoft.QLinearGlobalAveragePool(t, sx, zx, sx, zx) f = Flatten(m)
-        y = com.microsoft.QGemm <transB=1> (f, sx, zx, p, s5, z5, b)
-    """
-    constants = {"sx": np.float32(0.25), "zx": np.uint8(128), "step": np.float32(0.5)}
-    constants |= {"p": np.arange(15, dtype=np.int8).reshape(5, 3), "s5": np.float32([1, 2, 3, 4, 5])}
-    constants |= {"z5": np.int8([1, 1, 1, 1, 1]), "b": np.array([4, 8, 12, 16, 20], np.int32)}
-    graph = graph_of(model_of(body, constants), tmp_path)
-    assert kinds_of(graph) == ["nothing", "add", "mean", "nothing", "linear"]
-    tensors = only(graph, "linear").tensors
-    assert tensors["weight"][1].tolist() == [4.0, 6.0, 8.0]  # 2 * (3 - 1), 2 * (4 - 1), 2 * (5 - 1)
-    assert tensors["bias"].tolist() == [1.0, 4.0, 9.0, 16.0, 25.0]  # 0.25 * 1 * 4, 0.25 * 2 * 8, ...
-
-
-def test_a_cut_by_integers_in_place_of_relu6_is_relu6(tmp_path: Path) -> None:
-    """onnxruntime's quantize_static() leaves Clip out where the integers have the same limits."""
-    body = """
-        h = Conv(x, w) q = QuantizeLinear(h, step, zero) r = DequantizeLinear(q, step, zero)
-        i = Conv(r, v) o = QuantizeLinear(i, step, middle) y = DequantizeLinear(o, step, middle)
-    """
-    constants = {"w": 3 * WEIGHT, "v": numbers(2, 4, 1, 1), "step": np.float32(6 / 255)}
-    model = model_of(body, constants | {"zero": np.int8(-128), "middle": np.int8(0)})
-    graph = graph_of(model, tmp_path)
-    assert kinds_of(graph) == ["convolution", "relu6", "nothing", "convolution", "nothing", "nothing"]
-    constants["step"] = np.float32(9 / 255)
-    graph = graph_of(model_of(body, constants | {"zero": np.int8(-128), "middle": np.int8(0)}), tmp_path)
-    assert kinds_of(graph)[:2] == ["convolution", "other"]
-
-
-def test_bytes_of_the_picture_itself_become_numbers(tmp_path: Path) -> None:
-    model = model_of("y = DequantizeLinear(x, s, z)", {"s": np.float32(0.5), "z": np.uint8(100)}, opset=19)
-    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
-    graph = graph_of(model, tmp_path)
-    assert graph.normalisation == ([0.0] * 3, [1 / 255] * 3)
-    pixels = np.arange(243, dtype=np.uint8).reshape(1, 3, 9, 9)
-    (expected,) = ReferenceEvaluator(model).run(None, {"x": pixels})
-    np.testing.assert_allclose(run_graph(graph, torch.from_numpy(pixels).float()).numpy(), expected)
-
-
 def test_a_window_with_gaps_is_no_mean(tmp_path: Path) -> None:
     body = "y = AveragePool <kernel_shape=[9,9], dilations=[2,2]> (x)"
     assert kinds_of(graph_of(model_of(body, {}, opset=19), tmp_path)) == ["other"]
@@ -327,9 +226,9 @@ def test_only_a_file_of_the_same_folder_is_opened(tmp_path: Path) -> None:
     (folder / "short").write_bytes(WEIGHT.tobytes()[:-1])
     for location in ("../secret", f"{tmp_path}/secret", "", ".", "..", "sub/../link", "a\\secret", "a\nb"):
         assert "not a file of the same folder" in error_of(beside(location), folder)
-    assert "a link" in error_of(beside("link"), folder)
-    for location in ("pipe", "short"):
-        assert "does not have" in error_of(beside(location), folder)
+    for location in ("link", "pipe"):
+        assert "a link, or no file" in error_of(beside(location), folder)
+    assert "does not have" in error_of(beside("short"), folder)
     for offset, length in ((-4, WEIGHT.nbytes), (0, 4), (0, 2**62), (4, WEIGHT.nbytes)):
         (folder / "weights").write_bytes(WEIGHT.tobytes())
         assert "does not have" in error_of(beside("weights", offset, length), folder)

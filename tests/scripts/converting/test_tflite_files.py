@@ -214,7 +214,7 @@ def test_integers_become_the_numbers_that_they_stand_for(kind: str, tmp_path: Pa
     graph = graph_of(model, tmp_path)
     assert kinds_of(graph) == ["convolution"]
     (note,) = graph.notes
-    assert f"the weights of the file were {kind}; each became the float number" in note
+    assert f"The weights of the file were {kind}; each became the float number" in note
     pixels = np.random.default_rng(5).integers(0, 256, (1, 9, 9, 3))
     fed = (pixels - 128).astype(np.int8) if kind == "int8" else pixels.astype(np.uint8)
     results = run_tflite(model.content(), fed).astype(np.float32)

@@ -70,9 +70,23 @@ class NetworkModel(TfliteModel):
         self.add("FULLY_CONNECTED", [pooled, *constants], logits, "FullyConnectedOptions")
 
 
-def export_onnx(network: nn.Module, path: Path, size: int, keeps_batch_norm: bool = False) -> Path:
-    """As torch.onnx.export() writes it, which folds batch-norm where it is not told to keep it."""
+def export_onnx(
+    network: nn.Module, path: Path, size: int, keeps_batch_norm: bool = False, opset: int = 17, is_fixed: bool = True
+) -> Path:
+    """As torch.onnx.export() writes it, which folds batch-norm where it is not told to keep it.
+
+    `is_fixed`: for images of that size alone.
+    """
     mode = torch.onnx.TrainingMode.PRESERVE if keeps_batch_norm else torch.onnx.TrainingMode.EVAL
     with warnings.catch_warnings(action="ignore"):  # the exporter that needs no other package is deprecated
-        torch.onnx.export(network.eval(), (torch.zeros(1, 3, size, size),), path, dynamo=False, training=mode)
+        torch.onnx.export(
+            network.eval(),
+            (torch.zeros(1, 3, size, size),),
+            path,
+            dynamo=False,
+            training=mode,
+            opset_version=opset,
+            input_names=["x"],
+            dynamic_axes=None if is_fixed else {"x": {2: "height", 3: "width"}},
+        )
     return path

@@ -57,6 +57,25 @@ def test_a_whole_onnx_gives_the_logits_of_torchvision(keeps_batch_norm: bool, si
     assert any("--padding same" in note for note in facts.notes) == (size == 97)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("size", [96, 97])
+@pytest.mark.parametrize("opset", [11, 17])
+def test_padding_that_torch_works_out_for_a_fixed_size(
+    padded: MobileNetV2, opset: int, size: int, tmp_path: Path
+) -> None:
+    images = random_pixels(size)
+    ours, facts = converted(export_onnx(padded, tmp_path / "network.onnx", size, opset=opset))
+    assert error_between(ours(images), padded(images)) < LARGEST_ERROR
+    assert (facts.model_padding, facts.image_size) == ("same" if size == 96 else "symmetric", size)  # alike at 97
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_padding_that_torch_works_out_when_it_runs_is_refused(padded: MobileNetV2, opset: int, tmp_path: Path) -> None:
+    path = export_onnx(padded, tmp_path / "network.onnx", 96, opset=opset, is_fixed=False)
+    with pytest.raises(ValueError, match=r"worked out from the size .* when it runs; export it with a fixed size"):
+        read_network(path)
+
+
 def test_another_padding_in_onnx_is_refused(tmp_path: Path) -> None:
     network = torchvision_network()
     network.features[2].conv[1][0].padding = (0, 0)

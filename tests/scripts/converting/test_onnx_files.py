@@ -200,6 +200,34 @@ def test_what_mobilenet_has_not_is_named(what: str, body: str, tmp_path: Path) -
     assert graph.operations[-1].settings == {"what": what}
 
 
+@pytest.mark.parametrize(
+    ("number", "kind"), [(1, "nothing"), (10, "nothing"), (16, "nothing"), (6, "other"), (9, "other")]
+)
+def test_a_cast_to_floats_changes_nothing_and_one_to_integers_rounds(number: int, kind: str, tmp_path: Path) -> None:
+    assert kinds_of(graph_of(model_of(f"y = Cast <to={number}> (x)", {}), tmp_path)) == [kind]
+
+
+def test_numbers_that_make_no_sense_are_read(tmp_path: Path) -> None:
+    """What they mean is looked at in the network."""
+    model = model_of("y = BatchNormalization(x, c, c, c, c)", {"c": PER_CHANNEL}, f"1,3,{2**40},{2**40}", opset=15)
+    for eps in (-1.0, float("nan"), float("inf")):
+        model.graph.node[0].ClearField("attribute")
+        model.graph.node[0].attribute.append(helper.make_attribute("epsilon", eps))
+        graph = graph_of(model, tmp_path)
+        assert graph.image_size == (2**40, 2**40)
+        np.testing.assert_equal(graph.operations[0].settings["eps"], eps)
+    model.graph.node[0].attribute[0].CopyFrom(helper.make_attribute("epsilon", [1.0, 2.0]))
+    assert "damaged" in error_of(model, tmp_path)
+
+
+def test_a_network_of_another_kind_is_not_called_damaged(tmp_path: Path) -> None:
+    model = model_of("y = Relu(x)", {}, "1,10")
+    assert error_of(model, tmp_path) == "its input x has 2 axes, images have 4; name a file of an image classifier"
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString()[:-3])
+    with pytest.raises(ValueError, match=r"model.onnx: damaged, or not ONNX \(its end is missing\); get it again"):
+        read_onnx(tmp_path / "model.onnx")
+
+
 @pytest.mark.parametrize("offset", [0, 8])
 def test_weights_in_a_file_beside_the_model(offset: int, tmp_path: Path) -> None:
     model = beside("weights.bin", offset)
@@ -234,6 +262,17 @@ def test_only_a_file_of_the_same_folder_is_opened(tmp_path: Path) -> None:
         assert "does not have" in error_of(beside("weights", offset, length), folder)
     with pytest.raises(FileNotFoundError, match="absent: no such file; it belongs to the model"):
         graph_of(beside("absent"), folder)
+
+
+def test_links_and_pipes_are_not_opened_where_the_system_has_no_flags_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows."""
+    monkeypatch.delattr(os, "O_NOFOLLOW")
+    monkeypatch.delattr(os, "O_NONBLOCK")
+    test_only_a_file_of_the_same_folder_is_opened(tmp_path)
+    (tmp_path / "weights.bin").write_bytes(WEIGHT.tobytes())
+    assert kinds_of(graph_of(beside("weights.bin"), tmp_path)) == ["convolution"]
 
 
 def test_the_bytes_of_a_file_beside_count_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from graph_running import kinds_of, only, run_graph
 from onnx import TensorProto
@@ -60,6 +61,53 @@ def test_a_cut_by_integers_in_place_of_relu6_is_relu6(tmp_path: Path) -> None:
     constants["step"] = np.float32(9 / 255)
     graph = graph_of(model_of(body, constants | {"zero": np.int8(-128), "middle": np.int8(0)}), tmp_path)
     assert kinds_of(graph)[:2] == ["convolution", "other"]
+
+
+CUTS = {  # what integers from 0 on limit, to 6 or to 9, beside the kinds of operations that stand for it
+    "a convolution": (6, "v = Conv(x, w)", "relu6"),
+    "a convolution with its bias added": (6, "h = Conv(x, w) v = Add(h, b)", "relu6"),
+    "a convolution, to 9": (9, "v = Conv(x, w)", "other"),
+    "a sum": (6, "v = Add(x, x)", "other"),
+    "a sum, to 9": (9, "h = Conv(x, w) v = Add(h, h)", "other"),
+    "logits": (9, "h = GlobalAveragePool(x) f = Flatten(h) v = Gemm(f, p)", "nothing"),
+    "logits of a convolution": (9, "h = GlobalAveragePool(x) v = Conv(h, k)", "nothing"),
+    "an image": (1, "v = Div(x, two)", "nothing"),
+}
+
+
+@pytest.mark.parametrize("written", ["QDQ", "QOperator"])
+@pytest.mark.parametrize(("highest", "body", "kind"), CUTS.values(), ids=CUTS.keys())
+def test_a_cut_at_0_is_a_relu_but_for_logits_and_images(
+    highest: float, body: str, kind: str, written: str, tmp_path: Path
+) -> None:
+    """MobileNetV2 has no ReLU after its sums. All int8 ranges include 0, where those of logits above it begin."""
+    constants = {"w": WEIGHT, "b": numbers(4, 1, 1), "p": numbers(3, 5), "k": numbers(5, 3, 1, 1), "two": np.float32(2)}
+    constants |= {"step": np.float32(highest / 255), "zero": np.uint8(0), "s": np.float32(1), "z": np.uint8(128)}
+    if written == "QOperator" and body == "v = Add(x, x)":
+        body = "a = QuantizeLinear(x, s, z) i = com.microsoft.QLinearAdd(a, s, z, a, s, z, step, zero)"
+    else:
+        body += " i = QuantizeLinear(v, step, zero)"
+    model = model_of(f"{body} y = DequantizeLinear(i, step, zero)", constants)
+    assert kinds_of(graph_of(model, tmp_path))[-2:] == [kind, "nothing"]
+
+
+def test_integers_that_get_another_meaning_are_another_network(tmp_path: Path) -> None:
+    constants = {"s": np.float32(0.5), "t": np.float32(0.25), "z": np.int8(3), "o": np.int8(4)}
+    for meaning, kind in (("s, z", "nothing"), ("t, z", "other"), ("s, o", "other"), ("s", "other")):
+        body = f"q = QuantizeLinear(x, s, z) i = Identity(q) y = DequantizeLinear(i, {meaning})"
+        assert kinds_of(graph_of(model_of(body, constants), tmp_path)) == ["nothing", "nothing", kind]
+    body = (
+        "q = QuantizeLinear(x, s, z) h = com.microsoft.QLinearAdd(q, s, z, q, t, z, s, z) y = DequantizeLinear(h, s, z)"
+    )
+    assert "other" in kinds_of(graph_of(model_of(body, constants), tmp_path))
+
+
+def test_bytes_of_a_picture_become_numbers_after_a_change_of_axes(tmp_path: Path) -> None:
+    body = "t = Transpose <perm=[0,3,1,2]> (x) y = DequantizeLinear(t, s, z)"
+    model = model_of(body, {"s": np.float32(0.5), "z": np.uint8(100)}, "1,9,9,3", opset=19)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    graph = graph_of(model, tmp_path)
+    assert only(graph, "scale").tensors["shift"].tolist() == [-50.0]
 
 
 def test_bytes_of_the_picture_itself_become_numbers(tmp_path: Path) -> None:

@@ -214,7 +214,8 @@ def test_integers_become_the_numbers_that_they_stand_for(kind: str, tmp_path: Pa
     graph = graph_of(model, tmp_path)
     assert kinds_of(graph) == ["convolution"]
     (note,) = graph.notes
-    assert f"The weights of the file were {kind}; each became the float number" in note
+    assert note.startswith(f"The weights of the file were {kind}; each became the float number")
+    assert note.endswith(".")
     pixels = np.random.default_rng(5).integers(0, 256, (1, 9, 9, 3))
     fed = (pixels - 128).astype(np.int8) if kind == "int8" else pixels.astype(np.uint8)
     results = run_tflite(model.content(), fed).astype(np.float32)
@@ -250,6 +251,35 @@ def test_a_cut_by_integers_in_place_of_relu6_is_relu6(tmp_path: Path) -> None:
             "other",
         ]
         assert kinds_of(graph_of(of_integers(kind, RELU6, 6 / 255, -128), tmp_path)) == ["convolution", "relu6"]
+
+
+def test_a_cut_at_0_after_a_sum_is_a_relu_and_after_a_classifier_nothing(tmp_path: Path) -> None:
+    for lowest, kinds in ((-128, ["add", "other"]), (0, ["add"])):
+        model = TfliteModel([1, 9, 9, 3], "int8", STEP)
+        model.add("ADD", [0, 0], model.add_tensor([1, 9, 9, 3], "int8", 0.02, lowest), "AddOptions", version=2)
+        assert kinds_of(graph_of(model, tmp_path)) == kinds
+    model = TfliteModel([1, 9, 9, 3], "int8", STEP)
+    pooled, logits = model.add_tensor([1, 3], "int8", STEP), model.add_tensor([1, 5], "int8", 0.02, -128)
+    model.add("MEAN", [0, model.add_constant(np.array([1, 2], np.int32))], pooled, "ReducerOptions")
+    weight = model.add_constant(np.ones((5, 3), np.int8), 0.5)
+    model.add("FULLY_CONNECTED", [pooled, weight], logits, "FullyConnectedOptions", version=4)
+    assert kinds_of(graph_of(model, tmp_path)) == ["mean", "linear", "nothing"]
+
+
+def test_a_cast_to_floats_changes_nothing_and_one_to_integers_rounds(tmp_path: Path) -> None:
+    for kind, expected in (("float32", "nothing"), ("float16", "nothing"), ("int32", "other"), ("uint8", "other")):
+        model = TfliteModel([1, 9, 9, 3])
+        model.add("CAST", [0], model.add_tensor([1, 9, 9, 3], kind), "CastOptions")
+        assert kinds_of(graph_of(model, tmp_path)) == [expected]
+
+
+def test_a_network_of_another_kind_is_not_called_damaged(tmp_path: Path) -> None:
+    model = TfliteModel([1, 10])
+    model.add("RELU6", [0], model.add_tensor([1, 10]))
+    assert error_of(model, tmp_path).endswith(
+        "tflite: its input tensor 0 has 2 axes, images have 4; name a file of an image classifier"
+    )
+    assert error_of(model.content()[:100], tmp_path).endswith("; get it again")
 
 
 def test_weights_of_integers_among_floats(tmp_path: Path) -> None:

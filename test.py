@@ -136,6 +136,11 @@ def name_classes(config: ModuleType, class_names: list[str] | None) -> list[str]
             f"another folder, or set config.py line {config_lines(config).get('class_label_file', '?')}: "
             f'class_label_file to a JSON object from "0" ... "{num_classes - 1}" to the names of class folders'
         )
+    line = config_lines(config).get("class_label_file", "?")
+    print(
+        f"The weights have no class names: their classes are taken to be {shorten(found)}, in this order; "
+        f"class_label_file (config.py line {line}) can say otherwise."
+    )
     return None
 
 

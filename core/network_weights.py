@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import model
+from core.folders import shorten
 from core.settings import SHARED_RULES, config_lines, to_plain
 from core.weights_files import beside_pretrained, conversion, read_checkpoint
 from model import TORCHVISION, Definition
@@ -105,13 +106,16 @@ def load_pretrained_weights(network: nn.Module, config: ModuleType, class_names:
     if is_new_task:
         weights |= {name: own[name] for name in CLASSIFIER}
     load_weights(network, weights, path)
-    refuse_folded(network.state_dict(), config)
+    refuse_folded(network.state_dict(), config, checkpoint)
     fate = f"; the classifier starts fresh: {wanted} classes, not {found}" if is_new_task else ", classifier included"
     refuse_other_values(checkpoint, config, DEFINITION, path)
     lines = [f"Load pretrained weights `{path}`{fate}."]
     trained_names = stored_class_names(checkpoint, wanted)
     if trained_names and not is_new_task and trained_names != class_names:
         lines.append(match_classes(network, trained_names, class_names))
+    if not trained_names and not is_new_task:
+        shown = shorten(class_names)
+        lines.append(f"They have no class names: their {wanted} classes are taken to be {shown}, in this order.")
     for name, trained, line in other_values(checkpoint, config, (*NORMALISATION, "apply_orientation"), path):
         lines.append(f"They were trained with {name} = {trained}; config.py line {line} has {getattr(config, name)}.")
     return "\n".join(lines)
@@ -141,11 +145,12 @@ def stored_class_names(checkpoint: dict[str, Any], num_classes: int) -> list[str
     return names if all(isinstance(name, str) for name in names) else None
 
 
-def refuse_folded(weights: dict[str, Tensor], config: ModuleType) -> None:
+def refuse_folded(weights: dict[str, Tensor], config: ModuleType, checkpoint: dict[str, Any]) -> None:
     """Raise ValueError, with the command that helps, if batch-norm of the pretrained weights was folded."""
     folded, path = folded_layers(weights), config.pretrained_model_weights_path
     if folded:
-        command = unfolding(path, config.train_image_dir, vars(config))
+        said = {name: checkpoint[name] for name in (*NORMALISATION, *DEFINITION) if name in checkpoint}
+        command = unfolding(path, config.train_image_dir, vars(config) | said)
         raise ValueError(
             f"{path}: its batch-norm is folded into convolutions ({len(folded)} layers have variance 1 throughout); "
             f"training would not survive that; `{command}` makes a file to start from"

@@ -3,6 +3,7 @@
 
     python3 scripts/convert_weights.py SOURCE TARGET [--mean R G B] [--std R G B] [--image-size PIXELS]
                                        [--padding symmetric|same] [--batch-norm-eps EPS] [--drop-first-class]
+                                       [--class-names FILE]
 
 SOURCE is
 
@@ -64,6 +65,9 @@ from model import STAGES, TORCHVISION, MobileNetV2, Stage
 from shared.command_line import OneLineParser, print_config_lines
 from utils import user_errors
 
+WITHOUT_NAMES = (
+    "without class names: --class-names stores them, or class_label_file in config.py names a file of labels"
+)
 USE = ("image_size", *NORMALISATION, *DEFINITION)  # what the options and many files say
 
 
@@ -71,7 +75,7 @@ def main() -> None:
     arguments = parse_arguments()
     source, target = arguments.source, arguments.target
     if os.path.lexists(target):
-        raise ValueError(f"{target}: exists and stays as it is; remove it or name another file")
+        raise ValueError(f"{target}: exists and stays as it is; name another file as TARGET, which comes after SOURCE")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target.parent}: no such folder; make it, or name a target in another one")
     found, left_out, checkpoint = read_network(source)
@@ -80,14 +84,14 @@ def main() -> None:
     num_classes = len(found.layers[-1].tensors["weight"])
     use, origins = describe_use(arguments, found, checkpoint)
     network = build_network(found._replace(facts=found.facts._replace(**pick(use, DEFINITION))), source)
-    described = use | describe_data(checkpoint, num_classes) | {"model_width_mult": found.width}
+    described = use | describe_data(arguments, checkpoint, num_classes) | {"model_width_mult": found.width}
     print_matches(source, found, num_classes)
     print_notes(found, left_out)
     print_use(found, num_classes, use, origins)
     check_logits(network, source)
     record = described | {"model_arch_name": "mobilenet_v2", "source": source.name, "state_dict": network.state_dict()}
     write_atomically(target, lambda file: torch.save(record, file))
-    print(f"{target}: written{'' if 'class_names' in described else ', without class names'}.")
+    print(f"{target}: written{'' if 'class_names' in described else ', ' + WITHOUT_NAMES}.")
     print_next(target, network, described, num_classes)
 
 
@@ -118,6 +122,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--drop-first-class", action="store_true", help="the background, which TensorFlow's ImageNet networks have"
     )
+    parser.add_argument(
+        "--class-names", type=Path, metavar="FILE", help="a text file, one name a line, in the order of the training"
+    )
     arguments = parser.parse_args()
     values = (arguments.image_size, arguments.mean, arguments.std, arguments.padding, arguments.batch_norm_eps)
     arguments.given = {name: value for name, value in zip(USE, values, strict=True) if value is not None}
@@ -134,6 +141,7 @@ def without_first_class(found: Found, source: Path) -> Found:
     if len(classifier.tensors["weight"]) < 3:
         raise ValueError(f"{source}: has too few classes to drop one; leave out --drop-first-class")
     tensors = {part: tensor[1:] for part, tensor in classifier.tensors.items()}
+    print(f"The first of {len(classifier.tensors['weight'])} classes is left out.")
     return found._replace(layers=[*layers, classifier._replace(tensors=tensors)])
 
 
@@ -164,15 +172,34 @@ def describe_use(
     return to_plain(use), origins | dict.fromkeys(given, "The options say")
 
 
-def describe_data(checkpoint: dict[str, Any], num_classes: int) -> dict[str, Any]:
-    """The camera orientation and the class names, if the file is one of ours and says them."""
+def describe_data(arguments: argparse.Namespace, checkpoint: dict[str, Any], num_classes: int) -> dict[str, Any]:
+    """The class names of the option, else, with the camera orientation, those of a file of ours."""
     recorded = checkpoint.get("config", checkpoint)
     described = {}
     if isinstance(recorded, dict) and isinstance(recorded.get("apply_orientation"), bool):
         described["apply_orientation"] = recorded["apply_orientation"]
-    if names := stored_class_names(checkpoint, num_classes):
+    if names := read_names(arguments.class_names, num_classes) or stored_class_names(checkpoint, num_classes):
         described["class_names"] = names
     return described
+
+
+def read_names(path: Path | None, num_classes: int) -> list[str] | None:
+    """The lines of a text file, None if none is given. Raises: ValueError if they are not the names of the classes."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; name a text file with one class name a line")
+    try:
+        names = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no text in UTF-8; save it as that, with one class name a line") from error
+    names = [name.strip() for name in names if name.strip()]
+    if len(names) != num_classes or len(set(names)) != num_classes:
+        raise ValueError(
+            f"{path}: has {len(names)} names, {len(set(names))} of them different, for {num_classes} classes; put one "
+            "on each line"
+        )
+    return names
 
 
 def print_use(found: Found, num_classes: int, use: dict[str, Any], origins: dict[str, str]) -> None:

@@ -26,8 +26,15 @@ from torch import Tensor, nn
 
 from core.atomic_files import write_atomically
 from core.folders import list_classes
-from core.network_weights import DEFINITION, check_weights, extract_weights, load_weights
-from core.settings import SHARED_RULES
+from core.network_weights import (
+    DEFINITION,
+    NORMALISATION,
+    check_weights,
+    extract_weights,
+    folded_layers,
+    load_weights,
+)
+from core.settings import SHARED_RULES, to_plain
 from core.weights_files import read_checkpoint
 from dataset import ImageDataset
 from imgproc import eval_transform, normalize
@@ -44,23 +51,26 @@ def main() -> None:
     classifier = weights.get("classifier.1.weight")
     if classifier is None or classifier.ndim != 2 or len(classifier) == 0:
         raise ValueError(f"{arguments.source}: no classifier.1.weight for classes; these are not MobileNetV2 weights")
-    definition = choose_definition(arguments, checkpoint)
-    build = partial(MobileNetV2, len(classifier), arguments.width_mult, definition=Definition(*definition.values()))
+    use = choose_use(arguments, checkpoint)
+    definition = Definition(*(use[name] for name in DEFINITION))
+    build = partial(MobileNetV2, len(classifier), use["model_width_mult"], definition=definition)
     with torch.device("meta"):  # a file can claim more classes than there is memory for
         check_weights(build(), weights, arguments.source)
     network = build().eval()
     load_weights(network, weights, arguments.source)
-    images = sample_images(arguments)
+    if not folded_layers(weights):
+        raise ValueError(f"{arguments.source}: its batch-norm is not folded; train from it as it is")
+    images = sample_images(arguments, use)
     with torch.inference_mode():
         before = network(images)
         measure_and_rescale(network, images)
         change = (network(images) - before).abs().max() / before.abs().max()
     described = {name: checkpoint[name] for name in (*SHARED_RULES, "class_names") if name in checkpoint}
-    record = described | definition | {"state_dict": network.state_dict()}
+    record = described | use | {"state_dict": network.state_dict()}
     write_atomically(arguments.target, lambda file: torch.save(record, file))
     print(f"{arguments.target}: unfolded on {len(images)} images; the logits moved by {change:.1e} of the largest.")
-    use = {"mode": "train", "pretrained_model_weights_path": str(arguments.target)}
-    print_config_lines("to fine-tune", use | definition)
+    start = {"mode": "train", "pretrained_model_weights_path": str(arguments.target)}
+    print_config_lines("to fine-tune", start | use)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -69,49 +79,58 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("target", type=Path, help="file to write, which says what the source does")
     parser.add_argument("--images", type=Path, required=True, help="folder of <class>/<image> to measure on")
     parser.add_argument("--num-images", type=int, default=512, help="how many of them, spread evenly (default 512)")
-    parser.add_argument("--image-size", type=int, default=224, help="pixels, as it will be trained (default 224)")
-    parser.add_argument("--width-mult", type=float, default=1.0)
-    parser.add_argument("--mean", type=float, nargs=3, default=[0.485, 0.456, 0.406])
-    parser.add_argument("--std", type=float, nargs=3, default=[0.229, 0.224, 0.225])
-    parser.add_argument("--padding", choices=("symmetric", "same"), help="default: as the file says, else symmetric")
-    parser.add_argument("--batch-norm-eps", type=float, help="default: as the file says, else 1e-5")
+    parser.add_argument("--image-size", type=int, help="pixels, as it will be trained (default: as it was, else 224)")
+    silent = "where the file does not say it"
+    parser.add_argument("--width-mult", type=float, help=f"{silent} (default: 1.0)")
+    parser.add_argument("--mean", type=float, nargs=3, help=f"{silent} (default: ImageNet's)")
+    parser.add_argument("--std", type=float, nargs=3, help=f"{silent} (default: ImageNet's)")
+    parser.add_argument("--padding", choices=("symmetric", "same"), help=f"{silent} (default: symmetric)")
+    parser.add_argument("--batch-norm-eps", type=float, help=f"{silent} (default: 1e-5)")
     parser.add_argument("--apply-orientation", action="store_true", help="turn the images upright, as config.py can")
     return parser.parse_args()
 
 
-def choose_definition(arguments: argparse.Namespace, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Padding and eps, by their names in config.py, as the options or the file say, else torchvision's.
+def choose_use(arguments: argparse.Namespace, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """How the network is used, by the names of config.py, as the file or the options say, else as torchvision's.
 
-    Raises: ValueError if the two say otherwise, or what cannot be.
+    Raises: ValueError if the two say otherwise, but for the image size, or what cannot be.
     """
     record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
     record = record if isinstance(record, dict) else {}
-    given = dict(zip(DEFINITION, (arguments.padding, arguments.batch_norm_eps), strict=True))
+    options = {
+        "image_size": (arguments.image_size, 224),
+        "model_width_mult": (arguments.width_mult, 1.0),
+        "model_mean_parameters": (arguments.mean, [0.485, 0.456, 0.406]),
+        "model_std_parameters": (arguments.std, [0.229, 0.224, 0.225]),
+        "model_padding": (arguments.padding, TORCHVISION.padding),
+        "model_batch_norm_eps": (arguments.batch_norm_eps, TORCHVISION.batch_norm_eps),
+    }
     chosen = {}
-    for name, default in zip(DEFINITION, TORCHVISION, strict=True):
-        said = [value for value in (given[name], record.get(name)) if value is not None]
+    for name, (option, usual) in options.items():
+        said = [to_plain(value) for value in (option, record.get(name)) if value is not None]
         is_valid, expected = SHARED_RULES[name]
         if not all(is_valid(value) for value in said):
             raise ValueError(f"{arguments.source}: {name} = {said[0]}; expected {expected}")
-        if len(set(said)) > 1:
-            option, trained = map(json.dumps, said)
-            raise ValueError(f"{arguments.source}: trained with {name} = {trained}, not {option}; leave the option out")
-        chosen[name] = said[0] if said else default
+        if len(said) == 2 and said[0] != said[1] and name != "image_size":
+            given, trained = map(json.dumps, said)
+            raise ValueError(f"{arguments.source}: trained with {name} = {trained}, not {given}; leave the option out")
+        chosen[name] = said[0] if said else usual
     return chosen
 
 
-def sample_images(arguments: argparse.Namespace) -> Tensor:
+def sample_images(arguments: argparse.Namespace, use: dict[str, Any]) -> Tensor:
     """Normalised images [N, 3, S, S] from all classes."""
     dataset = ImageDataset(
         arguments.images,
-        partial(eval_transform, image_size=arguments.image_size),
+        partial(eval_transform, image_size=use["image_size"]),
         num_classes=len(list_classes(str(arguments.images))),
         apply_orientation=arguments.apply_orientation,
     )
     chosen = np.linspace(0, len(dataset) - 1, min(arguments.num_images, len(dataset))).round().astype(int)
     loaded = (dataset[0, index] for index in chosen)
     images = torch.from_numpy(np.stack([item[0] for item in loaded if item is not None]))  # None: with skip_bad
-    return normalize(images.permute(0, 3, 1, 2), torch.tensor(arguments.mean), torch.tensor(arguments.std))
+    mean, std = (torch.tensor(use[name]) for name in NORMALISATION)
+    return normalize(images.permute(0, 3, 1, 2), mean, std)
 
 
 def measure_and_rescale(network: nn.Module, images: Tensor) -> None:

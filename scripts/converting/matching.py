@@ -191,8 +191,10 @@ class Walk:
 
     def take_classifier(self, network: MobileNetV2) -> None:
         """The mean, the classifier and what makes probabilities of its logits."""
-        self.take(MEAN, "the mean of the maps")
         features = network.classifier[1].in_features
+        self.check_goes_on()
+        self.take(MEAN, "the mean of the maps")
+        self.check_goes_on()
         operation = self.next_operation()
         is_convolution = operation is not None and operation.kind == CONVOLUTION
         operation = self.take(CONVOLUTION if is_convolution else LINEAR, f"a classifier of {features} features")
@@ -215,6 +217,11 @@ class Walk:
             weight, bias = (torch.cat([torch.zeros_like(part), part]) for part in (weight, bias))
             self.notes.append("Its one output became two classes: the first has the logit 0, the second that output.")
         self.layers.append(Layer(operation.name, "classifier", {"weight": weight, "bias": bias}))
+
+    def check_goes_on(self) -> None:
+        """Raise ValueError for a backbone, which ends here."""
+        if self.value == self.output:
+            raise ValueError(f"{self.context}: ends before its classifier, as with include_top=False; save it with one")
 
     def padding(self) -> str | None:
         """That of the strided layers; None where those of PyTorch and TensorFlow are the same, as for 97 pixels."""

@@ -32,6 +32,8 @@ def read_source(path: Path) -> Graph | dict[str, Any]:
 
     Raises: FileNotFoundError; ValueError naming the file if it is damaged or of another kind.
     """
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, as TensorFlow's SavedModel; save the model as one .keras file")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; name a file of weights")
     with path.open("rb") as file:

@@ -213,7 +213,8 @@ EARLIER_DEFINITION = dict(zip(DEFINITION, TORCHVISION, strict=True))  # of the f
 def refuse_other_values(checkpoint: dict[str, Any], config: ModuleType, names: Iterable[str], path: str | Path) -> None:
     """Raise ValueError, with the line of config.py, if a file says it was trained with another of these values."""
     for name, trained, line in other_values(checkpoint, config, names, path):
-        raise ValueError(f"{path}: trained with {name} = {json.dumps(trained)}; set config.py line {line} to it")
+        shown = json.dumps(trained) if isinstance(trained, str) else trained
+        raise ValueError(f"{path}: trained with {name} = {shown}; set config.py line {line} to it")
 
 
 def create_network(config: ModuleType, dropout: float = 0.0) -> nn.Module:

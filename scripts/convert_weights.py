@@ -141,8 +141,9 @@ def without_first_class(found: Found, source: Path) -> Found:
     if len(classifier.tensors["weight"]) < 3:
         raise ValueError(f"{source}: has too few classes to drop one; leave out --drop-first-class")
     tensors = {part: tensor[1:] for part, tensor in classifier.tensors.items()}
-    print(f"The first of {len(classifier.tensors['weight'])} classes is left out.")
-    return found._replace(layers=[*layers, classifier._replace(tensors=tensors)])
+    note = f"The first of {len(classifier.tensors['weight'])} classes is left out."
+    facts = found.facts._replace(notes=(*found.facts.notes, note))
+    return found._replace(layers=[*layers, classifier._replace(tensors=tensors)], facts=facts)
 
 
 def describe_use(

@@ -28,7 +28,7 @@ import signal
 import tempfile
 from pathlib import Path
 
-from converting.packages import require_package
+from converting.format_files import require_package
 from downloading.fetching import fetch, find_on_disk
 from downloading.published import Published, published_table, published_weights
 from downloading.records import find_written, write_published

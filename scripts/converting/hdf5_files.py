@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from converting.format_files import require_package
 from converting.graph_builder import reason_of
-from converting.packages import require_package
 
 ATTRIBUTES_KEY = "/"  # of hdf5_reader.py, whose library need not be there
 

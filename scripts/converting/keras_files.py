@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keras' files (.h5 and .keras, of Keras 2 and 3) as graphs, or as weights where a file holds nothing else."""
 
+import io
 import json
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
 
+from converting.format_files import read_content
 from converting.graph_builder import NHWC, GraphBuilder, reason_of
 from converting.graphs import Graph
 from converting.hdf5_files import read_hdf5
 from converting.keras_layers import add_layer
 from converting.keras_models import read_model
 from converting.keras_weights import KerasWeights, LegacyWeights, SavedWeights, Weights, weights_alone
-from core.weights_files import open_weights_file
 
 CONFIG, ARRAYS = "config.json", "model.weights.h5"  # the records of a .keras file
-LARGEST_FILE = 2**31
 MOST_EXPANSION = 20  # how many times as long as the file a record may be
 
 
@@ -24,12 +23,11 @@ def read_keras(path: Path) -> Graph | KerasWeights:
 
     Nothing in it is executed. Raises: FileNotFoundError; ValueError naming the file.
     """
-    with open_weights_file(path) as file:
-        content = file.read(LARGEST_FILE + 1)
-        try:
-            config, content = read_records(file) if content.startswith(b"PK\x03\x04") else (b"", content)
-        except Exception as error:  # a damaged file can raise almost anything
-            raise ValueError(f"{path}: damaged or not as Keras writes ({reason_of(error)}); get it again") from error
+    content = read_content(path)
+    try:
+        config, content = read_records(content) if content.startswith(b"PK\x03\x04") else (b"", content)
+    except Exception as error:  # a damaged file can raise almost anything
+        raise ValueError(f"{path}: damaged or not as Keras writes ({reason_of(error)}); get it again") from error
     contents = read_hdf5(content, path)
     try:
         if config:
@@ -40,15 +38,14 @@ def read_keras(path: Path) -> Graph | KerasWeights:
         raise ValueError(f"{path}: {reason_of(error)}; name a file in which Keras saved a MobileNetV2") from error
 
 
-def read_records(file: BinaryIO) -> tuple[bytes, bytes]:
+def read_records(content: bytes) -> tuple[bytes, bytes]:
     """The description and the arrays of a .keras file. Raises: ValueError and others for a damaged one."""
-    with zipfile.ZipFile(file) as archive:
-        length = file.seek(0, 2)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         found = {record.filename: record for record in archive.infolist()}
         for name in (CONFIG, ARRAYS):
             if name not in found:
                 raise ValueError(f"it has no {name}")
-            if found[name].file_size > MOST_EXPANSION * length:
+            if found[name].file_size > MOST_EXPANSION * len(content):
                 raise ValueError(f"its {name} claims {found[name].file_size:,} bytes")
         return archive.read(found[CONFIG]), archive.read(found[ARRAYS])
 

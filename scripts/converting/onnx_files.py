@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converting.format_files import read_content, require_package
 from converting.graph_builder import (
     NCHW,
     NHWC,
@@ -24,14 +25,11 @@ from converting.onnx_integers import INTEGER_OPERATIONS
 from converting.onnx_operations import OPERATIONS, Node
 from converting.onnx_tensors import OnnxTensors
 from converting.onnx_wire import check_parts
-from converting.packages import require_package
-from core.weights_files import open_weights_file
 
 if TYPE_CHECKING:
     import onnx
 
 UINT8 = 2  # the format's number of the type
-LARGEST_FILE = 2**31  # what the format allows
 STANDARD_DOMAINS = ("", "ai.onnx")
 MICROSOFTS = ("QuantizeLinear", "DequantizeLinear", "QLinearAdd", "QLinearGlobalAveragePool", "QGemm")
 
@@ -44,11 +42,8 @@ def read_onnx(path: Path) -> Graph:
     require_package("onnx", path, "an ONNX model")
     import onnx
 
-    with open_weights_file(path) as file:
-        content = file.read(LARGEST_FILE + 1)
+    content = read_content(path)
     try:
-        if len(content) > LARGEST_FILE:
-            raise ValueError("it is larger than 2 GB")
         check_parts(content)
         with np.errstate(all="ignore"):  # numbers that are none are looked for in the network
             return build_graph(onnx.load_model_from_string(content), len(content), path.parent)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from converting.format_files import read_content, require_package
 from converting.graph_builder import (
     NCHW,
     NHWC,
@@ -17,12 +18,9 @@ from converting.graph_builder import (
     require,
 )
 from converting.graphs import Graph
-from converting.packages import require_package
 from converting.tflite_operations import FOLDED, Node, add_operation
 from converting.tflite_tensors import INT8, UINT8, TfliteTensors, element, integers
-from core.weights_files import open_weights_file
 
-LARGEST_FILE = 2**31  # what the format's offsets reach
 MOST_OPERATORS = 5000
 
 
@@ -34,11 +32,8 @@ def read_tflite(path: Path) -> Graph:
     require_package("tflite", path, "a TFLite model")
     import tflite
 
-    with open_weights_file(path) as file:
-        content = file.read(LARGEST_FILE + 1)
+    content = read_content(path)
     try:
-        if len(content) > LARGEST_FILE:
-            raise ValueError("it is larger than 2 GB")
         if content[4:8] != b"TFL3":
             raise ValueError("it does not begin like one")
         with np.errstate(all="ignore"):  # numbers that are none are looked for in the network

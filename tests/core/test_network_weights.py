@@ -95,7 +95,8 @@ def test_fine_tuning_on_as_many_classes_takes_the_classifier(tmp_path: Path) -> 
     trained, network = small_network(), small_network()
     torch.save({"state_dict": trained.state_dict()}, tmp_path / "w.pth")
     config = config_with(pretrained_model_weights_path=tmp_path / "w.pth")
-    assert network_weights.load_pretrained_weights(network, config, list("abc")).endswith("classifier included.")
+    said = "classifier included.\nThey have no class names: their 3 classes are taken to be a, b, c, in this order."
+    assert network_weights.load_pretrained_weights(network, config, list("abc")).endswith(said)
     assert torch.equal(network.classifier[1].weight, trained.classifier[1].weight)
 
 

@@ -21,6 +21,7 @@ from keras.src.legacy.saving import legacy_h5_format
 from torch import Tensor
 
 from converting.facts import Facts
+from converting.layers import group_layers
 from converting.networks import build_network
 from converting.source_networks import read_network
 from model import MobileNetV2
@@ -50,6 +51,22 @@ def randomize(network: keras.Model, seed: int = 0) -> keras.Model:
             weight.assign(generator.uniform(0.5, 1.5, shape) * (0.5 if "project_BN/gamma" in weight.path else 1))
         elif name in ("beta", "bias", "moving_mean"):
             weight.assign(generator.standard_normal(shape) * 0.2)
+    return network
+
+
+def with_weights_of(ours: MobileNetV2, size: int, width: float) -> keras.Model:
+    """Keras' network for 1,000 classes with the weights of ours."""
+    network = keras_network(size, width, classes=1000)
+    layers = [layer for layer in network.layers if layer.weights]
+    for layer, theirs in zip(layers, group_layers(ours.state_dict()), strict=True):
+        tensors = {name: tensor for name, tensor in theirs.tensors.items() if name != "num_batches_tracked"}
+        weight = tensors["weight"]
+        if weight.ndim == 4:
+            is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            tensors["weight"] = weight.permute(2, 3, 0, 1) if is_depthwise else weight.permute(2, 3, 1, 0)
+        elif weight.ndim == 2:
+            tensors["weight"] = weight.T
+        layer.set_weights([tensor.numpy() for tensor in tensors.values()])
     return network
 
 

@@ -100,10 +100,29 @@ def test_the_background_of_tensorflow(runner: Runner) -> None:
     runner.target.unlink()
     printed = runner.run("--drop-first-class", source=source)
     assert "MobileNetV2 of width 0.35, 1000 classes" in printed
-    assert "1001 classes" not in printed
+    assert "The first of 1001 classes is left out.\n" in printed
+    assert "1001 classes: " not in printed
     ours = MobileNetV2(1000, 0.35, definition=TENSORFLOW).eval()
     ours.load_state_dict(torch.load(runner.target, weights_only=True)["state_dict"])
     assert error_between(ours(images).detach(), outputs_of(network, images)[:, 1:]) < 1e-5
+
+
+def test_class_names_are_stored_in_their_order(runner: Runner, files: Path) -> None:
+    names = runner.folder / "names.txt"
+    names.write_text("pug\n  beagle \n\nÉpagneul\n", encoding="utf-8")
+    assert runner.run("--class-names", names, source=files / "whole.h5").count("without class names") == 0
+    stored = torch.load(runner.target, weights_only=True)
+    assert stored["class_names"] == ["pug", "beagle", "Épagneul"]
+    runner.target.unlink()
+    for content, message in {
+        "pug\nbeagle": "has 2 names, 2 of them different, for 3 classes; put one on each line",
+        "pug\npug\nbeagle": "has 3 names, 2 of them different, for 3 classes",
+        "\xe9\n": "no text in UTF-8; save it as that",
+    }.items():
+        names.write_bytes(content.encode("latin-1"))
+        assert runner.refusal("--class-names", names, source=files / "whole.h5").startswith(f"{names}: {message}")
+    names.unlink()
+    assert "no such file; name a text file" in runner.refusal("--class-names", names, source=files / "whole.h5")
 
 
 @pytest.mark.parametrize("num_classes", [1, 2])
@@ -186,7 +205,7 @@ OTHERS = {
         lambda: application("EfficientNetB0", classes=2),
         r"the file has convolution stem_conv \[32, 3, 3, 3\] with stride 2 where the network has a convolution \[40, 3",
     ),
-    "no classifier": (backbone, "the file has its output where the network has the mean of the maps"),
+    "no classifier": (backbone, "ends before its classifier, as with include_top=False; save it with one"),
     "two classifiers": (
         lambda: with_head(lambda x: layers.Dense(2, name="last")(layers.Dense(8, name="hidden")(x))),
         r"the file has linear last \[2, 8\] where the network has its output",

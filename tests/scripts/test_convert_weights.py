@@ -466,14 +466,16 @@ def test_damaged_and_hostile_files_are_refused(runner: Runner, content: bytes | 
 
 
 def test_missing_source_and_folder_are_named(runner: Runner) -> None:
-    for source in (runner.folder / "nowhere.pth", runner.folder):
-        assert runner.refusal(source=source).startswith(f"{source}: no such file")
+    nowhere = runner.folder / "nowhere.pth"
+    assert runner.refusal(source=nowhere).startswith(f"{nowhere}: no such file")
+    assert runner.refusal(source=runner.folder).startswith(f"{runner.folder}: a folder, as TensorFlow's SavedModel")
 
 
 def test_target_that_exists_stays(runner: Runner, theirs: nn.Module) -> None:
     torch.save(theirs.state_dict(), runner.source)
     runner.target.write_text("mine")
-    assert runner.refusal() == f"{runner.target}: exists and stays as it is; remove it or name another file\n"
+    line = f"{runner.target}: exists and stays as it is; name another file as TARGET, which comes after SOURCE\n"
+    assert runner.refusal() == line
     assert runner.target.read_text() == "mine"
 
 

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from keras_networks import save, with_weights_of
 from published_files import saved
 
 import score_published
 import utils
 from downloading import scoring
-from downloading.published import published_weights
+from downloading.published import Published, published_weights
 from downloading.records import SYNSETS, write_published
 from imgproc import eval_transform
 from model import Definition, MobileNetV2
@@ -52,6 +53,13 @@ def diverse_network(inputs: torch.Tensor, width: float, definition: Definition) 
     return network
 
 
+def file_of(network: MobileNetV2, one: Published, folder: Path) -> bytes:
+    """The network as its project publishes it."""
+    if one.file_name.endswith(".h5"):
+        return save(with_weights_of(network, one.image_size, one.width), folder / "w.legacy.h5").read_bytes()
+    return saved(network.state_dict())
+
+
 class Scored:
     """Pictures in ImageNet's class folders, two files of download_weights.py, and what a plain loop counts for them."""
 
@@ -66,7 +74,7 @@ class Scored:
         for one in (KERAS, TIMM):
             inputs = torch.stack([prepared(picture, one.image_size, one.mean, one.std) for picture in pictures])
             network = diverse_network(inputs, one.width, one.definition)
-            files[one.name], found[one.name] = saved(network.state_dict()), answers(network, inputs)
+            files[one.name], found[one.name] = file_of(network, one, root), answers(network, inputs)
         classes = SYNSETS.read_text().split()
         targets = [best[0] for best in found[KERAS.name]]
         assert len(set(targets)) > NUM_IMAGES // 2

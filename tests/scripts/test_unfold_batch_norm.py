@@ -87,6 +87,15 @@ def test_training_names_the_command_that_keeps_the_function(tmp_path: Path, imag
         assert torch.allclose(network(images), original, atol=0.05 * original.abs().max().item())
 
 
+def test_statistics_that_were_measured_are_left(tmp_path: Path, images: torch.Tensor) -> None:
+    network = MobileNetV2(3, 0.35)
+    network(images)
+    torch.save(network.state_dict(), tmp_path / "trained.pth")
+    done = run("trained.pth", "new.out", "--images", "images", "--width-mult", 0.35, folder=tmp_path)
+    line = "trained.pth: its batch-norm is not folded; train from it as it is\n"
+    assert (done.returncode, done.stderr) == (2, line)
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [(b"", "damaged or not a PyTorch checkpoint"), (None, "no such file; train first")]
 )
@@ -110,8 +119,9 @@ def test_padding_and_eps_are_those_of_the_options_or_the_file(tmp_path: Path, im
     original = network(images)
     words = ["--images", "images", "--image-size", 64, "--width-mult", 0.35, "--mean", *[0.5] * 3, "--std", *[0.5] * 3]
     definition = {"model_padding": "same", "model_batch_norm_eps": 1e-3}
+    use = {"model_width_mult": 0.35, "model_mean_parameters": [0.5] * 3, "model_std_parameters": [0.5] * 3}
     torch.save({"state_dict": network.state_dict()}, tmp_path / "silent.pth")
-    torch.save(definition | {"state_dict": network.state_dict()}, tmp_path / "saying.pth")
+    torch.save(definition | use | {"state_dict": network.state_dict()}, tmp_path / "saying.pth")
     torch.save({"config": definition, "state_dict": network.state_dict()}, tmp_path / "checkpoint.pth")
     options = {"silent": ["--padding", "same", "--batch-norm-eps", 1e-3], "saying": [], "checkpoint": []}
     for name, others in options.items():
@@ -124,6 +134,11 @@ def test_padding_and_eps_are_those_of_the_options_or_the_file(tmp_path: Path, im
         unfolded = MobileNetV2(3, 0.35, 0.0, TENSORFLOW).eval()
         unfolded.load_state_dict(written["state_dict"])
         assert torch.allclose(unfolded(images), original, atol=1e-5)
+    done = run("saying.pth", "said.out", *words[:4], folder=tmp_path)  # the rest is as the file says
+    assert (done.returncode, done.stderr) == (0, "")
+    written = torch.load(tmp_path / "said.out", weights_only=True)
+    assert {key: written[key] for key in use | definition} == use | definition
+    assert "model_width_mult = 0.35" in done.stdout
     done = run("saying.pth", "new.out", *words, "--padding", "symmetric", folder=tmp_path)
     line = 'saying.pth: trained with model_padding = "same", not "symmetric"; leave the option out\n'
     assert (done.returncode, done.stderr) == (2, line)

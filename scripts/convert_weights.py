@@ -83,7 +83,8 @@ def main() -> None:
         found = without_first_class(found, source)
     num_classes = len(found.layers[-1].tensors["weight"])
     use, origins = describe_use(arguments, found, checkpoint)
-    network = build_network(found._replace(facts=found.facts._replace(**pick(use, DEFINITION))), source)
+    definition = {name: use[name] for name in DEFINITION}
+    network = build_network(found._replace(facts=found.facts._replace(**definition)), source)
     described = use | describe_data(arguments, checkpoint, num_classes) | {"model_width_mult": found.width}
     print_matches(source, found, num_classes)
     print_notes(found, left_out)
@@ -214,10 +215,6 @@ def print_use(found: Found, num_classes: int, use: dict[str, Any], origins: dict
         print(f"Width {found.width} was published for {sorted(sizes)} pixels, not for {use['image_size']}.")
     if num_classes == 1001:
         print("1001 classes: TensorFlow counts a background in front of ImageNet's; --drop-first-class leaves it out.")
-
-
-def pick(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: values[name] for name in names}
 
 
 def print_matches(source: Path, found: Found, num_classes: int) -> None:

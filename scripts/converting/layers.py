@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model import MobileNetV2
+from model import TORCHVISION, MobileNetV2
 
 NORM_PARTS = {"weight", "bias", "running_mean", "running_var"}
-EPS = 1e-5  # of batch-norm
+EPS = TORCHVISION.batch_norm_eps
 OTHER = "other"  # the kind of layers that MobileNetV2 does not have
 
 

@@ -255,6 +255,13 @@ class CPUPrefetcher:
         return normalize(images.permute(0, 3, 1, 2), self.mean, self.std)
 
 
+class LevelPrefetcher(CPUPrefetcher):
+    """Iterates over the batches as loaded: uint8 levels [N, S, S, 3] and int64 [N], on the CPU."""
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        return images.clone()
+
+
 class CUDAPrefetcher(CPUPrefetcher):
     """The same batches on a GPU: copied and normalised on a side stream while the previous step is running."""
 
@@ -298,8 +305,11 @@ def create_batches(
     rank: int = 0,
     num_processes: int = 1,
     on_worker_start: Callable[[], None] | None = None,
+    as_levels: bool = False,
 ) -> CPUPrefetcher:
     """The loader of one split for one of `num_processes`, in the order of EpochSampler.
+
+    `as_levels`: uint8 batches for networks that normalise themselves, on the CPU; else they are normalised.
 
     `on_worker_start`: called in each worker.
     Raises: ValueError if a training set is smaller than one step.
@@ -322,7 +332,8 @@ def create_batches(
         # Starts in a twentieth of the time, and shares the memory of the dataset; Python 3.14 would no longer do it.
         multiprocessing_context="fork" if num_workers > 0 and sys.platform == "linux" else None,
     )
-    return (CUDAPrefetcher if device.type == "cuda" else CPUPrefetcher)(loader, mean, std, device)
+    on_cpu = LevelPrefetcher if as_levels else CPUPrefetcher
+    return (CUDAPrefetcher if device.type == "cuda" else on_cpu)(loader, mean, std, device)
 
 
 class Stack:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from core import folding
+from core.class_names import load_labels
 from core.image_files import decode_image, read_bytes, read_orientation
 from core.image_names import IMAGE_SUFFIXES, describe_left_out, is_left_out, kind_of_name
 from core.network_weights import create_network, load_trained_network
@@ -33,8 +34,6 @@ from utils import (
     choose_dtype,
     compile_network,
     describe_error,
-    imagenet_classes,
-    read_labels,
     remedy_for_weights,
     setup_runtime,
     user_errors,
@@ -119,36 +118,6 @@ def find_images(arguments: list[str]) -> list[Path]:
             print(f"{path}: left out {describe_left_out(left_out)}", file=sys.stderr)
         images += inside if path.is_dir() else [path]
     return images
-
-
-def load_labels(label_file: str, class_names: list[str] | None, num_classes: int) -> list[str]:
-    """The label of each class: the names in the weights file, or what a label file has for them.
-
-    Its keys are the names of the classes, which for 1,000 classes without names are those of ImageNet's folders; or "0"
-    to "C-1", which for classes named 1 to C are the numbers before theirs, and else the places of the classes.
-    Raises: FileNotFoundError or ValueError if neither gives exactly `num_classes` labels.
-    """
-    if not label_file:
-        if class_names is None:
-            raise ValueError(
-                "the weights file has no class names; set class_label_file in config.py "
-                '(ImageNet: "./data/ImageNet_1K_labels_map.txt")'
-            )
-        return class_names
-    labels = read_labels(label_file)
-    names = class_names or imagenet_classes(num_classes) or []
-    if set(labels) == set(names):
-        keys = names
-    elif set(names) == {str(place + 1) for place in range(num_classes)}:
-        keys = [str(int(name) - 1) for name in names]
-    else:
-        keys = [str(place) for place in range(num_classes)]
-    if set(labels) != set(keys):
-        also = f", nor with one for each class folder ({', '.join(names[:3])} ...)" if names else ""
-        raise ValueError(
-            f'{label_file}: not a JSON object with the labels "0" to "{num_classes - 1}" and no others{also}'
-        )
-    return [labels[key] for key in keys]
 
 
 def load_picture(config: ModuleType, path: Path) -> Image:

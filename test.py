@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 
 from core.atomic_files import write_atomically
-from core.folders import list_classes, shorten
+from core.class_names import name_classes
 from core.folding import folded
 from core.metrics import show_scores
 from core.network_weights import create_network, load_trained_network
 from core.processes import from_main, gather_to_main, joined_processes, num_processes, process_rank
-from core.settings import check_config, config_lines, precision_name
+from core.settings import check_config, precision_name
 from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import eval_transform
 from utils import (
@@ -37,8 +37,6 @@ from utils import (
     choose_dtype,
     compile_network,
     evaluate,
-    imagenet_classes,
-    read_labels,
     remedy_for_weights,
     setup_runtime,
     user_errors,
@@ -57,7 +55,7 @@ def test(config: ModuleType, device: torch.device) -> None:
     """Score the images, each process its batches; write predictions.csv and test.json."""
     dtype = choose_dtype(config.precision, device)
     network = create_network(config)
-    class_names = name_classes(config, load_trained_network(network, config))
+    class_names = name_classes(config, load_trained_network(network, config), config.test_image_dir)
     network = folded(network.to(device).to(memory_format=torch.channels_last), dtype)
     if config.compile_model:
         compile_network(network, device)
@@ -109,39 +107,6 @@ def create_test_batches(config: ModuleType, device: torch.device, class_names: l
         rank=process_rank(),
         num_processes=num_processes(),
     )
-
-
-def name_classes(config: ModuleType, class_names: list[str] | None) -> list[str] | None:
-    """The class folders that the logits stand for, in their order; None: those of the test folder, as they come.
-
-    class_names: those of the weights file. Without them class_label_file may have the names of the folders, and
-    published weights for 1,000 classes have ImageNet's. Raises: ValueError if nothing names the classes of a folder
-    that lacks some.
-    """
-    if class_names is not None and len(set(class_names)) < len(class_names):
-        raise ValueError(f"{config.model_weights_path}: two of its classes have one name; name other weights")
-    if class_names is not None:
-        return class_names
-    found, num_classes = list_classes(config.test_image_dir), config.model_num_classes
-    labels = read_labels(config.class_label_file) if config.class_label_file else {}
-    places = [str(place) for place in range(num_classes)]
-    in_order = [labels[place] for place in places] if labels.keys() == set(places) else []
-    for names in (in_order, imagenet_classes(num_classes) or []):
-        if set(found) <= set(names) and len(set(names)) == num_classes:
-            return names
-    if len(found) < num_classes:
-        raise ValueError(
-            f"{config.test_image_dir}: {len(found)} class folders ({shorten(found)}), and which of the "
-            f"{num_classes} classes of {config.model_weights_path} they are is not known: it has no class names; name "
-            f"another folder, or set config.py line {config_lines(config).get('class_label_file', '?')}: "
-            f'class_label_file to a JSON object from "0" ... "{num_classes - 1}" to the names of class folders'
-        )
-    line = config_lines(config).get("class_label_file", "?")
-    print(
-        f"The weights have no class names: their classes are taken to be {shorten(found)}, in this order; "
-        f"class_label_file (config.py line {line}) can say otherwise."
-    )
-    return None
 
 
 class BestClasses:

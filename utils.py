@@ -3,7 +3,6 @@
 
 import contextlib
 import ctypes
-import json
 import os
 import random
 import re
@@ -314,23 +313,3 @@ def remedy_for_weights(config: ModuleType, dtype: torch.dtype) -> str:
         return f'float16 has no numbers above 65,504: set precision = "float32" (config.py line {line})'
     line = config_lines(config).get("model_weights_path", "?")
     return f"the run that made these weights diverged: set model_weights_path (config.py line {line}) to others"
-
-
-def read_labels(path: str) -> dict[str, str]:
-    """The label file that config.class_label_file names: a JSON object. Raises: FileNotFoundError, ValueError."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'{path}: no such file; correct class_label_file in config.py, or set it to ""')
-    try:
-        labels = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        labels = None
-    if not isinstance(labels, dict):
-        raise ValueError(f'{path}: not a JSON object from "0" on, or from class folders, to labels')
-    return {key: str(label) for key, label in labels.items()}
-
-
-def imagenet_classes(num_classes: int) -> list[str] | None:
-    """The names of ImageNet's class folders in the order of the logits of published weights, if these are as many."""
-    path = Path(__file__).with_name("data") / "ImageNet_1K_synsets.txt"
-    names = path.read_text(encoding="ascii").split() if path.is_file() else []
-    return names if len(names) == num_classes else None

@@ -27,10 +27,11 @@ FOLDERS = {
     "checking": {"shared", "preparing"},  # what folders are called like splits
     "measuring": {"shared", "preparing"},  # the small copy that prepare_dataset.py makes
     "storms": {"shared"},
+    "exporting": {"shared"},
 }
 COMMANDS = {
     *("prepare_dataset", "check_dataset", "download_weights", "convert_weights", "unfold_batch_norm"),
-    *("score_published", "benchmark", "kill_storm", "measure_run", "measure_scale"),
+    *("score_published", "benchmark", "kill_storm", "measure_run", "measure_scale"), "export",
 }
 # What stands in front on sys.path, and the folders of modules in it.
 PLACES = {ROOT: ("core",), ROOT / "scripts": tuple(FOLDERS)}

@@ -21,6 +21,7 @@ import inference
 import model
 import test
 from core import folding
+from core.class_names import load_labels
 from core.image_files import load_image
 from imgproc import eval_transform, normalize
 from shared.small_training import CLASSES
@@ -246,25 +247,25 @@ def test_labels_of_numbers_belong_to_the_folders_of_these_numbers(
     folders = [str(number) for number in range(first, first + 12)]
     keys = folders if keys_of_folders else [str(number) for number in range(12)]
     labels = {key: f"label of folder {folder}" for key, folder in zip(keys, folders, strict=True)}
-    found = inference.load_labels(written(tmp_path / "labels", labels), order(folders), 12)
+    found = load_labels(written(tmp_path / "labels", labels), order(folders), 12)
     assert found == [f"label of folder {name}" for name in order(folders)]
 
 
 def test_labels_may_be_those_of_folder_names(tmp_path: Path) -> None:
     labels = {"n01443537": "goldfish", "n01440764": "tench"}
     path = written(tmp_path / "labels", labels)
-    assert inference.load_labels(path, ["n01440764", "n01443537"], 2) == ["tench", "goldfish"]
+    assert load_labels(path, ["n01440764", "n01443537"], 2) == ["tench", "goldfish"]
     with pytest.raises(ValueError, match=r'"0" to "1" and no others, nor with one for each class folder \(a, b ...\)'):
-        inference.load_labels(path, ["a", "b"], 2)
+        load_labels(path, ["a", "b"], 2)
     with pytest.raises(ValueError, match=r'"0" to "1" and no others$'):
-        inference.load_labels(path, None, 2)
+        load_labels(path, None, 2)
 
 
 def test_labels_of_imagenet_folders_need_no_names_in_the_weights(tmp_path: Path) -> None:
     """Logit 388 is the giant panda, n02510455, in the published weights."""
     synsets = (ROOT / "data/ImageNet_1K_synsets.txt").read_text().split()
     labels = {name: f"label of {name}" for name in reversed(synsets)}
-    assert inference.load_labels(written(tmp_path / "labels", labels), None, 1000)[388] == "label of n02510455"
+    assert load_labels(written(tmp_path / "labels", labels), None, 1000)[388] == "label of n02510455"
 
 
 def test_labels_come_from_the_label_file(pictures: Project) -> None:

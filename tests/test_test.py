@@ -16,7 +16,7 @@ from conftest import Project, config_with
 from PIL import Image
 from torchvision import transforms
 
-import test
+from core.class_names import name_classes
 from shared.small_training import CLASSES
 
 WEIGHTS = "results/MobileNetV2-Colours/best.pth.tar"
@@ -89,13 +89,13 @@ def test_report_says_what_was_measured(tested: tuple[Project, str]) -> None:
 
 
 def named(tmp_path: Path, folders: list[str], num_classes: int, labels: dict | None = None, names: object = None):
-    """What test.name_classes() makes of a folder, and of the names in the weights and in the label file."""
+    """What name_classes() makes of a folder, and of the names in the weights and in the label file."""
     for name in folders:
         (tmp_path / "images" / name).mkdir(parents=True)
     (tmp_path / "labels.json").write_text(json.dumps(labels))
     label_file = str(tmp_path / "labels.json") if labels else ""
     where = {"test_image_dir": str(tmp_path / "images"), "model_weights_path": "a.pth", "class_label_file": label_file}
-    return test.name_classes(config_with(model_num_classes=num_classes, **where), names)
+    return name_classes(config_with(model_num_classes=num_classes, **where), names, where["test_image_dir"])
 
 
 def test_names_in_the_weights_come_first(tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that scripts/export.py wrote for other runtimes, with the description beside each: NAME.onnx and NAME.json."""
+
+import hashlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from core.settings import config_lines, to_plain
+
+SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".pte": "executorch", ".tflite": "litert", ".mlpackage": "coreml"}
+LARGEST_DESCRIPTION = 2**24
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a path is named like a file for another runtime, and not like weights."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def description_path(path: str | Path) -> Path:
+    """Where the description of an exported file stands."""
+    return Path(path).with_suffix(".json")
+
+
+def read_description(path: str | Path) -> dict[str, Any]:
+    """What export.py wrote beside an exported file, whose bytes must be those that it verified.
+
+    Raises: FileNotFoundError, or ValueError for a file that is damaged, or of another program.
+    """
+    path, beside = Path(path), description_path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; scripts/export.py writes it")
+    if not beside.is_file():
+        raise ValueError(
+            f"{path}: {beside.name} is not beside it, so nobody knows what it takes and gives; copy the two together, "
+            "or export it with scripts/export.py"
+        )
+    try:
+        if beside.stat().st_size > LARGEST_DESCRIPTION:
+            raise ValueError
+        description = json.loads(beside.read_text(encoding="utf-8"))
+        check_description(description, SUFFIXES[path.suffix.lower()])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"{beside}: not what scripts/export.py writes; export the weights again") from None
+    check_content(path, description["files"])
+    return description
+
+
+def check_description(description: dict[str, Any], file_format: str) -> None:
+    """Raise ValueError, KeyError, TypeError or AttributeError if a description lacks what its readers need."""
+    taken, network = description["input"], description["network"]
+    is_right = (
+        description["format"] == file_format
+        and all(isinstance(name, str) for name in description["classes"])
+        and (taken["layout"], taken["type"]) in (("NCHW", "float32"), ("NHWC", "uint8"))
+        and all(isinstance(value, (int, float)) for value in (*taken["mean"], *taken["std"], taken["image_size"]))
+        and isinstance(taken["apply_orientation"], bool)
+        and description["output"]["name"] in ("logits", "probabilities")
+        and description["batch"] in ("1", "dynamic")
+        and all(isinstance(value, str) for value in (*description["files"], *description["files"].values()))
+        and network.keys() >= {"model_arch_name", "model_width_mult", "model_padding", "model_batch_norm_eps"}
+    )
+    if not is_right:
+        raise ValueError
+
+
+def check_content(path: Path, hashes: dict[str, str]) -> None:
+    """Raise ValueError unless a file, or each file of its folder, and those that belong to it have these SHA-256."""
+    if path.name not in {Path(name).parts[0] for name in hashes if Path(name).parts}:
+        raise ValueError(f"{path}: {description_path(path).name} beside it is of other files; export the weights again")
+    for name, expected in hashes.items():
+        part = path.parent / name
+        if not part.resolve().is_relative_to(path.parent.resolve()) or not part.is_file():
+            raise ValueError(f"{path}: {name}, which belongs to it, is not beside it; copy all files of the export")
+        if hash_file(part) != expected:
+            raise ValueError(
+                f"{part}: damaged or changed since scripts/export.py verified it; copy it again, or export the weights "
+                "again"
+            )
+
+
+def hash_file(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def refuse_other_use(description: dict[str, Any], config: ModuleType) -> None:
+    """Raise ValueError, with the line of config.py, for a value that an exported file contradicts."""
+    taken = description["input"]
+    said = {
+        "model_num_classes": len(description["classes"]),
+        "image_size": taken["image_size"],
+        "model_mean_parameters": taken["mean"],
+        "model_std_parameters": taken["std"],
+        "apply_orientation": taken["apply_orientation"],
+        **description["network"],
+        "compile_model": False,
+    }
+    for name, value in said.items():
+        if to_plain(getattr(config, name)) != value:
+            shown = json.dumps(value) if isinstance(value, str) else value
+            raise ValueError(
+                f"{config.model_weights_path}: exported with {name} = {shown}; set config.py line "
+                f"{config_lines(config).get(name, '?')} to it"
+            )
+    if config.precision not in ("auto", "float32"):
+        raise ValueError(
+            f'config.py line {config_lines(config).get("precision", "?")}: precision = "{config.precision}", and '
+            f'{config.model_weights_path} has its own; set it to "auto"'
+        )

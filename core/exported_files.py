@@ -39,7 +39,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
     try:
         if beside.stat().st_size > LARGEST_DESCRIPTION:
             raise ValueError
-        description = json.loads(beside.read_text(encoding="utf-8"))
+        description: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
         check_description(description, SUFFIXES[path.suffix.lower()])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{beside}: not what scripts/export.py writes; export the weights again") from None

@@ -58,8 +58,8 @@ def export(config: ModuleType, options: argparse.Namespace, choices: Choices) ->
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     folder = scored_folder(config)
     classes = name_classes(config, class_names, folder) or list_classes(folder)
-    images = scored_images(config, classes, options.check)
     calibration = calibration_images(config, classes, options.calibration, options.images) if choices.int8 else None
+    images = scored_images(config, classes, options.check)
     expected = score_network(network, images, config.model_mean_parameters, config.model_std_parameters)
     weights = train_for_int8(config, network) if choices.int8 == TRAINED else Path(config.model_weights_path)
     description = describe(config, choices, classes, weights)

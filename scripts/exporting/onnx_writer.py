@@ -69,6 +69,10 @@ def export_graph(request: Request) -> Any:
         if node.op_type == "ReduceMean":  # over whole maps; only under this name runtimes have it in int8
             node.op_type = "GlobalAveragePool"
             del node.input[1:], node.attribute[:]
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in list(model.graph.initializer):
+        if tensor.name not in used:
+            model.graph.initializer.remove(tensor)
     return model
 
 

@@ -19,9 +19,9 @@ quickstart: environment
 
 # The types are checked beside the tests, in what these leave of two cores.
 test: environment
-	@cat requirements-convert.txt requirements-dev.txt | cmp -s - $(VENV)/requirements-dev.txt || { \
+	@cat requirements-convert.txt requirements-export.txt requirements-dev.txt | cmp -s - $(VENV)/requirements-dev.txt || { \
 		$(IN_VENV) -m pip install -r requirements-dev.txt \
-		&& cat requirements-convert.txt requirements-dev.txt > $(VENV)/requirements-dev.txt; }
+		&& cat requirements-convert.txt requirements-export.txt requirements-dev.txt > $(VENV)/requirements-dev.txt; }
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
 	nice $(IN_VENV) -m mypy > $(VENV)/types.txt & types=$$!; \
@@ -31,8 +31,9 @@ test: environment
 # The packages to compare with stay out of the environment that trains.
 bench:
 	$(MAKE) environment VENV=.venv-bench
-	@cmp -s requirements-bench.txt .venv-bench/requirements-bench.txt || { \
-		.venv-bench/bin/python -m pip install -r requirements-bench.txt && cp requirements-bench.txt .venv-bench/; }
+	@cat requirements-export.txt requirements-bench.txt | cmp -s - .venv-bench/requirements-bench.txt || { \
+		.venv-bench/bin/python -m pip install -r requirements-bench.txt \
+		&& cat requirements-export.txt requirements-bench.txt > .venv-bench/requirements-bench.txt; }
 	.venv-bench/bin/python scripts/benchmark.py all --plot
 
 # A good .venv is reused; one without a working Python 3.11 and pip is made anew.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast this program is beside what people use today: the same work, in alternating runs.
 
-    python3 scripts/benchmark.py model|train|loader|end-to-end|latency|padding|all [--images FOLDER ...] [--plot]
+    python3 scripts/benchmark.py PART|all [--images FOLDER ...] [--plot]
 
 model       the forward pass on random images
 train       training steps on random images
@@ -9,6 +9,7 @@ loader      images from files to batches
 end-to-end  test.py and train.py as whole processes
 latency     one image in a running process, and inference.py from its start to its end
 padding     TensorFlow's padding beside the symmetric one
+export      what scripts/export.py writes, in its runtimes
 Figures marked * are this program's; the ratio says how many times as fast as the baseline, the first line, they are.
 Writes results/benchmark.json; --plot draws results/benchmark.png. What is not installed is left out, and a line says
 so; `make bench` installs it all.
@@ -43,6 +44,7 @@ PARTS = {  # with the function of measuring/ that measures each
     "end-to-end": ("whole_runs", "end_to_end"),
     "latency": ("forward_pass", "latency"),
     "padding": ("paddings", "padding"),
+    "export": ("exports", "export"),
 }
 
 

@@ -31,7 +31,8 @@ FOLDERS = {
 }
 COMMANDS = {
     *("prepare_dataset", "check_dataset", "download_weights", "convert_weights", "unfold_batch_norm"),
-    *("score_published", "benchmark", "kill_storm", "measure_run", "measure_scale"), "export",
+    *("score_published", "benchmark", "kill_storm", "measure_run", "measure_scale"),
+    "export",
 }
 # What stands in front on sys.path, and the folders of modules in it.
 PLACES = {ROOT: ("core",), ROOT / "scripts": tuple(FOLDERS)}

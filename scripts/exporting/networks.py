@@ -28,7 +28,8 @@ class PlainNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         x = self.features(self.normalization(images))  # [N, head_channels, S/32, S/32]
         x = x.mean((2, 3), keepdim=True).flatten(1)
-        return self.activation(self.classifier(x))
+        outputs: Tensor = self.activation(self.classifier(x))
+        return outputs
 
 
 class Normalization(nn.Module):
@@ -37,8 +38,8 @@ class Normalization(nn.Module):
     def __init__(self, mean: list[float], std: list[float]) -> None:
         super().__init__()
         means, stds = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (mean, std))
-        self.register_buffer("scale", (1 / (255 * stds)).float())
-        self.register_buffer("shift", (means / stds).float())
+        self.scale = nn.Buffer((1 / (255 * stds)).float())
+        self.shift = nn.Buffer((means / stds).float())
 
     def forward(self, levels: Tensor) -> Tensor:
         return levels.permute(0, 3, 1, 2).float() * self.scale - self.shift
@@ -60,7 +61,7 @@ def make_plain(layers: nn.Sequential) -> None:
     """Fold the batch-norms of one nn.Sequential in place, in double precision, and make its ReLU6 that of torch."""
     kept: list[nn.Module] = []
     for layer in layers:
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(kept[-1], nn.Conv2d):
             kept[-1] = fuse_conv_bn_eval(kept[-1], layer)
         else:
             kept.append(nn.ReLU6() if isinstance(layer, ReLU6) else layer)

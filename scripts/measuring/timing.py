@@ -19,22 +19,32 @@ ROUNDS = 5
 LIBRARIES = ("torch", "torchvision", "timm", "onnxruntime", "openvino", "opencv-python-headless", "pillow", "numpy")
 
 
-def alternate(candidates: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+def wall_seconds(action: Callable[[], object]) -> float:
+    """The seconds of one run by the clock, the work that it has left to a GPU included."""
+    began = time.perf_counter()
+    action()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def alternate(
+    candidates: Mapping[str, Callable[[], Any]],
+    rounds: int = ROUNDS,
+    measure: Callable[[Callable[[], Any]], float] = wall_seconds,
+) -> dict[str, list[float]]:
     """Run the candidates in turn, `rounds` times, each round beginning with the next one: seconds of each run.
 
-    A first round is not counted: it compiles, reads files and fills caches. Waits for the GPU after each run.
+    A first round is not counted: it compiles, reads files and fills caches.
     """
     names = list(candidates)
     times: dict[str, list[float]] = {name: [] for name in names}
     for number in range(-1, rounds):
         start = number % len(names)
         for name in names[start:] + names[:start]:
-            began = time.perf_counter()
-            candidates[name]()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            seconds = measure(candidates[name])
             if number >= 0:
-                times[name].append(time.perf_counter() - began)
+                times[name].append(seconds)
     return times
 
 

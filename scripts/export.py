@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the network of config.py for phones, boards and browsers, in float or int8, and score it in its own runtime.
+
+    python3 scripts/export.py onnx|openvino|executorch|litert|coreml|all [--int8 [qat]]
+
+Reads config.model_weights_path and writes results/<exp_name>/export/<name>.onnx (.xml, .pte, .tflite, .mlpackage) and
+<name>.json, which says what the file takes and gives and what was measured. A file gets its name only after it has
+shown in its runtime, on the validation images, that it computes the network: in float the logits of torch, in int8 the
+accuracy but for --most-lost points. docs/deploy.md has formats, devices and figures.
+"""
+
+from shared.command_line import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from core.class_names import name_classes
+from core.exported_files import is_exported
+from core.folders import list_classes
+from core.network_weights import create_network, extract_weights, load_trained_network, load_weights
+from core.settings import check_config, config_lines
+from core.weights_files import read_checkpoint
+from exporting.descriptions import describe, describe_calibration
+from exporting.formats import FORMATS, find_writer, require
+from exporting.images import USUAL_COUNT, Images, calibration_images, scored_folder, scored_images
+from exporting.networks import plain_network
+from exporting.publication import hash_files, publish, unnamed_folder
+from exporting.requests import FLOAT_INPUT, LEVEL_INPUT, POST_TRAINING, TRAINED, Choices, Request
+from exporting.verification import score_network, verify
+from shared.command_line import OneLineParser
+from utils import setup_runtime, user_errors
+
+
+def main(config: ModuleType, options: argparse.Namespace) -> None:
+    if options.format == "all":
+        export_each()
+        return
+    check_config(config)
+    check_use(config, options)
+    require(options.format)
+    setup_runtime(config.seed, "cpu")
+    export(config, options, choose(options))
+
+
+def export(config: ModuleType, options: argparse.Namespace, choices: Choices) -> None:
+    """Write one file, verify it, give it its name."""
+    network = create_network(config)
+    class_names = load_trained_network(network, config)
+    print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
+    folder = scored_folder(config)
+    classes = name_classes(config, class_names, folder) or list_classes(folder)
+    calibration = calibration_images(config, classes, options.calibration, options.images) if choices.int8 else None
+    images = scored_images(config, classes, options.check)
+    expected = score_network(network, images, config.model_mean_parameters, config.model_std_parameters)
+    weights = train_for_int8(config, network) if choices.int8 == TRAINED else Path(config.model_weights_path)
+    description = describe(config, choices, classes, weights)
+    if calibration:
+        description["calibration"] = describe_calibration(calibration, images, config.seed)
+        print_calibration(calibration, description["calibration"]["scored_too"], config.seed)
+    target = Path("results", config.exp_name, "export")
+    name = name_export(config, choices)
+    with unnamed_folder(target, name) as partial:
+        request = create_request(config, choices, network, calibration, description, partial / name)
+        writer = find_writer(choices.format)
+        path = write(writer, request)
+        files = hash_files(partial)
+        figures = verify(request, path, writer, images, expected, options.most_lost)
+        publish(partial, target, name, description | {"files": files, "verified": figures})
+    print_figures(target / path.name, [target / file for file in files], figures)
+
+
+def train_for_int8(config: ModuleType, network: nn.Module) -> Path:
+    """Fine-tune with simulated quantisation, and load the weights into the network. Returns their file."""
+    from exporting.quantisation_training import train_quantised
+
+    path: Path = train_quantised(config)
+    load_weights(network, extract_weights(read_checkpoint(path), path), path)
+    return path
+
+
+def create_request(
+    config: ModuleType,
+    choices: Choices,
+    network: nn.Module,
+    calibration: Images | None,
+    description: dict[str, Any],
+    path: Path,
+) -> Request:
+    """What a writer gets; `path`: of the file, without what follows the dot."""
+    mean, std, size = config.model_mean_parameters, config.model_std_parameters, config.image_size
+    plain = plain_network(network, choices, size, mean, std)
+    levels = calibration.levels if calibration else None
+    return Request(choices, plain, size, mean, std, levels, description, path.parent, path.name)
+
+
+def write(writer: ModuleType, request: Request) -> Path:
+    """Let a writer write. Raises: ValueError in one line for whatever goes wrong in the libraries below it."""
+    try:
+        path: Path = writer.write(request)
+        return path
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"{request.name}: the converter failed: {lines[-1][:200]}; nothing was written") from error
+
+
+def export_each() -> None:
+    """Every format in a process of its own: their libraries disagree in one. Raises: SystemExit if one failed."""
+    arguments = sys.argv[1:]
+    failed = []
+    for name in FORMATS:
+        print(f"\n{name}", flush=True)
+        words = [name if word == "all" else word for word in arguments]
+        status = subprocess.run([sys.executable, __file__, *words]).returncode
+        if status == 130:
+            raise KeyboardInterrupt
+        failed += [name] if status else []
+    if failed:
+        raise ValueError(f"not exported: {', '.join(failed)}; the lines above say why")
+
+
+def check_use(config: ModuleType, options: argparse.Namespace) -> None:
+    """Raise ValueError for options that say nothing without --int8, and for weights that are none."""
+    if options.int8 is None and (options.calibration or options.images):
+        raise ValueError("--calibration and --images are for int8; add --int8, or leave them out")
+    if is_exported(config.model_weights_path):
+        line = config_lines(config).get("model_weights_path", "?")
+        raise ValueError(
+            f"config.py line {line}: {config.model_weights_path} was exported already; set model_weights_path to the "
+            "weights, like best.pth.tar"
+        )
+
+
+def choose(options: argparse.Namespace) -> Choices:
+    """The choices of the user; where there are none, what the users of the format expect."""
+    usual = FORMATS[options.format]
+    return Choices(
+        options.format, options.int8 or "", options.input or usual.input, options.softmax, options.batch or usual.batch
+    )
+
+
+def name_export(config: ModuleType, choices: Choices) -> str:
+    """The name of the files, which must not be those of another format: each has a description of its own."""
+    kind = {"": "", POST_TRAINING: "-int8", TRAINED: "-int8-qat"}[choices.int8]
+    return f"{config.model_arch_name}-{choices.format}{kind}"
+
+
+def print_calibration(calibration: Images, scored_too: int, seed: int) -> None:
+    print(f"Calibrated on {len(calibration.levels)} images of {calibration.folder}, drawn by seed {seed}.")
+    if scored_too:
+        print(
+            f"{scored_too} of them are scored below as well, which flatters int8; --calibration names another folder."
+        )
+
+
+def print_figures(path: Path, files: list[Path], figures: dict[str, Any]) -> None:
+    """What was written, and what it has shown."""
+    size = sum(file.stat().st_size for file in files) / 1e6
+    print(f"{path}: {size:.2f} MB")
+    if "top1" not in figures:
+        print("Not run: Core ML runs on macOS alone. " + ", ".join(f"{name} {figures[name]}" for name in figures))
+        return
+    print(
+        f" * Acc@1 {figures['top1']:.3f} (torch {figures['float_top1']:.3f}) Acc@5 {figures['top5']:.3f} "
+        f"({figures['float_top5']:.3f}) macro {figures['macro']:.3f} ({figures['float_macro']:.3f}) equal answers "
+        f"{figures['equal_answers']:.2f} % ({figures['images']} images)"
+    )
+    if "int8_convolutions" in figures:
+        print(
+            f"   {figures['int8_convolutions']} convolutions and {figures['int8_linear_layers']} linear layer in int8"
+        )
+    else:
+        print(f"   largest difference of a logit {figures['largest_difference']:.1e}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("format", choices=[*FORMATS, "all"], metavar="FORMAT", help=", ".join([*FORMATS, "all"]))
+    parser.add_argument(
+        "--int8",
+        nargs="?",
+        const=POST_TRAINING,
+        choices=[POST_TRAINING, TRAINED],
+        help=f"8-bit integers, found after training (the default), or by fine-tuning for them: {TRAINED}",
+    )
+    inputs = f"{FLOAT_INPUT}: normalised images; {LEVEL_INPUT}: pixels as they are, normalised inside"
+    parser.add_argument(
+        "--input", choices=[FLOAT_INPUT, LEVEL_INPUT], help=f"{inputs} (default: as the format's users)"
+    )
+    parser.add_argument("--softmax", action="store_true", help="give probabilities instead of logits")
+    parser.add_argument("--batch", choices=["1", "dynamic"], help="images at a time (default: as the format's users)")
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FOLDER", help="of <class>/<image>, for int8 (default: training images)"
+    )
+    parser.add_argument(
+        "--images", type=at_least_1, metavar="N", help=f"of them, drawn by the seed (default {USUAL_COUNT})"
+    )
+    parser.add_argument("--check", type=at_least_1, metavar="N", help="validation images to score (default: all)")
+    parser.add_argument(
+        "--most-lost", type=float, default=0.5, metavar="POINTS", help="of accuracy that int8 may lose (default 0.5)"
+    )
+    return parser.parse_args()
+
+
+def at_least_1(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}: at least 1 is needed")
+    return number
+
+
+if __name__ == "__main__":
+    options = parse_arguments()
+    with user_errors("Interrupted; nothing was written."):
+        import config
+
+        main(config, options)

@@ -12,7 +12,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -49,7 +50,8 @@ class ExportedNetwork(nn.Module):
         self.run = open_network(path, num_threads)
         self.package = RUNTIMES[SUFFIXES[path.suffix.lower()]][0]
         self.version = find_version(self.package)
-        self(torch.from_numpy(example))
+        with quiet():
+            self(torch.from_numpy(example))  # which checks what it takes and gives
 
     def forward(self, images: Tensor) -> Tensor:
         try:
@@ -84,11 +86,18 @@ def open_network(path: Path, num_threads: int) -> Run:
     """
     name = find_runtime(path)
     *_, open_file = RUNTIMES[SUFFIXES[path.suffix.lower()]]
+    stop_telemetry()
     try:
         with quiet():
             return open_file(path, num_threads)
     except Exception as error:  # of any kind: each runtime has its own
         raise ValueError(f"{path}: {name} cannot read it: {first_line(error)}; export the weights again") from error
+
+
+def stop_telemetry() -> None:
+    """Keep runtimes from telling their makers that they run, as they do when imported. To be called before that."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime: to Microsoft, with a file in ~/.cache
+    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))  # OpenVINO, NNCF: to Google; none is no error
 
 
 def open_and_run(path: Path, example: np.ndarray) -> None:
@@ -199,9 +208,11 @@ def open_executorch(path: Path, num_threads: int) -> Run:
     _C._unsafe_reset_threadpool(num_threads)
     loaded = _C._load_program_from_buffer(program, program_verification=_C.Verification.InternalConsistency)
     method = loaded.load_method("forward")
-    most = method.method_meta().input_tensor_meta(0).sizes()[0]
+    most, *shape = method.method_meta().input_tensor_meta(0).sizes()
 
     def run(images: np.ndarray, _program: bytes = program) -> np.ndarray:  # which its methods read, and do not hold
+        if list(images.shape[1:]) != shape:  # with room for more images it would take a few larger ones
+            raise ValueError(f"it takes images {shape}")
         outputs: np.ndarray = method([torch.from_numpy(images)])[0].numpy()
         return outputs
 

@@ -13,12 +13,12 @@ LONGEST_SECONDS = 60.0  # what is tried takes less than one
 def survives(action: Callable[..., None], *arguments: Any) -> bool:
     """Whether a function returns, whatever it does to its process, and in time."""
     # A copy of this process takes hundredths of a second; elsewhere a copy of one with threads may stand still.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     process = context.Process(target=alone, args=(action, *arguments), daemon=True)
     process.start()
     try:
         process.join(LONGEST_SECONDS)
-        return process.exitcode == 0
+        return bool(process.exitcode == 0)
     finally:
         process.kill()
         process.join()

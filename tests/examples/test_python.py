@@ -1,19 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """examples/python/classify.py: the answers of inference.py, from ONNX Runtime without torch."""
 
-import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from conftest import ROOT
 from exported_network import Answers, create_exports, read_answers
-
-from core.image_files import decode_image, read_bytes
-from imgproc import eval_transform
 
 SCRIPT = ROOT / "examples/python/classify.py"
 # of two resizers, each within a level of the exact value, and then of the network

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runtimes of exported files, each with the same way in: numpy arrays as the file takes them -> float32 [N, C]."""
 
+import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,9 +89,14 @@ def open_onnx(path: Path, num_threads: int) -> Run:
     return in_parts(run, batch) if isinstance(batch, int) else run
 
 
-def open_openvino(path: Path, num_threads: int) -> Run:
-    import openvino
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which reports every import to its makers unless a file of the user forbids it."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # then a stub takes its place
+    return importlib.import_module("openvino")
 
+
+def open_openvino(path: Path, num_threads: int) -> Run:
+    openvino = import_openvino()
     # By itself it would compute a float32 file in bfloat16 where the processor can.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": num_threads}
     compiled = openvino.Core().compile_model(path, "CPU", settings)

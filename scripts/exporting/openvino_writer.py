@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from core.runtimes import import_openvino
 from exporting.onnx_writer import create_model
 from exporting.requests import Request
 from exporting.silence import silence
@@ -18,11 +19,9 @@ def write(request: Request) -> Path:
 
     int8 is that of the ONNX file: with NNCF fewer answers stay the same.
     """
-    import openvino
-
+    openvino = import_openvino()
     path = request.folder / f"{request.name}.xml"
     with silence():
-        # read_model, unlike convert_model, has no telemetry.
         model = openvino.Core().read_model(create_model(request).SerializeToString(deterministic=True))
         for key, value in request.description.items():
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -33,8 +32,7 @@ def write(request: Request) -> Path:
 
 def count_int8(path: Path) -> tuple[int, int]:
     """The convolutions and the linear layers of a file whose input and weights are both in 8 bits."""
-    import openvino
-
+    openvino = import_openvino()
     layers = openvino.Core().read_model(path).get_ops()
     kinds = [
         layer.get_type_name()

@@ -122,7 +122,7 @@ class CalibrationImages:
         return {"images": self.request.inputs(levels)} if len(levels) else None
 
 
-def input_range(request: Request) -> dict[str, np.ndarray]:
+def input_range(request: Request) -> dict[str, np.float32]:
     """From black to white, whatever the calibration images have."""
     mean, std = np.array(request.mean), np.array(request.std)
     low, high = (-mean / std).min(), ((1 - mean) / std).max()

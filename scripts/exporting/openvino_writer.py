@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from core.runtimes import stop_telemetry
 from exporting.onnx_writer import create_model
 from exporting.requests import Request
 from exporting.silence import silence
@@ -18,11 +19,11 @@ def write(request: Request) -> Path:
 
     int8 is that of the ONNX file: with NNCF fewer answers stay the same.
     """
+    stop_telemetry()
     import openvino
 
     path = request.folder / f"{request.name}.xml"
     with silence():
-        # read_model, unlike convert_model, has no telemetry.
         model = openvino.Core().read_model(create_model(request).SerializeToString(deterministic=True))
         for key, value in request.description.items():
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -33,6 +34,7 @@ def write(request: Request) -> Path:
 
 def count_int8(path: Path) -> tuple[int, int]:
     """The convolutions and the linear layers of a file whose input and weights are both in 8 bits."""
+    stop_telemetry()
     import openvino
 
     layers = openvino.Core().read_model(path).get_ops()

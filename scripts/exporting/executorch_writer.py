@@ -174,7 +174,8 @@ def count_int8(path: Path) -> tuple[int, int]:
 
 
 def find_type(value: dict[str, Any]) -> str:
-    return value.get("tensor_value", value)["datatype"]
+    datatype: str = value.get("tensor_value", value)["datatype"]
+    return datatype
 
 
 def count_delegates(path: Path) -> int:

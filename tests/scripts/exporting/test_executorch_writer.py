@@ -67,7 +67,7 @@ def random_levels(count: int, size: int) -> np.ndarray:
     generator = np.random.default_rng(0)
     blocks = generator.integers(0, 256, (count, 4, 4, 3)) * generator.uniform(0.2, 1, (count, 1, 1, 3))
     places = np.arange(size) * 4 // size
-    return blocks[:, places][:, :, places].astype(np.uint8)
+    return np.ascontiguousarray(blocks[:, places][:, :, places], np.uint8)
 
 
 def operators_outside(path: Path) -> list[str]:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """ExecuTorch: one .pte file whose network is one part for XNNPACK, its runtime for processors of phones and boards."""
 
+import contextlib
 import copy
 import dataclasses
 import json
+import logging
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,6 @@ from torch import Tensor, fx, nn
 from exporting.requests import LEVEL_INPUT, Request
 
 LARGEST_BATCH = 32  # the memory of a dynamic batch is planned for it
-OBSERVED = 32  # images at a time in calibration
 CONVOLUTIONS = ("XNNConv2d", "XNNDepthwiseConv2d")
 CLAMP = torch.ops.aten.hardtanh.default
 SMALLEST_SCALE = 2**-12  # that the library takes
@@ -23,24 +25,62 @@ INT8 = ("xnn_datatype_qint8", "xnn_datatype_qcint8")
 
 
 def write(request: Request) -> Path:
-    """Write NAME.pte."""
+    """Write NAME.pte, in float or int8."""
+    path = request.folder / f"{request.name}.pte"
+    with quiet():
+        path.write_bytes(lower(request))
+    return path
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back what the libraries say of one another."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def lower(request: Request) -> bytes:
+    """The program of a request, with as much of it as possible for XNNPACK."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
     is_dynamic = request.choices.batch == "dynamic"
-    network = quantised(request) if request.choices.int8 else prepare(request)
+    network: nn.Module = DelegatedNetwork(request.network, request.choices.input == LEVEL_INPUT).eval()
+    if request.choices.int8:
+        network = quantise(network, request)
     exported = export(network, request.example(LARGEST_BATCH if is_dynamic else 1), is_dynamic)
     program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
-    path = request.folder / f"{request.name}.pte"
-    path.write_bytes(program.buffer)
-    return path
+    content: bytes = program.buffer
+    return content
+
+
+class DelegatedNetwork(nn.Module):
+    """networks.PlainNetwork in operations of which XNNPACK takes all but one: levels become floats before it."""
+
+    def __init__(self, network: nn.Module, takes_levels: bool) -> None:
+        super().__init__()
+        normalization, self.features, self.classifier, self.activation = copy.deepcopy(list(network.children()))
+        self.normalization = LevelsToMaps(normalization) if takes_levels else normalization
+        self.channels = self.classifier.in_features
+        for name, layer in list(self.features.named_modules()):
+            if isinstance(layer, nn.ReLU6):  # which would stay an operation of its own
+                self.features.set_submodule(name, nn.Hardtanh(0.0, 6.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.features(self.normalization(images))
+        x = x.mean((2, 3), keepdim=True).view(-1, self.channels)  # flatten() asks for the size of a dynamic batch
+        outputs: Tensor = self.activation(self.classifier(x))
+        return outputs
 
 
 class LevelsToMaps(nn.Module):
-    """uint8 levels [N, S, S, 3] -> float32 [N, 3, S, S], normalised as networks.Normalization does.
-
-    In an order of which XNNPACK takes all but the first operation: it knows no uint8.
-    """
+    """uint8 levels [N, S, S, 3] -> float32 [N, 3, S, S], normalised as networks.Normalization does."""
 
     def __init__(self, normalization: nn.Module) -> None:
         super().__init__()
@@ -52,31 +92,23 @@ class LevelsToMaps(nn.Module):
         return (levels.float() * self.scale - self.shift).permute(0, 3, 1, 2)
 
 
-def prepare(request: Request) -> nn.Module:
-    """A copy of the network of a request, in the operations that XNNPACK and its quantiser take."""
-    network = copy.deepcopy(request.network)
-    if request.choices.input == LEVEL_INPUT:
-        network.set_submodule("normalization", LevelsToMaps(network.get_submodule("normalization")))
-    for name, layer in list(network.named_modules()):
-        if isinstance(layer, nn.ReLU6):  # which the delegate would keep as an operation of its own
-            network.set_submodule(name, nn.Hardtanh(0.0, 6.0))
-    return network
-
-
 def export(network: nn.Module, example: Tensor, is_dynamic: bool) -> torch.export.ExportedProgram:
+    """A graph of one network, for batches like the example or up to the largest."""
     shapes = ({0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)},) if is_dynamic else None
     return torch.export.export(network, (example,), dynamic_shapes=shapes)
 
 
-def quantised(request: Request) -> nn.Module:
+def quantise(network: nn.Module, request: Request) -> nn.Module:
+    """The graph of a network with the scales that its calibration images give."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    exported = export(prepare(request), request.example(LARGEST_BATCH), is_dynamic=True).module()
-    observed = prepare_pt2e(exported, create_quantiser())
     images = request.calibration
+    assert images is not None
+    graph = export(network, request.example(LARGEST_BATCH), is_dynamic=True).module()
+    observed = prepare_pt2e(graph, create_quantiser())
     with torch.no_grad():
-        for start in range(0, len(images), OBSERVED):
-            observed(torch.from_numpy(request.inputs(images[start : start + OBSERVED])))
+        for start in range(0, len(images), LARGEST_BATCH):
+            observed(torch.from_numpy(request.inputs(images[start : start + LARGEST_BATCH])))
     converted: nn.Module = convert_pt2e(observed)
     return converted
 
@@ -101,6 +133,9 @@ def create_quantiser() -> Any:
             super().annotate(graph)
             for node in clamps:
                 node.target = CLAMP
+            for node in graph.graph.nodes:
+                if node.target == torch.ops.aten.pad.default:
+                    quantise_before(node)
             return graph
 
     usual = get_symmetric_quantization_config(is_per_channel=True)
@@ -109,6 +144,15 @@ def create_quantiser() -> Any:
     )
     chosen = dataclasses.replace(usual, input_activation=activations, output_activation=activations)
     return Quantiser().set_global(chosen).set_filter_function(is_quantised)
+
+
+def quantise_before(pad: fx.Node) -> None:
+    """Move the scale that a convolution has for a padded map to what is padded: otherwise XNNPACK pads floats."""
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+
+    (convolution,) = pad.users
+    scales = convolution.meta["quantization_annotation"].input_qspec_map
+    pad.meta["quantization_annotation"] = QuantizationAnnotation({pad.args[0]: scales.pop(pad)}, _annotated=True)
 
 
 def is_quantised(node: fx.Node) -> bool:
@@ -130,7 +174,8 @@ def count_int8(path: Path) -> tuple[int, int]:
 
 
 def find_type(value: dict[str, Any]) -> str:
-    return value.get("tensor_value", value)["datatype"]
+    datatype: str = value.get("tensor_value", value)["datatype"]
+    return datatype
 
 
 def count_delegates(path: Path) -> int:

@@ -16,6 +16,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,13 +55,23 @@ from utils import (
 )
 
 
-def main(config: ModuleType) -> None:
+class Forms(NamedTuple):
+    """What computes with a network's weights: in training steps, and where it is scored in a precision."""
+
+    train: Callable[[nn.Module], nn.Module]
+    score: Callable[[nn.Module, torch.dtype], nn.Module]
+
+
+PLAIN = Forms(lambda network: network, folded)
+
+
+def main(config: ModuleType, forms: Forms = PLAIN) -> None:
     check_config(config, needed_mode="train")
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=2)
     with joined_processes(device), contextlib.ExitStack() as held:
         train_batches, valid_batches = create_splits(config, device)
-        state = create_train_state(config, device, train_batches)
+        state = create_train_state(config, device, train_batches, forms)
         from_main(lambda: held.enter_context(only_run(Path("samples", config.exp_name))))
         start = resume_training(state, config)
         if start is None and config.pretrained_model_weights_path:
@@ -68,7 +79,7 @@ def main(config: ModuleType) -> None:
             state.ema_network.module.load_state_dict(state.network.state_dict())
         if config.compile_model:
             compile_network(state.network, device)
-        train(config, state, train_batches, valid_batches, start)
+        train(config, state, train_batches, valid_batches, start, forms)
 
 
 def train(
@@ -77,6 +88,7 @@ def train(
     train_batches: CPUPrefetcher,
     valid_batches: CPUPrefetcher,
     start: Path | None,
+    forms: Forms,
 ) -> None:
     """Run the epochs that are left. Raises: SystemExit with status 128 + number after a signal."""
     interruptions = Interruptions(config.checkpoint_every_minutes, Path("samples", config.exp_name))
@@ -92,7 +104,7 @@ def train(
             trained = train_one_epoch(config, state, train_batches, writer, pause)
             share_buffers(state.ema_network.module)
             metrics = evaluate(
-                folded(state.ema_network.module, state.dtype),
+                forms.score(state.ema_network.module, state.dtype),
                 valid_batches,
                 device=state.device,
                 dtype=state.dtype,
@@ -189,7 +201,9 @@ def create_datasets(config: ModuleType) -> tuple[ImageDataset, ImageDataset]:
     return train_set, valid_set
 
 
-def create_train_state(config: ModuleType, device: torch.device, batches: CPUPrefetcher) -> TrainState:
+def create_train_state(
+    config: ModuleType, device: torch.device, batches: CPUPrefetcher, forms: Forms = PLAIN
+) -> TrainState:
     """Network, average, optimizer and schedule at the start of a run."""
     network = create_network(config, config.model_dropout).to(device).to(memory_format=torch.channels_last)
     if config.sync_batch_norm:
@@ -210,7 +224,7 @@ def create_train_state(config: ModuleType, device: torch.device, batches: CPUPre
     warmup_steps = round(config.lr_warmup_epochs * steps_per_epoch)
     return TrainState(
         network=network,
-        parallel_network=parallelize(network, device),
+        parallel_network=parallelize(forms.train(network), device),
         ema_network=MovingAverage(network, config.model_ema_decay),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.LambdaLR(
@@ -268,7 +282,7 @@ def train_one_epoch(
     criterion = nn.CrossEntropyLoss(label_smoothing=config.loss_label_smoothing)
     mix = create_mixing(config)
     progress = Progress(config, state, len(batches), writer)
-    state.network.train()
+    state.parallel_network.train()
     batches.set_epoch(state.epoch, state.position)
     pause()
     for index, (images, targets) in enumerate(progress.watch(batches), start=state.position):  # [N, 3, S, S] and [N]

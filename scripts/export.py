@@ -34,6 +34,7 @@ from exporting.formats import FORMATS, find_writer, require
 from exporting.images import USUAL_COUNT, Images, calibration_images, scored_folder, scored_images
 from exporting.networks import plain_network
 from exporting.publication import hash_files, publish, unnamed_folder
+from exporting.quantisation_training import check_training, run_in_own_process, train_quantised, trained_weights
 from exporting.requests import FLOAT_INPUT, LEVEL_INPUT, POST_TRAINING, TRAINED, Choices, Request
 from exporting.verification import score_network, verify
 from shared.command_line import OneLineParser
@@ -46,6 +47,9 @@ def main(config: ModuleType, options: argparse.Namespace) -> None:
         return
     check_config(config)
     check_use(config, options)
+    if options.only_train:
+        train_quantised(config)
+        return
     require(options.format)
     setup_runtime(config.seed, "cpu")
     export(config, options, choose(options))
@@ -61,7 +65,7 @@ def export(config: ModuleType, options: argparse.Namespace, choices: Choices) ->
     calibration = calibration_images(config, classes, options.calibration, options.images) if choices.int8 else None
     images = scored_images(config, classes, options.check)
     expected = score_network(network, images, config.model_mean_parameters, config.model_std_parameters)
-    weights = train_for_int8(config, network) if choices.int8 == TRAINED else Path(config.model_weights_path)
+    weights = train_for_int8(config, options, network) if choices.int8 == TRAINED else Path(config.model_weights_path)
     description = describe(config, choices, classes, weights)
     if calibration:
         description["calibration"] = describe_calibration(calibration, images, config.seed)
@@ -78,11 +82,10 @@ def export(config: ModuleType, options: argparse.Namespace, choices: Choices) ->
     print_figures(target / path.name, [target / file for file in files], figures)
 
 
-def train_for_int8(config: ModuleType, network: nn.Module) -> Path:
-    """Fine-tune with simulated quantisation, and load the weights into the network. Returns their file."""
-    from exporting.quantisation_training import train_quantised
-
-    path: Path = train_quantised(config)
+def train_for_int8(config: ModuleType, options: argparse.Namespace, network: nn.Module) -> Path:
+    """Fine-tune with simulated int8, and load the weights into the network. Returns their file."""
+    run_in_own_process([__file__, options.format, "--int8", TRAINED, "--only-train"])
+    path = trained_weights(config)
     load_weights(network, extract_weights(read_checkpoint(path), path), path)
     return path
 
@@ -133,6 +136,8 @@ def check_use(config: ModuleType, options: argparse.Namespace) -> None:
     """Raise ValueError for options that say nothing without --int8, and for weights that are none."""
     if options.int8 is None and (options.calibration or options.images):
         raise ValueError("--calibration and --images are for int8; add --int8, or leave them out")
+    if options.int8 == TRAINED:
+        check_training(config)
     if is_exported(config.model_weights_path):
         line = config_lines(config).get("model_weights_path", "?")
         raise ValueError(
@@ -209,6 +214,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--most-lost", type=float, default=0.5, metavar="POINTS", help="of accuracy that int8 may lose (default 0.5)"
     )
+    parser.add_argument("--only-train", action="store_true", help=argparse.SUPPRESS)  # in a process of its own
     return parser.parse_args()
 
 

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX: the file for ONNX Runtime, on servers, boards and in browsers, in float or int8."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from exporting.requests import Request
+from exporting.rounding import USED_IMAGES, USED_PIXELS, round_weights
+from exporting.silence import silence
+
+BATCH = 10  # images that calibrate at once
+# Of the range of the input. Exactly as wide as it, levels that lie between two steps would share one with the next.
+WIDER = 1.005
+
+
+def write(request: Request) -> Path:
+    """Write the network of a request, in int8 if it says so. Returns the path."""
+    import onnx
+
+    path = request.folder / f"{request.name}.onnx"
+    with silence():
+        model = create_model(request)
+        onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return path
+
+
+def create_model(request: Request) -> Any:
+    """The network of a request as an onnx.ModelProto with its description."""
+    if request.choices.int8:
+        request = request._replace(network=round_weights(request.network, used_inputs(request)))
+    model = export_graph(request)
+    if request.choices.int8:
+        model = quantize(model, request)
+    clean(model)
+    for key, value in request.description.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        model.metadata_props.add(key=key, value=text)
+    return model
+
+
+def used_inputs(request: Request) -> torch.Tensor:
+    """The images whose means are kept, spread over those that calibrate."""
+    assert request.calibration is not None
+    count = min(USED_IMAGES, USED_PIXELS // request.image_size**2 + 1, len(request.calibration))
+    chosen = np.linspace(0, len(request.calibration) - 1, count).round().astype(int)
+    return torch.from_numpy(request.inputs(request.calibration[chosen]))
+
+
+def export_graph(request: Request) -> Any:
+    """The network in float as an onnx.ModelProto."""
+    program = torch.onnx.export(
+        request.network,
+        (request.example(),),
+        dynamic_shapes=({0: "batch"},) if request.choices.batch == "dynamic" else None,
+        input_names=["images"],
+        output_names=["probabilities" if request.choices.softmax else "logits"],
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    for node in model.graph.node:
+        if node.op_type == "ReduceMean":  # over whole maps; only under this name runtimes have it in int8
+            node.op_type = "GlobalAveragePool"
+            del node.input[1:], node.attribute[:]
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in list(model.graph.initializer):
+        if tensor.name not in used:
+            model.graph.initializer.remove(tensor)
+    return model
+
+
+def quantize(model: Any, request: Request) -> Any:
+    """The same network in int8: weights signed, one scale a channel, what is between the layers unsigned.
+
+    The widest ranges that the calibration images reach are taken: narrower ones gave no more equal answers. The last
+    layer's output stays float, for eight bits would make equals of the best two classes.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_static
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
+    classifier = next(node for node in model.graph.node if node.op_type == "Gemm")
+    stem = next(node for node in model.graph.node if node.op_type == "Conv")
+    add_pre_process_metadata(model)  # whose parts the exporter did: shapes are known, nothing is left to fold
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "int8.onnx")
+        quantize_static(
+            model,
+            path,
+            CalibrationImages(request),
+            op_types_to_quantize=["Conv", "Clip", "Add", "GlobalAveragePool", "Reshape", "Gemm"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={
+                "OpTypesToExcludeOutputQuantization": [classifier.op_type],
+                "TensorQuantOverrides": {stem.input[0]: [input_range(request)]},
+            },
+        )
+        return onnx.load(path)
+
+
+class CalibrationImages:
+    """The calibration images in batches, as quantize_static asks for them."""
+
+    def __init__(self, request: Request) -> None:
+        assert request.calibration is not None
+        self.request, self.levels = request, request.calibration
+        self.size = BATCH if request.choices.batch == "dynamic" else 1
+        self.start = 0
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        levels = self.levels[self.start : self.start + self.size]
+        self.start += self.size
+        return {"images": self.request.inputs(levels)} if len(levels) else None
+
+
+def input_range(request: Request) -> dict[str, np.ndarray]:
+    """From black to white, whatever the calibration images have."""
+    mean, std = np.array(request.mean), np.array(request.std)
+    low, high = (-mean / std).min(), ((1 - mean) / std).max()
+    return {"rmin": np.float32(WIDER * low), "rmax": np.float32(WIDER * high)}
+
+
+def clean(model: Any) -> None:
+    """Remove what nobody needs to run it, the paths of the machine that wrote it among it."""
+    graph = model.graph
+    del graph.value_info[:]
+    graph.name = "MobileNetV2"
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+
+
+def count_int8(path: Path) -> tuple[int, int]:
+    """The convolutions and the linear layers of a file whose input and weights are both in 8 bits."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    eight_bits = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+
+    def is_int8(name: str) -> bool:
+        maker = makers.get(name)
+        if maker is None or maker.op_type != "DequantizeLinear":
+            return False
+        return types[maker.input[2]] in eight_bits  # the zero point has the type of the values
+
+    kinds = [node.op_type for node in graph.node if node.input and all(map(is_int8, node.input[:2]))]
+    return kinds.count("Conv"), kinds.count("Gemm") + kinds.count("MatMul")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small exported files of every format, each with its description, made without scripts/export.py."""
 
+import functools
 import hashlib
 import json
 import warnings
@@ -65,12 +66,18 @@ def write_trained(path: Path, network: nn.Module) -> None:
 
 def write_executorch(path: Path) -> None:
     """With room for 4 images."""
+    path.write_bytes(executorch_program())
+
+
+@functools.cache
+def executorch_program() -> bytes:
+    """Made once, as importing the exporter takes seconds."""
     with warnings.catch_warnings(action="ignore"):
         from executorch.exir import to_edge
 
         batch = {0: torch.export.Dim("batch", min=1, max=4)}
         program = torch.export.export(MeanOfChannels(), (torch.zeros(4, 3, SIZE, SIZE),), dynamic_shapes=(batch,))
-        path.write_bytes(to_edge(program).to_executorch().buffer)
+        return to_edge(program).to_executorch().buffer
 
 
 def write_litert(path: Path) -> None:

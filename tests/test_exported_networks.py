@@ -32,6 +32,7 @@ def exported(trained_project: Project, tmp_path_factory: pytest.TempPathFactory)
     checkpoint = torch.load(project.root / WEIGHTS, weights_only=True)
     network = mobilenet_v2(3, 0.35)
     network.load_state_dict(checkpoint["state_dict"])
+    project.set(inference_image_path="./data/Colours/valid/green/000.png")
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     plain = plain_network(network, Choices("openvino", "", FLOAT_INPUT, False, "dynamic"), 32, mean, std)
     write_trained(project.root / "trained.xml", plain)

@@ -33,6 +33,7 @@ from exporting.descriptions import describe, describe_calibration
 from exporting.formats import FORMATS, find_writer, require
 from exporting.images import USUAL_COUNT, Images, calibration_images, scored_folder, scored_images
 from exporting.networks import plain_network
+from exporting.preparation import prepare_for_int8
 from exporting.publication import hash_files, publish, unnamed_folder
 from exporting.quantisation_training import check_training, run_in_own_process, train_quantised, trained_weights
 from exporting.requests import FLOAT_INPUT, LEVEL_INPUT, POST_TRAINING, TRAINED, Choices, Request
@@ -101,8 +102,10 @@ def create_request(
     """What a writer gets; `path`: of the file, without what follows the dot."""
     mean, std, size = config.model_mean_parameters, config.model_std_parameters, config.image_size
     plain = plain_network(network, choices, size, mean, std)
-    levels = calibration.levels if calibration else None
-    return Request(choices, plain, size, mean, std, levels, description, path.parent, path.name)
+    request = Request(choices, plain, size, mean, std, None, description, path.parent, path.name)
+    if calibration is None:
+        return request
+    return prepare_for_int8(request._replace(calibration=calibration.levels), calibration.levels)
 
 
 def write(writer: ModuleType, request: Request) -> Path:

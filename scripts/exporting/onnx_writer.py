@@ -11,7 +11,6 @@ import torch
 
 from core.runtimes import stop_telemetry
 from exporting.requests import Request
-from exporting.rounding import USED_IMAGES, USED_PIXELS, round_weights
 from exporting.silence import silence
 
 BATCH = 10  # images that calibrate at once
@@ -33,8 +32,6 @@ def write(request: Request) -> Path:
 
 def create_model(request: Request) -> Any:
     """The network of a request as an onnx.ModelProto with its description."""
-    if request.choices.int8:
-        request = request._replace(network=round_weights(request.network, used_inputs(request)))
     model = export_graph(request)
     if request.choices.int8:
         model = quantize(model, request)
@@ -43,14 +40,6 @@ def create_model(request: Request) -> Any:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         model.metadata_props.add(key=key, value=text)
     return model
-
-
-def used_inputs(request: Request) -> torch.Tensor:
-    """The images whose means are kept, spread over those that calibrate."""
-    assert request.calibration is not None
-    count = min(USED_IMAGES, USED_PIXELS // request.image_size**2 + 1, len(request.calibration))
-    chosen = np.linspace(0, len(request.calibration) - 1, count).round().astype(int)
-    return torch.from_numpy(request.inputs(request.calibration[chosen]))
 
 
 def export_graph(request: Request) -> Any:

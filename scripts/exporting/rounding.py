@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 
 LARGEST = 127  # of an int8 weight: its scales are symmetric, as every runtime wants them
-USED_IMAGES = 32  # of those that calibrate: one mean of a channel is taken over all positions of all of them
-USED_PIXELS = USED_IMAGES * 224 * 224  # which take 0.5 GB in the largest map
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ async function start() {
   const isKept = keepPage();
   const model = await loadModel(NAME);
   part.file.disabled = part.camera.disabled = false;
+  part.file.onclick = () => (part.file.value = ""); // the same file again is a choice, too
   part.file.onchange = () => part.file.files.length && report(() => classifyFile(model, part.file.files[0]));
   part.camera.onclick = () => report(() => (stream ? stopCamera() : useCamera(model)));
   takeDrops(model);

@@ -2,12 +2,22 @@
 // From a picture to what the network takes, as the description of an exported file says.
 
 /** Decode an image file. Rejects for anything that the browser does not read. */
-export function decode(file, taken) {
-  return createImageBitmap(file, {
-    imageOrientation: taken.apply_orientation ? "from-image" : "none",
-    colorSpaceConversion: "none",
-    premultiplyAlpha: "none",
-  });
+export async function decode(file, taken) {
+  // Not imageOrientation: "none", which Chromium takes for "from-image" where the picture comes from a file.
+  const content = taken.apply_orientation ? file : withoutExif(new Uint8Array(await file.arrayBuffer()));
+  return createImageBitmap(content, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+}
+
+/** A JPEG without its EXIF data, which hold the camera orientation; other files as they are. */
+function withoutExif(bytes) {
+  const parts = [bytes.subarray(0, 2)];
+  let at = 2;
+  while (bytes[0] === 0xff && bytes[1] === 0xd8 && bytes[at] === 0xff && bytes[at + 1] !== 0xda) {
+    const end = at + 2 + bytes[at + 2] * 256 + bytes[at + 3];
+    if (bytes[at + 1] !== 0xe1) parts.push(bytes.subarray(at, end));
+    at = end;
+  }
+  return new Blob([...parts, bytes.subarray(at)]);
 }
 
 /** The pixels of a decoded picture or of a frame of a video: ImageData. */

@@ -5,6 +5,7 @@ import fcntl
 import functools
 import json
 import os
+import select
 import shutil
 import subprocess
 import threading
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.skipif(
     not (shutil.which("node") and all(folder.is_dir() for folder in PACKAGES)),
     reason="the browser is not installed; `make browser` does it where there is npm",
 )
+LONGEST_SECONDS = 60
 READY = "document.querySelector('#status').textContent === 'Ready, also without a network.'"
 ANSWERED = "document.querySelectorAll('#answers li').length === 5"
 FAILED = "!document.querySelector('#error').hidden"
@@ -73,7 +75,10 @@ class Site:
         self.server.server_close()
 
     def close(self) -> None:
-        self.browser.communicate()
+        try:
+            self.browser.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.browser.kill()
         self.stop_serving()
 
     def ask(self, method: str, argument: object = None) -> Any:
@@ -83,6 +88,7 @@ class Site:
         return self.read()
 
     def read(self) -> Any:
+        assert select.select([self.browser.stdout], [], [], LONGEST_SECONDS)[0], "the browser does not answer"
         answer = json.loads(self.browser.stdout.readline())
         assert "error" not in answer, answer
         return answer.get("value")
@@ -160,7 +166,7 @@ def test_camera_is_answered_until_it_is_stopped(site: Site, expected: dict[str, 
     site.ask("wait", "document.querySelector('video').hidden")
     site.ask("evaluate", "document.querySelector('#camera').click()")
     site.ask("wait", "!document.querySelector('video').hidden")
-    site.ask("upload", site.folder / "photo.jpg")  # stops it as well
+    site.ask("upload", site.folder / "small.png")  # stops it as well
     site.ask("wait", "!document.querySelector('#shown').hidden && document.querySelector('video').hidden")
     assert_same_answers(site.answers(site.folder / "photo.jpg"), expected["photo.jpg"])
     assert site.ask("troubles") == []

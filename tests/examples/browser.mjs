@@ -34,4 +34,4 @@ for await (const line of readline.createInterface({ input: process.stdin })) {
   );
   console.log(JSON.stringify(answer));
 }
-await browser.close();
+process.exit(); // which kills the browser: asked to close, it now and then waits for ever

@@ -40,7 +40,8 @@ def load_picture(path: Path, taken: dict[str, Any]) -> np.ndarray:
     if taken["type"] == "uint8":
         return levels
     mean, std = np.float32(taken["mean"]), np.float32(taken["std"])
-    return ((levels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
+    images: np.ndarray = ((levels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
+    return images
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -40,13 +40,13 @@ def load_picture(path: Path, taken: dict[str, Any]) -> np.ndarray:
     if taken["type"] == "uint8":
         return levels
     mean, std = np.float32(taken["mean"]), np.float32(taken["std"])
-    images: np.ndarray = ((levels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
-    return images
+    return ((levels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max())
-    return powers / powers.sum()
+    shares: np.ndarray = powers / powers.sum()
+    return shares
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 # make quickstart   set up, train on the embedded digits, test, classify a picture
 # make test         set up, check style and types, run the tests
+# make browser      install what the web page in examples/ and its tests need, where there is npm
 # make bench        set up in .venv-bench, compare the speed with other programs
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ IN_VENV = $(VENV)/bin/python
 # Folders of its own, so that a quickstart never touches a run of yours.
 QUICKSTART = EXP_NAME=quickstart $(IN_VENV)
 
-.PHONY: quickstart test bench environment
+.PHONY: quickstart test bench browser environment
 
 quickstart: environment
 	$(IN_VENV) scripts/prepare_dataset.py digits
@@ -18,7 +19,7 @@ quickstart: environment
 	MODE=test $(QUICKSTART) test.py
 
 # The types are checked beside the tests, in what these leave of two cores.
-test: environment
+test: environment browser
 	@cat requirements-convert.txt requirements-export.txt requirements-dev.txt | cmp -s - $(VENV)/requirements-dev.txt || { \
 		$(IN_VENV) -m pip install -r requirements-dev.txt \
 		&& cat requirements-convert.txt requirements-export.txt requirements-dev.txt > $(VENV)/requirements-dev.txt; }
@@ -27,6 +28,14 @@ test: environment
 	nice $(IN_VENV) -m mypy > $(VENV)/types.txt & types=$$!; \
 	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n 2 --dist worksteal; tests=$$?; \
 	wait $$types; types=$$?; cat $(VENV)/types.txt; exit $$((tests + types))
+
+# Nothing is done where the lock files are those that were installed, or there is no npm.
+browser:
+	@for folder in examples/web tests/examples; do \
+		test ! -x "$$(command -v npm)" || cmp -s $$folder/package-lock.json $$folder/node_modules/installed || { \
+			npm ci --prefix $$folder --ignore-scripts --no-audit --no-fund \
+			&& cp $$folder/package-lock.json $$folder/node_modules/installed; } || exit 1; \
+	done
 
 # The packages to compare with stay out of the environment that trains.
 bench:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-FILES = sorted([*ROOT.glob("*.py"), *(ROOT / "core").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
+FOLDERS = ("core", "scripts", "examples/python")
+FILES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
 LONGEST_FILE, LONGEST_FUNCTION = 400, 40
 
 

@@ -16,8 +16,9 @@ from measuring.chart import PICTURE, draw_chart, fingerprint, read_measurements,
 TEXTS = [
     *("README.md", "CONTRIBUTING.md", "data/README.md", "findings/README.md"),
     *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *("examples/README.md", "examples/android/README.md", "examples/ios/README.md"),
 ]
-FOLDERS = ("core", "docs", "figure", "findings", "scripts", "tests", r"\.github", r"\.ci")
+FOLDERS = ("core", "docs", "examples", "figure", "findings", "scripts", "tests", r"\.github", r"\.ci")
 PYTHON_FILES = [path for folder in (".", "core", "scripts") for path in (ROOT / folder).glob("*.py")]
 
 

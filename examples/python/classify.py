@@ -45,7 +45,8 @@ def load_picture(path: Path, taken: dict[str, Any]) -> np.ndarray:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max())
-    return powers / powers.sum()
+    shares: np.ndarray = powers / powers.sum()
+    return shares
 
 
 if __name__ == "__main__":

@@ -133,7 +133,6 @@ def finish(model: bytes, request: Request) -> bytes:
     return bytes(builder.Output())
 
 
-
 def count_int8(path: Path) -> tuple[int, int]:
     """The convolutions and the linear layers of a file whose input and weights are both in int8."""
     from ai_edge_litert import schema_py_generated as schema

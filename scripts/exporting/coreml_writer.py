@@ -122,7 +122,7 @@ def create_pipeline() -> Any:
 
 
 def unique_labels(description: dict[str, Any]) -> list[str]:
-    """A label for each class; where two classes share one, with the names of the classes: Core ML keeps a dictionary."""
+    """A label for each class, with its name where two share one: Core ML keeps a dictionary."""
     counts = Counter(description["labels"])
     return [
         label if counts[label] == 1 else f"{label} ({name})"

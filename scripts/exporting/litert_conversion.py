@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """LiteRT's converter and quantiser, in a process of their own: litert-torch needs an older torch than the program.
 
-litert_writer.py runs it with the Python of .venv-litert, with a folder as its argument: network.json and weights.pt
-are the network, levels.npy the calibration images; it writes network.tflite.
+litert_writer.py runs it with the Python of .venv-litert, with folders as its arguments: in each, network.json and
+weights.pt are the network, levels.npy the calibration images; it writes network.tflite.
 """
 
 import json
@@ -123,4 +123,5 @@ def take(levels: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for name in sys.argv[1:]:
+        main(Path(name))

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from exporting.litert_metadata import append_files, create_metadata
-from exporting.requests import Request
 from exporting.onnx_writer import used_inputs
+from exporting.requests import Request
 from exporting.rounding import round_weights
 from shared.command_line import REPOSITORY
 
@@ -69,14 +69,14 @@ def hand_over(request: Request, folder: Path) -> None:
         np.save(folder / "levels.npy", request.calibration)
 
 
-def run_converter(python: Path, folder: Path) -> None:
-    """Run litert_conversion.py to its end, or end it with this process's own work. Raises: ValueError if it fails."""
+def run_converter(python: Path, *folders: Path) -> None:
+    """Run litert_conversion.py for what is in each folder; it ends with this one. Raises: ValueError if it fails."""
     # -P: else the modules beside the script would hide packages of the same names, like requests.
-    command = [python, "-P", "-W", "ignore", "-m", "exporting.litert_conversion", folder]
+    command = [python, "-P", "-W", "ignore", "-m", "exporting.litert_conversion", *folders]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "scripts")))}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     if done.returncode == 0:
         return
     if done.returncode == -signal.SIGINT:

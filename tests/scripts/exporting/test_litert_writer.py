@@ -304,14 +304,19 @@ def test_interrupted_export_ends_its_converter(tmp_path: Path, monkeypatch: pyte
         tmp_path, f"echo $$ > {started}.new; mv {started}.new {started}; exec sleep 600", monkeypatch
     )
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it would be ignored
+
     def interrupt() -> None:
         while not started.exists():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        litert_writer.write(request)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            litert_writer.write(request)
+    finally:
+        signal.signal(signal.SIGINT, before)
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.read_text()), 0)
     assert list((tmp_path / "temporary").iterdir()) == list((tmp_path / "export").iterdir()) == []

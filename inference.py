@@ -25,9 +25,10 @@ from core import folding
 from core.class_names import load_labels
 from core.image_files import decode_image, read_bytes, read_orientation
 from core.image_names import IMAGE_SUFFIXES, describe_left_out, is_left_out, kind_of_name
-from core.network_weights import create_network, load_trained_network
 from core.pixels import Image
+from core.runtimes import ExportedNetwork
 from core.settings import check_config, config_lines
+from core.trained_networks import find_device, load_network
 from imgproc import eval_transform, normalize
 from utils import (
     autocast,
@@ -44,11 +45,10 @@ MANY_IMAGES = 200  # from here on folding.as_one_graph() saves more than the 0.3
 
 def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config)
-    device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
+    device = setup_runtime(config.seed, find_device(config), config.precision, config.deterministic)
     images = find_images(arguments or [config.inference_image_path])
-    network = create_network(config)
-    class_names = load_trained_network(network, config)
-    labels = load_labels(config.class_label_file, class_names, config.model_num_classes)
+    network, class_names = load_network(config)
+    labels = choose_labels(network, class_names, config)
     print(f"Build `{config.model_arch_name}` model successfully.")
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     classify = partial(most_likely_classes, speed_up(network, config, device, len(images)), config, device)
@@ -84,10 +84,19 @@ def print_answers(
         sys.exit(1)
 
 
+def choose_labels(network: nn.Module, class_names: list[str] | None, config: ModuleType) -> list[str]:
+    """The label of each class: those of config.class_label_file, else those that the network came with."""
+    if isinstance(network, ExportedNetwork) and not config.class_label_file:
+        return network.labels
+    return load_labels(config.class_label_file, class_names, config.model_num_classes)
+
+
 def speed_up(
     network: nn.Module, config: ModuleType, device: torch.device, num_images: int
 ) -> Callable[[Tensor], Tensor]:
     """The network in the form that classifies so many images soonest: [1, 3, S, S] -> logits [1, num_classes]."""
+    if isinstance(network, ExportedNetwork):
+        return network
     network = network.to(device).to(memory_format=torch.channels_last)
     dtype = choose_dtype(config.precision, device)
     if num_images >= MANY_IMAGES and not config.compile_model and folding.has_fused_convolution(device, dtype):
@@ -143,11 +152,14 @@ def most_likely_classes(
     Raises: FloatingPointError if a logit is infinite or NaN.
     """
     image = eval_transform(image, config.image_size)  # uint8 [S, S, 3]
-    batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
-    mean, std = (torch.tensor(v, device=device) for v in (config.model_mean_parameters, config.model_std_parameters))
+    batch = torch.from_numpy(image)[None].to(device)
+    if not (isinstance(network, ExportedNetwork) and network.takes_levels):
+        shares = config.model_mean_parameters, config.model_std_parameters
+        mean, std = (torch.tensor(values, device=device) for values in shares)
+        batch = normalize(batch.permute(0, 3, 1, 2), mean, std)
     dtype = choose_dtype(config.precision, device)
     with autocast(device, dtype):
-        logits = network(normalize(batch, mean, std))  # [1, num_classes]
+        logits = network(batch)  # [1, num_classes]
     if not logits.isfinite().all():
         raise FloatingPointError(f"a logit became infinite or NaN; {remedy_for_weights(config, dtype)}")
     best = logits.float().softmax(dim=1)[0].topk(min(5, logits.shape[1]))

@@ -7,7 +7,6 @@ if __name__ == "__main__":
     check_environment()
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
@@ -21,15 +20,17 @@ from typing import Any, BinaryIO
 import cv2
 import numpy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.atomic_files import write_atomically
 from core.class_names import name_classes
+from core.exported_files import hash_file
 from core.folding import folded
 from core.metrics import show_scores
-from core.network_weights import create_network, load_trained_network
 from core.processes import from_main, gather_to_main, joined_processes, num_processes, process_rank
+from core.runtimes import ExportedNetwork
 from core.settings import check_config, precision_name
+from core.trained_networks import find_device, load_network
 from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import eval_transform
 from utils import (
@@ -45,7 +46,7 @@ from utils import (
 
 def main(config: ModuleType) -> None:
     check_config(config, needed_mode="test")
-    device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
+    device = setup_runtime(config.seed, find_device(config), config.precision, config.deterministic)
     check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=1)
     with joined_processes(device):
         test(config, device)
@@ -54,21 +55,20 @@ def main(config: ModuleType) -> None:
 def test(config: ModuleType, device: torch.device) -> None:
     """Score the images, each process its batches; write predictions.csv and test.json."""
     dtype = choose_dtype(config.precision, device)
-    network = create_network(config)
-    class_names = name_classes(config, load_trained_network(network, config), config.test_image_dir)
-    network = folded(network.to(device).to(memory_format=torch.channels_last), dtype)
-    if config.compile_model:
-        compile_network(network, device)
-    batches = create_test_batches(config, device, class_names)
+    network, class_names = load_network(config)
+    class_names = name_classes(config, class_names, config.test_image_dir)
+    as_levels = isinstance(network, ExportedNetwork) and network.takes_levels
+    batches = create_test_batches(config, device, class_names, as_levels)
+    network = speed_up(network, config, device, dtype)
     dataset = batches.dataset
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     num_classes = len(numpy.unique(dataset.targets))
-    shown = "tf32" if config.precision == "tf32" else dtype
-    print(f"{len(dataset)} images of {num_classes} classes at {config.image_size} pixels; {device}, {shown}.")
+    where = describe_arithmetic(network, config, device, dtype)
+    print(f"{len(dataset)} images of {num_classes} classes at {config.image_size} pixels; {where}.")
     for note in dataset.notes:
         print(note)
 
-    report = describe_test(config, device, dtype)
+    report = describe_test(config, network, device, dtype)
     best_classes = BestClasses()
     metrics = evaluate(
         network,
@@ -87,7 +87,27 @@ def test(config: ModuleType, device: torch.device) -> None:
     print(f" * {show_scores(metrics | errors, config.model_num_classes, 3)} ({metrics['images']} images)")
 
 
-def create_test_batches(config: ModuleType, device: torch.device, class_names: list[str] | None) -> CPUPrefetcher:
+def speed_up(network: nn.Module, config: ModuleType, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The network on the device, in the form that scores fastest."""
+    if isinstance(network, ExportedNetwork):
+        return network
+    network = folded(network.to(device).to(memory_format=torch.channels_last), dtype)
+    if config.compile_model:
+        compile_network(network, device)
+    return network
+
+
+def describe_arithmetic(network: nn.Module, config: ModuleType, device: torch.device, dtype: torch.dtype) -> str:
+    """What computes, and in which precision."""
+    if not isinstance(network, ExportedNetwork):
+        return f"{device}, {'tf32' if config.precision == 'tf32' else dtype}"
+    instead = "" if config.device == "cpu" else f", as exported files do, not {config.device}"
+    return f"{device}{instead}, {network.precision} in {network.runtime} {network.version}"
+
+
+def create_test_batches(
+    config: ModuleType, device: torch.device, class_names: list[str] | None, as_levels: bool
+) -> CPUPrefetcher:
     """The images of the test folder, in order; it may lack some of the classes."""
     dataset = ImageDataset(
         config.test_image_dir,
@@ -106,6 +126,7 @@ def create_test_batches(config: ModuleType, device: torch.device, class_names: l
         device=device,
         rank=process_rank(),
         num_processes=num_processes(),
+        as_levels=as_levels,
     )
 
 
@@ -153,21 +174,22 @@ def write_predictions(path: Path, dataset: ImageDataset, best: BestClasses) -> N
     write_atomically(path, write)
 
 
-def describe_test(config: ModuleType, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def describe_test(config: ModuleType, network: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """What is measured, on what, with what: in test.json beside the figures."""
-    with open(config.model_weights_path, "rb") as file:
-        weights_hash = hashlib.file_digest(file, "sha256").hexdigest()
+    is_exported = isinstance(network, ExportedNetwork)
+    versions = {library.__name__: library.__version__ for library in (torch, numpy, cv2)}
+    versions["torchvision"] = metadata.version("torchvision")  # not imported: that takes a second
     return {
         "weights": config.model_weights_path,
-        "weights_sha256": weights_hash,
+        "weights_sha256": hash_file(Path(config.model_weights_path)),
         "data": config.test_image_dir,
         "image_size": config.image_size,
         "apply_orientation": config.apply_orientation,
-        "precision": precision_name(config.precision, dtype),
-        "device": config.device,
+        "precision": network.precision if is_exported else precision_name(config.precision, dtype),
+        "runtime": network.runtime if is_exported else "torch",
+        "device": find_device(config),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "versions": {library.__name__: library.__version__ for library in (torch, numpy, cv2)}
-        | {"torchvision": metadata.version("torchvision")},  # not imported: that takes a second
+        "versions": versions | ({network.package: network.version} if is_exported else {}),
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from core.settings import config_lines, to_plain
+from core.settings import SHARED_RULES, config_lines, to_plain
 
 SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".pte": "executorch", ".tflite": "litert", ".mlpackage": "coreml"}
 LARGEST_DESCRIPTION = 2**24
@@ -49,30 +49,57 @@ def read_description(path: str | Path) -> dict[str, Any]:
 
 def check_description(description: dict[str, Any], file_format: str) -> None:
     """Raise ValueError, KeyError, TypeError or AttributeError if a description lacks what its readers need."""
-    taken, network = description["input"], description["network"]
+    taken, given, classes = description["input"], description["output"], description["classes"]
     is_right = (
         description["format"] == file_format
-        and all(isinstance(name, str) for name in description["classes"])
+        and description["int8"] in ("", "post-training", "qat")
+        and is_texts(classes)
+        and is_texts(description["labels"])
+        and len(description["labels"]) == len(classes) > 0
         and (taken["layout"], taken["type"]) in (("NCHW", "float32"), ("NHWC", "uint8"))
-        and all(isinstance(value, (int, float)) for value in (*taken["mean"], *taken["std"], taken["image_size"]))
-        and isinstance(taken["apply_orientation"], bool)
-        and description["output"]["name"] in ("logits", "probabilities")
+        and given["name"] in ("logits", "probabilities")
         and description["batch"] in ("1", "dynamic")
-        and all(isinstance(value, str) for value in (*description["files"], *description["files"].values()))
-        and network.keys() >= {"model_arch_name", "model_width_mult", "model_padding", "model_batch_norm_eps"}
+        and is_texts([*description["files"].keys(), *description["files"].values()])
     )
-    if not is_right:
+    if not is_right or not all(SHARED_RULES[name][0](value) for name, value in settings_of(description).items()):
         raise ValueError
+
+
+def is_texts(value: object) -> bool:
+    """Whether a value is a list of strings."""
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def settings_of(description: dict[str, Any]) -> dict[str, Any]:
+    """What an exported file needs of config.py, by the names there."""
+    taken, network = description["input"], description["network"]
+    return {
+        "image_size": taken["image_size"],
+        "model_arch_name": network["model_arch_name"],
+        "model_width_mult": network["model_width_mult"],
+        "model_mean_parameters": taken["mean"],
+        "model_std_parameters": taken["std"],
+        "model_num_classes": len(description["classes"]),
+        "apply_orientation": taken["apply_orientation"],
+        "model_padding": network["model_padding"],
+        "model_batch_norm_eps": network["model_batch_norm_eps"],
+        "compile_model": False,
+    }
 
 
 def check_content(path: Path, hashes: dict[str, str]) -> None:
     """Raise ValueError unless a file, or each file of its folder, and those that belong to it have these SHA-256."""
-    if path.name not in {Path(name).parts[0] for name in hashes if Path(name).parts}:
+    names = set(hashes)
+    if path.suffix.lower() == ".mlpackage":
+        belong = {f"{file.relative_to(path.parent)}" for file in path.rglob("*") if file.is_file()}
+    else:
+        belong = {path.name, path.with_suffix(".bin").name} if path.suffix.lower() == ".xml" else {path.name}
+    if names != belong:
         raise ValueError(f"{path}: {description_path(path).name} beside it is of other files; export the weights again")
     for name, expected in hashes.items():
         part = path.parent / name
-        if not part.resolve().is_relative_to(path.parent.resolve()) or not part.is_file():
-            raise ValueError(f"{path}: {name}, which belongs to it, is not beside it; copy all files of the export")
+        if not part.is_file():
+            raise ValueError(f"{path}: {name}, which belongs to it, is no file beside it; copy all files of the export")
         if hash_file(part) != expected:
             raise ValueError(
                 f"{part}: damaged or changed since scripts/export.py verified it; copy it again, or export the weights "
@@ -88,17 +115,7 @@ def hash_file(path: Path) -> str:
 
 def refuse_other_use(description: dict[str, Any], config: ModuleType) -> None:
     """Raise ValueError, with the line of config.py, for a value that an exported file contradicts."""
-    taken = description["input"]
-    said = {
-        "model_num_classes": len(description["classes"]),
-        "image_size": taken["image_size"],
-        "model_mean_parameters": taken["mean"],
-        "model_std_parameters": taken["std"],
-        "apply_orientation": taken["apply_orientation"],
-        **description["network"],
-        "compile_model": False,
-    }
-    for name, value in said.items():
+    for name, value in settings_of(description).items():
         if to_plain(getattr(config, name)) != value:
             shown = json.dumps(value) if isinstance(value, str) else value
             raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.runtimes import stop_telemetry
 from exporting.requests import Request
 from exporting.rounding import USED_IMAGES, USED_PIXELS, round_weights
 from exporting.silence import silence
@@ -69,15 +70,20 @@ def export_graph(request: Request) -> Any:
         if node.op_type == "ReduceMean":  # over whole maps; only under this name runtimes have it in int8
             node.op_type = "GlobalAveragePool"
             del node.input[1:], node.attribute[:]
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in list(model.graph.initializer):
+        if tensor.name not in used:
+            model.graph.initializer.remove(tensor)
     return model
 
 
 def quantize(model: Any, request: Request) -> Any:
     """The same network in int8: weights signed, one scale a channel, what is between the layers unsigned.
 
-    The widest ranges that the calibration images reach are taken: narrower ones gave no more equal answers. The last
-    layer's output stays float, for eight bits would make equals of the best two classes.
+    Between the layers the ranges that the calibration images reach are taken. The last layer's output stays float, for
+    eight bits would make equals of the best two classes.
     """
+    stop_telemetry()
     import onnx
     from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
@@ -118,7 +124,7 @@ class CalibrationImages:
         return {"images": self.request.inputs(levels)} if len(levels) else None
 
 
-def input_range(request: Request) -> dict[str, np.ndarray]:
+def input_range(request: Request) -> dict[str, np.float32]:
     """From black to white, whatever the calibration images have."""
     mean, std = np.array(request.mean), np.array(request.std)
     low, high = (-mean / std).min(), ((1 - mean) / std).max()

@@ -42,7 +42,7 @@ def round_weights(network: nn.Module, inputs: Tensor) -> nn.Module:
 
 
 def run_with(network: nn.Module, see: Any, inputs: Tensor) -> None:
-    """Run once; see(name, output) is called for each layer with weights, and what it returns takes the output's place."""
+    """Run once with see(name, output) for each layer with weights; what it returns takes the place of the output."""
     hooks = [
         layer.register_forward_hook(lambda layer, given, output, name=name: see(name, output))
         for name, layer in weighted_layers(network).items()

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What config.model_weights_path names, ready to score: weights for a network of model.py, or an exported file."""
+
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from core.exported_files import is_exported, read_description, refuse_other_use
+from core.network_weights import create_network, load_trained_network
+from core.runtimes import ExportedNetwork
+
+
+def find_device(config: ModuleType) -> str:
+    """Where the network computes: exported files run on the CPU."""
+    return "cpu" if is_exported(config.model_weights_path) else str(config.device)
+
+
+def load_network(config: ModuleType) -> tuple[nn.Module, list[str] | None]:
+    """The trained network, on the CPU, and the names of its classes if the file has them.
+
+    Raises: FileNotFoundError, or ValueError if the file is damaged or says it is for other values than config.py has.
+    """
+    path = Path(config.model_weights_path)
+    if not is_exported(path):
+        network = create_network(config)
+        return network, load_trained_network(network, config)
+    description = read_description(path)
+    refuse_other_use(description, config)
+    return ExportedNetwork(path, description, torch.get_num_threads()), description["classes"]

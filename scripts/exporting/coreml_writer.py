@@ -98,7 +98,7 @@ def create_pipeline() -> Any:
             for function in prog.functions.values():
                 self.apply_to(function)
 
-        @block_context_manager
+        @block_context_manager  # type: ignore[untyped-decorator]
         def apply_to(self, block: Any) -> None:
             for pad in [operation for operation in block.operations if operation.op_type == "pad"]:
                 (convolution,) = pad.outputs[0].child_ops

@@ -93,7 +93,7 @@ def quantize(model: bytes, levels: np.ndarray, facts: dict[str, Any]) -> bytes:
     mean, std = np.array(facts["mean"]), np.array(facts["std"])
     low, high = WIDER * (-mean / std).min(), WIDER * ((1 - mean) / std).max()
     for name in inputs_of_stem(model):  # from black to white, whatever the calibration images have
-        ranges[name] = {"min": np.float32([low]), "max": np.float32([high])}
+        ranges[name] = {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
     result: bytes = quantization.quantize(ranges, enable_progress_report=False).quantized_model
     return result
 
@@ -118,7 +118,7 @@ def take(levels: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
     """What the network takes for uint8 levels [N, S, S, 3]."""
     if facts["choices"]["input"] == LEVEL_INPUT:
         return levels
-    mean, std = np.float32(facts["mean"]), np.float32(facts["std"])
+    mean, std = np.array(facts["mean"], np.float32), np.array(facts["std"], np.float32)
     return np.ascontiguousarray(((levels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2))
 
 

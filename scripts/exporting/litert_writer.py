@@ -72,7 +72,7 @@ def hand_over(request: Request, folder: Path) -> None:
 def run_converter(python: Path, *folders: Path) -> None:
     """Run litert_conversion.py for what is in each folder; it ends with this one. Raises: ValueError if it fails."""
     # -P: else the modules beside the script would hide packages of the same names, like requests.
-    command = [python, "-P", "-W", "ignore", "-m", "exporting.litert_conversion", *folders]
+    command: list[str | Path] = [python, "-P", "-W", "ignore", "-m", "exporting.litert_conversion", *folders]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "scripts")))}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}

@@ -35,7 +35,7 @@ def create_metadata(description: dict[str, Any]) -> bytes:
         {
             0: text("MobileNetV2"),
             1: text("Classifies an image, " + ("in int8" if description["int8"] else "in float32")),
-            5: tables([table({2: tables([describe_input(description)]), 3: tables([describe_output(output)])})]),
+            3: tables([table({2: tables([describe_input(description)]), 3: tables([describe_output(output)])})]),
             6: tables([associated_file(DESCRIPTION, "What the file takes and gives", FILES_OF_DESCRIPTION)]),
             7: text(FIRST_VERSION),
         }

@@ -208,7 +208,7 @@ def test_metadata_say_what_to_do_with_levels(
     assert content[4:8] == b"M001"
     model = Table(content)
     assert [file.text(0) for file in model.children(6)] == ["description.json"]
-    (graph,) = model.children(5)
+    (graph,) = model.children(3)
     (image,), (output,) = graph.children(2), graph.children(3)
     assert (image.text(0), output.text(0)) == ("images", "probabilities" if name == "float" else "logits")
     assert (image.child(3).byte(0), image.child(3).child(1).byte(0)) == (2, 1)  # ImageProperties, RGB

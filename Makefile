@@ -2,6 +2,7 @@
 # make test         set up, check style and types, run the tests
 # make browser      install what the web page in examples/ and its tests need, where there is npm
 # make bench        set up in .venv-bench, compare the speed with other programs
+# make litert       set up .venv-litert, which scripts/export.py litert converts in
 
 PYTHON ?= python3
 VENV = .venv
@@ -9,7 +10,7 @@ IN_VENV = $(VENV)/bin/python
 # Folders of its own, so that a quickstart never touches a run of yours.
 QUICKSTART = EXP_NAME=quickstart $(IN_VENV)
 
-.PHONY: quickstart test bench browser environment
+.PHONY: quickstart test bench browser litert environment
 
 quickstart: environment
 	$(IN_VENV) scripts/prepare_dataset.py digits
@@ -44,6 +45,13 @@ bench:
 		.venv-bench/bin/python -m pip install -r requirements-bench.txt \
 		&& cat requirements-export.txt requirements-bench.txt > .venv-bench/requirements-bench.txt; }
 	.venv-bench/bin/python scripts/benchmark.py all --plot
+
+# litert-torch needs an older torch.
+litert:
+	@cmp -s requirements-litert.txt .venv-litert/requirements-litert.txt || { \
+		rm -rf .venv-litert && $(PYTHON) -m venv .venv-litert \
+		&& .venv-litert/bin/python -m pip install -r requirements-litert.txt \
+		&& cp requirements-litert.txt .venv-litert/; }
 
 # A good .venv is reused; one without a working Python 3.11 and pip is made anew.
 environment:

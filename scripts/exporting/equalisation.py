@@ -48,12 +48,12 @@ def find_streams(network: nn.Module) -> list[Stream]:
     streams: list[Stream] = []
     for name, block in network.get_submodule("features").named_children():
         if isinstance(block, InvertedResidual):
-            *before, projection = block.conv
+            layers: list[Any] = list(block.conv)
             if streams:
-                streams[-1].readers.append(before[0][0])
+                streams[-1].readers.append(layers[0][0])
             if not block.has_skip:
                 streams.append(Stream([], [], []))
-            streams[-1].writers.append(projection)
+            streams[-1].writers.append(layers[-1])
             streams[-1].blocks.append(f"features.{name}")
         elif streams:
             streams[-1].readers.append(network.get_submodule(f"features.{name}.0"))

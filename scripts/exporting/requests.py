@@ -2,14 +2,14 @@
 """What one export is to be: the choices of the user, and all that the writer of a format gets."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from core.pixels import Image
-from imgproc import normalize
+if TYPE_CHECKING:
+    from core.pixels import Image
 
 FLOAT_INPUT, LEVEL_INPUT = "float-nchw", "uint8-nhwc"
 POST_TRAINING, TRAINED = "post-training", "qat"
@@ -33,15 +33,17 @@ class Request(NamedTuple):
     image_size: int
     mean: list[float]  # of each RGB channel, as shares of white
     std: list[float]
-    calibration: Image | None  # uint8 levels [N, S, S, 3] for an int8 export, None for a float one
+    calibration: "Image | None"  # uint8 levels [N, S, S, 3] for an int8 export, None for a float one
     description: dict[str, Any]  # descriptions.describe(): what the file is to say of itself
     folder: Path  # to write into
     name: str  # of the files, without what follows the dot
 
-    def inputs(self, images: Image) -> np.ndarray:
+    def inputs(self, images: "Image") -> np.ndarray:
         """What the network takes for uint8 levels [N, S, S, 3]."""
         if self.choices.input == LEVEL_INPUT:
             return images
+        from imgproc import normalize  # not above: what LiteRT's converter runs in has no OpenCV
+
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         return normalize(torch.from_numpy(images).permute(0, 3, 1, 2), mean, std).contiguous().numpy()
 

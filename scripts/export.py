@@ -27,6 +27,7 @@ from core.class_names import name_classes
 from core.exported_files import is_exported
 from core.folders import list_classes
 from core.network_weights import create_network, extract_weights, load_trained_network, load_weights
+from core.runtimes import stop_telemetry
 from core.settings import check_config, config_lines
 from core.weights_files import read_checkpoint
 from exporting.descriptions import describe, describe_calibration
@@ -46,6 +47,7 @@ def main(config: ModuleType, options: argparse.Namespace) -> None:
     if options.format == "all":
         export_each()
         return
+    stop_telemetry()
     check_config(config)
     check_use(config, options)
     if options.only_train:

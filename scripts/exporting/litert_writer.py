@@ -16,9 +16,7 @@ import numpy as np
 import torch
 
 from exporting.litert_metadata import append_files, create_metadata
-from exporting.onnx_writer import used_inputs
 from exporting.requests import Request
-from exporting.rounding import round_weights
 from shared.command_line import REPOSITORY
 
 ENVIRONMENT = ".venv-litert"
@@ -49,10 +47,8 @@ def find_python() -> Path:
 
 def hand_over(request: Request, folder: Path) -> None:
     """Write what litert_conversion.py reads."""
-    network, used = request.network, request.description["network"]
-    if request.choices.int8:
-        network = round_weights(network, used_inputs(request))
-    weights = network.state_dict()
+    used = request.description["network"]
+    weights = request.network.state_dict()
     facts = {
         "choices": request.choices._asdict(),
         "image_size": request.image_size,

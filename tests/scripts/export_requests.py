@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from exporting.networks import plain_network
+from exporting.preparation import prepare_for_int8
 from exporting.requests import FLOAT_INPUT, Choices, Request
 from model import TORCHVISION, Definition, MobileNetV2
 
@@ -61,7 +62,8 @@ def request_for(
     plain = plain_network(network, choices, size, MEAN, STD)
     calibration = pictures(32, size) if int8 else None
     folder.mkdir(exist_ok=True)
-    return Request(choices, plain, size, MEAN, STD, calibration, DESCRIPTION, folder, "network")
+    request = Request(choices, plain, size, MEAN, STD, calibration, DESCRIPTION, folder, "network")
+    return request if calibration is None else prepare_for_int8(request, calibration)
 
 
 def unequal(network: MobileNetV2) -> MobileNetV2:

@@ -9,8 +9,7 @@ from exporting.equalisation import equalise
 from exporting.requests import Request
 from exporting.rounding import round_weights
 
-USED_IMAGES = 32  # of those that calibrate: one mean of a channel is taken over all positions of all of them
-USED_PIXELS = USED_IMAGES * 224 * 224  # which take 0.5 GB in the largest map
+USED_PIXELS = 64 * 224 * 224  # of the images whose means are kept: the largest map of so many takes 1 GB
 
 
 def prepare_for_int8(request: Request, calibration: Image) -> Request:
@@ -19,6 +18,6 @@ def prepare_for_int8(request: Request, calibration: Image) -> Request:
     `calibration`: uint8 levels [N, S, S, 3].
     """
     network = equalise(request.network, torch.from_numpy(request.inputs(calibration)))
-    count = min(USED_IMAGES, USED_PIXELS // request.image_size**2 + 1, len(calibration))
+    count = min(USED_PIXELS // request.image_size**2 + 1, len(calibration))
     chosen = np.linspace(0, len(calibration) - 1, count).round().astype(int)
     return request._replace(network=round_weights(network, torch.from_numpy(request.inputs(calibration[chosen]))))

@@ -42,7 +42,7 @@ def defined_names(path: Path) -> set[str]:
 
 def test_readme_is_read_in_five_minutes() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
-    assert len(lines) <= 180
+    assert len(lines) <= 190
     assert max(map(len, lines)) <= 120
 
 

@@ -3,8 +3,9 @@
 
     python3 tests/scripts/exporting/unequal_channels.py SOURCE TARGET SPREAD
 
-Each channel of the linear bottlenecks, which no ReLU6 clips, gets a factor from 1 to 2 ** SPREAD, and the weights that
-read it are divided by it. One scale for all channels then has few steps for the small ones.
+Behind each expansion every second channel gets a factor from 1 down to 2 ** -SPREAD, and the depthwise weights that
+read it are divided by it. One scale for all channels then has few steps for the small ones. Only channels that ReLU6
+does not clip keep what the network computes: those whose batch-norm stays below 6 by four deviations.
 """
 
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from core.network_weights import extract_weights
 from core.weights_files import read_checkpoint
@@ -24,16 +25,14 @@ from model import MobileNetV2
 def make_unequal(network: nn.Module, spread: float) -> None:
     """In place; the same factors every time."""
     generator = torch.Generator().manual_seed(0)
-    factors: Tensor | None = None
-    for block in network.features[1:18]:
-        *before, norm = block.conv
-        if factors is not None and len(before) == 3:
-            before[0][0].weight.div_(factors[None, :, None, None])
-        if factors is None or not block.has_skip:
-            factors = torch.exp2(spread * torch.rand(norm.num_features, generator=generator))
+    for block in network.features[2:18]:
+        (_, norm, _), (depthwise, *_) = block.conv[0], block.conv[1]
+        factors = torch.exp2(-spread * torch.rand(norm.num_features, generator=generator))
+        factors[::2] = 1
+        factors[norm.bias + 4 * norm.weight.abs() > 6] = 1
         norm.weight.mul_(factors)
         norm.bias.mul_(factors)
-    network.features[18][0].weight.div_(factors[None, :, None, None])
+        depthwise.weight.div_(factors[:, None, None, None])
 
 
 def main(source: str, target: str, spread: str) -> None:

@@ -3,7 +3,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,6 +51,7 @@ class SimulatedInt8(nn.Module):
     """What computes with the weights of a network as in int8: images [N, 3, S, S] -> logits [N, C].
 
     Parameters and buffers are those of the network, batch-norm's statistics included: training changes them there.
+    Raises: FloatingPointError if a value between the layers is infinite or NaN.
     """
 
     graph: GraphModule
@@ -70,14 +71,22 @@ class SimulatedInt8(nn.Module):
         if len(images) == 1 and not self.training:  # the graph was made for two images or more
             return self.forward(images.repeat(2, 1, 1, 1))[:1]
         tensors = dict(self.network.named_parameters()) | dict(self.network.named_buffers())
-        logits: Tensor = functional_call(self.graph, tensors, (images,))
+        try:
+            logits: Tensor = functional_call(self.graph, tensors, (images,))
+        except RuntimeError as error:
+            if "zero_point" not in str(error):
+                raise
+            raise FloatingPointError(
+                "a value became infinite or NaN while int8 was simulated; lower model_lr in config.py"
+            ) from error
         return logits
 
 
-def simulating_graph(network: nn.Module, calibration: Iterable[Tensor], image_size: int) -> GraphModule:
-    """The graph for SimulatedInt8, whose ranges are those of the network on normalised images [N, 3, S, S].
+def simulating_graph(network: nn.Module, image_size: int) -> GraphModule:
+    """The graph for SimulatedInt8 and images of a size.
 
-    The ranges stay: what a step computes is then a function of the weights alone, and training can be resumed exactly.
+    All ranges are those of the images of one batch, and of the weights as they are: what a step computes is then a
+    function of both alone, so that training can be resumed exactly, and they are found as the exports find theirs.
     """
     from torchao.quantization.pt2e import allow_exported_model_train_eval
 
@@ -85,12 +94,6 @@ def simulating_graph(network: nn.Module, calibration: Iterable[Tensor], image_si
         warnings.simplefilter("ignore")  # of both libraries, about what they call themselves
         graph = prepared_graph(network, image_size)
         allow_exported_model_train_eval(graph)
-    simulated = SimulatedInt8(network, graph).eval()
-    set_quantisers(graph, lambda _: (True, False))
-    with torch.no_grad():
-        for images in calibration:
-            simulated(images)
-    set_quantisers(graph, lambda is_of_weights: (is_of_weights, True))
     return graph
 
 
@@ -113,19 +116,20 @@ def create_quantiser() -> Any:
     """As the exports quantise: weights by channel and symmetric, activations between their extremes."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import QuantizationConfig, XNNPACKQuantizer
     from torchao.quantization.pt2e import (
-        FakeQuantize,
         FusedMovingAvgObsFakeQuantize,
-        MinMaxObserver,
+        MovingAverageMinMaxObserver,
         MovingAveragePerChannelMinMaxObserver,
     )
     from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
+    # The values as they are now, none of before.
+    quantiser = partial(FusedMovingAvgObsFakeQuantize.with_args, averaging_constant=1.0, eps=SMALLEST_SCALE)
     activations = QuantizationSpec(
         dtype=torch.int8,
         quant_min=-128,
         quant_max=127,
         qscheme=torch.per_tensor_affine,
-        observer_or_fake_quant_ctr=FakeQuantize.with_args(observer=MinMaxObserver, eps=SMALLEST_SCALE),
+        observer_or_fake_quant_ctr=quantiser(observer=MovingAverageMinMaxObserver),
     )
     weights = QuantizationSpec(
         dtype=torch.int8,
@@ -133,21 +137,6 @@ def create_quantiser() -> Any:
         quant_max=127,
         qscheme=torch.per_channel_symmetric,
         ch_axis=0,
-        observer_or_fake_quant_ctr=FusedMovingAvgObsFakeQuantize.with_args(
-            observer=MovingAveragePerChannelMinMaxObserver,
-            averaging_constant=1.0,  # the weights as they are now, none of before
-            eps=SMALLEST_SCALE,
-        ),
+        observer_or_fake_quant_ctr=quantiser(observer=MovingAveragePerChannelMinMaxObserver),
     )
     return XNNPACKQuantizer().set_global(QuantizationConfig(activations, activations, weights, None, is_qat=True))
-
-
-def set_quantisers(graph: GraphModule, choose: Callable[[bool], tuple[bool, bool]]) -> None:
-    """Let each quantiser observe and round as `choose` says for one of weights or of activations."""
-    from torchao.quantization.pt2e import FakeQuantizeBase
-
-    for quantiser in graph.modules():
-        if isinstance(quantiser, FakeQuantizeBase):
-            observes, rounds = choose(quantiser.ch_axis != -1)
-            quantiser.enable_observer(observes)
-            quantiser.enable_fake_quant(rounds)

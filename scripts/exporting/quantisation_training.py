@@ -6,23 +6,24 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, ModuleType
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import train
+from core.atomic_files import write_atomically
 from core.class_names import name_classes
 from core.exported_files import hash_file
 from core.folders import list_classes
 from core.network_weights import create_network, load_trained_network, refuse_folded
 from core.processes import num_processes
-from core.settings import config_lines
+from core.settings import SHARED_RULES, config_lines
 from core.weights_files import read_checkpoint
+from exporting.equalisation import equalise, raise_channels
 from exporting.formats import require
-from exporting.images import BATCH, Images, calibration_images
+from exporting.images import Images, calibration_images
 from exporting.quantisation_simulation import SimulatedInt8, simulating_graph
 from imgproc import normalize
 
@@ -75,11 +76,16 @@ def train_quantised(config: ModuleType) -> None:
     changed = training_config(config)
     network = create_network(config)
     class_names = load_trained_network(network, config)
-    refuse_folded(network.state_dict(), changed, read_checkpoint(config.model_weights_path))
+    checkpoint = read_checkpoint(config.model_weights_path)
+    refuse_folded(network.state_dict(), changed, checkpoint)
     classes = name_classes(config, class_names, config.train_image_dir) or list_classes(config.train_image_dir)
+    network = with_like_channels(config, network.eval(), calibration_images(config, classes, None, None))
+    start = Path("results", changed.exp_name, "start.pth.tar")
+    record = {name: value for name, value in checkpoint.items() if name in (*SHARED_RULES, "class_names")}
+    write_atomically(start, lambda file: torch.save(record | {"state_dict": network.state_dict()}, file))
+    vars(changed)["pretrained_model_weights_path"] = str(start)
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # about torchao's own types
-    images = calibration_images(config, classes, None, None)
-    graph = simulating_graph(network, normalised_batches(config, images), config.image_size)
+    graph = simulating_graph(network, config.image_size)
 
     def simulate(plain: nn.Module, *_: torch.dtype) -> SimulatedInt8:
         return SimulatedInt8(plain, graph.to(next(plain.parameters()).device))
@@ -87,12 +93,11 @@ def train_quantised(config: ModuleType) -> None:
     train.main(changed, train.Forms(simulate, simulate))
 
 
-def normalised_batches(config: ModuleType, images: Images) -> Iterator[Tensor]:
-    """float32 [N, 3, S, S]."""
+def with_like_channels(config: ModuleType, network: nn.Module, images: Images) -> nn.Module:
+    """The network with channels of like range, so far as they can be made so: training does the rest."""
     mean, std = torch.tensor(config.model_mean_parameters), torch.tensor(config.model_std_parameters)
-    for start in range(0, len(images.levels), BATCH):
-        levels = torch.from_numpy(images.levels[start : start + BATCH])
-        yield normalize(levels.permute(0, 3, 1, 2), mean, std)
+    inputs = normalize(torch.from_numpy(images.levels).permute(0, 3, 1, 2), mean, std)
+    return equalise(raise_channels(network, inputs), inputs)
 
 
 def run_in_own_process(arguments: list[str]) -> None:

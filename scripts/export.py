@@ -54,11 +54,14 @@ def main(config: ModuleType, options: argparse.Namespace) -> None:
         train_quantised(config)
         return
     require(options.format)
+    choices, writer = choose(options), find_writer(options.format)
+    if hasattr(writer, "check"):
+        writer.check(choices)
     setup_runtime(config.seed, "cpu")
-    export(config, options, choose(options))
+    export(config, options, choices, writer)
 
 
-def export(config: ModuleType, options: argparse.Namespace, choices: Choices) -> None:
+def export(config: ModuleType, options: argparse.Namespace, choices: Choices, writer: ModuleType) -> None:
     """Write one file, verify it, give it its name."""
     network = create_network(config)
     class_names = load_trained_network(network, config)
@@ -77,7 +80,6 @@ def export(config: ModuleType, options: argparse.Namespace, choices: Choices) ->
     name = name_export(config, choices)
     with unnamed_folder(target, name) as partial:
         request = create_request(config, choices, network, calibration, description, partial / name)
-        writer = find_writer(choices.format)
         path = write(writer, request)
         files = hash_files(partial)
         figures = verify(request, path, writer, images, expected, options.most_lost)

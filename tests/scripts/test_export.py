@@ -152,6 +152,13 @@ def test_weights_must_be_those_of_the_network(exporting: Exporting) -> None:
     assert "was exported already; set model_weights_path to the weights" in exporting.refusal("onnx")
 
 
+def test_what_the_format_does_not_offer_is_refused_before_any_work(exporting: Exporting) -> None:
+    """Fine-tuning for it would take hours."""
+    done = exporting.run("coreml", "--int8", "qat")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("leave out --int8\n")
+
+
 def test_missing_package_is_one_line(exporting: Exporting) -> None:
     formats = exporting.root / "scripts/exporting/formats.py"
     formats.write_text(formats.read_text().replace('("onnx", "onnxscript", "onnxruntime")', '("onnx", "no_such")'))

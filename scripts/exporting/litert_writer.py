@@ -92,21 +92,6 @@ def finish(model: bytes, request: Request) -> bytes:
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    class AlignedBuffer(schema.BufferT):  # type: ignore[misc]
-        """As the format demands, and neither the converter nor the package's own Pack() does."""
-
-        def Pack(self, builder: Any) -> Any:
-            data = None
-            if self.data is not None:
-                builder.StartVector(1, len(self.data), ALIGNMENT)
-                builder.head -= len(self.data)
-                builder.Bytes[builder.head : builder.head + len(self.data)] = bytes(self.data)
-                data = builder.EndVector()
-            schema.BufferStart(builder)
-            if data is not None:
-                schema.BufferAddData(builder, data)
-            return schema.BufferEnd(builder)
-
     content = schema.ModelT.InitFromPackedBuf(model)
     (graph,) = content.subgraphs
     for index, tensor in enumerate(graph.tensors):
@@ -126,12 +111,34 @@ def finish(model: bytes, request: Request) -> bytes:
         for buffer in content.buffers
     ]
     values.append(np.frombuffer(create_metadata(request.description), np.uint8))
-    content.buffers = [AlignedBuffer() for _ in values]
+    content.buffers = [create_buffer() for _ in values]
     for buffer, value in zip(content.buffers, values, strict=True):
         buffer.data = value
     builder = flatbuffers.Builder(len(model))
     builder.Finish(content.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def create_buffer() -> Any:
+    """An empty schema.BufferT whose content will be aligned."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    class AlignedBuffer(schema.BufferT):  # type: ignore[misc]
+        """As the format demands, and neither the converter nor the package's own Pack() does."""
+
+        def Pack(self, builder: Any) -> Any:
+            data = None
+            if self.data is not None:
+                builder.StartVector(1, len(self.data), ALIGNMENT)
+                builder.head -= len(self.data)
+                builder.Bytes[builder.head : builder.head + len(self.data)] = bytes(self.data)
+                data = builder.EndVector()
+            schema.BufferStart(builder)
+            if data is not None:
+                schema.BufferAddData(builder, data)
+            return schema.BufferEnd(builder)
+
+    return AlignedBuffer()
 
 
 def count_int8(path: Path) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from core.folding import folded
 from core.runtimes import ExportedNetwork
+from exporting.coreml_checking import check
 from exporting.images import BATCH, Images
 from exporting.requests import Request
 from imgproc import normalize
@@ -65,6 +66,8 @@ def verify(
 
     `expected`: of the network in torch. `most_lost`: points of top-1 and macro accuracy that int8 may lose.
     """
+    if request.choices.format == "coreml":  # which runs on Apple's systems alone
+        return check(path, request, images.levels[:BATCH])
     network = ExportedNetwork(path, request.description, torch.get_num_threads())
 
     def run(levels: np.ndarray) -> Tensor:

@@ -15,7 +15,7 @@ if __name__ == "__main__":
     check_environment()
 
 import argparse
-import subprocess
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -89,7 +89,8 @@ def export(config: ModuleType, options: argparse.Namespace, choices: Choices, wr
 
 def train_for_int8(config: ModuleType, options: argparse.Namespace, network: nn.Module) -> Path:
     """Fine-tune with simulated int8, and load the weights into the network. Returns their file."""
-    run_in_own_process([__file__, options.format, "--int8", TRAINED, "--only-train"])
+    if status := run_in_own_process([__file__, options.format, "--int8", TRAINED, "--only-train"]):
+        sys.exit(status)  # it has said why
     path = trained_weights(config)
     load_weights(network, extract_weights(read_checkpoint(path), path), path)
     return path
@@ -131,9 +132,9 @@ def export_each() -> None:
     for name in FORMATS:
         print(f"\n{name}", flush=True)
         words = [name if word == "all" else word for word in arguments]
-        status = subprocess.run([sys.executable, __file__, *words]).returncode
-        if status == 130:
-            raise KeyboardInterrupt
+        status = run_in_own_process([__file__, *words])
+        if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+            sys.exit(status)
         failed += [name] if status else []
     if failed:
         raise ValueError(f"not exported: {', '.join(failed)}; the lines above say why")
@@ -234,6 +235,7 @@ def at_least_1(text: str) -> int:
 
 if __name__ == "__main__":
     options = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # past what removes files and processes
     with user_errors("Interrupted; nothing was written."):
         import config
 

@@ -95,10 +95,10 @@ def normalised_batches(config: ModuleType, images: Images) -> Iterator[Tensor]:
         yield normalize(levels.permute(0, 3, 1, 2), mean, std)
 
 
-def run_in_own_process(arguments: list[str]) -> None:
+def run_in_own_process(arguments: list[str]) -> int:
     """Run this Python with arguments, handing on SIGINT and SIGTERM, after which a training run takes time to save.
 
-    Training changes how a process takes signals. Raises: SystemExit with its status if it fails.
+    Training changes how a process takes signals. Returns the status, 128 + its number for a signal.
     """
     child = subprocess.Popen([sys.executable, *arguments])
 
@@ -109,5 +109,4 @@ def run_in_own_process(arguments: list[str]) -> None:
     status = child.wait()
     for number, handler in before.items():
         signal.signal(number, handler)
-    if status:
-        sys.exit(status if status > 0 else 128 - status)
+    return status if status >= 0 else 128 - status

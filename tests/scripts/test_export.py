@@ -191,8 +191,11 @@ def test_file_that_fails_gets_no_name(exporting: Exporting, code: str, words: st
     assert words in exporting.refusal("onnx")
 
 
-def test_interrupted_export_leaves_nothing(exporting: Exporting) -> None:
-    spoil(exporting, f"    import os; os.kill(os.getpid(), {int(signal.SIGINT)}); import time; time.sleep(60)")
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGINT, "Interrupted; nothing was written.\n"), (signal.SIGTERM, "")]
+)
+def test_interrupted_export_leaves_nothing(exporting: Exporting, number: signal.Signals, words: str) -> None:
+    spoil(exporting, f"    import os; os.kill(os.getpid(), {int(number)}); import time; time.sleep(60)")
     done = exporting.run("onnx")
-    assert (done.returncode, done.stderr) == (130, "Interrupted; nothing was written.\n")
+    assert (done.returncode, done.stderr) == (128 + number, words)
     assert list(exporting.folder.iterdir()) == []

@@ -17,6 +17,7 @@ if __name__ == "__main__":
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,14 @@ from torch import nn
 from core.class_names import name_classes
 from core.exported_files import is_exported
 from core.folders import list_classes
-from core.network_weights import create_network, extract_weights, load_trained_network, load_weights
+from core.network_weights import (
+    create_network,
+    extract_weights,
+    load_trained_network,
+    load_weights,
+    match_classes,
+    stored_class_names,
+)
 from core.runtimes import stop_telemetry
 from core.settings import check_config, config_lines
 from core.weights_files import read_checkpoint
@@ -71,7 +79,11 @@ def export(config: ModuleType, options: argparse.Namespace, choices: Choices, wr
     calibration = calibration_images(config, classes, options.calibration, options.images) if choices.int8 else None
     images = scored_images(config, classes, options.check)
     expected = score_network(network, images, config.model_mean_parameters, config.model_std_parameters)
-    weights = train_for_int8(config, options, network) if choices.int8 == TRAINED else Path(config.model_weights_path)
+    weights = (
+        train_for_int8(config, options, network, classes)
+        if choices.int8 == TRAINED
+        else Path(config.model_weights_path)
+    )
     description = describe(config, choices, classes, weights)
     if calibration:
         description["calibration"] = describe_calibration(calibration, images, config.seed)
@@ -87,12 +99,16 @@ def export(config: ModuleType, options: argparse.Namespace, choices: Choices, wr
     print_figures(target / path.name, [target / file for file in files], figures)
 
 
-def train_for_int8(config: ModuleType, options: argparse.Namespace, network: nn.Module) -> Path:
+def train_for_int8(config: ModuleType, options: argparse.Namespace, network: nn.Module, classes: Sequence[str]) -> Path:
     """Fine-tune with simulated int8, and load the weights into the network. Returns their file."""
     if status := run_in_own_process([__file__, options.format, "--int8", TRAINED, "--only-train"]):
         sys.exit(status)  # it has said why
     path = trained_weights(config)
-    load_weights(network, extract_weights(read_checkpoint(path), path), path)
+    checkpoint = read_checkpoint(path)
+    load_weights(network, extract_weights(checkpoint, path), path)
+    trained_classes = stored_class_names(checkpoint, len(classes))
+    if trained_classes and trained_classes != list(classes):  # training has them in the order of the folders
+        match_classes(network, trained_classes, list(classes))
     return path
 
 

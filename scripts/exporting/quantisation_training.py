@@ -69,14 +69,20 @@ def train_quantised(config: ModuleType) -> None:
     """Fine-tune the network of config.model_weights_path; the result is a weights file like any other.
 
     Weights, average, checkpoints and resuming are those of train.py. What is validated computes as in int8.
-    Raises: ValueError for folded weights, of which batch-norm cannot learn.
+    Raises: ValueError for folded weights, of which batch-norm cannot learn, and for classes that training would mix up.
     """
     check_training(config)
     changed = training_config(config)
     network = create_network(config)
     class_names = load_trained_network(network, config)
     refuse_folded(network.state_dict(), changed, read_checkpoint(config.model_weights_path))
-    classes = name_classes(config, class_names, config.train_image_dir) or list_classes(config.train_image_dir)
+    folders = list_classes(config.train_image_dir)
+    classes = name_classes(config, class_names, config.train_image_dir) or folders
+    if class_names is None and classes != folders:
+        raise ValueError(
+            f"{config.model_weights_path}: has no class names, and its classes are not in the order of the folders of "
+            f"{config.train_image_dir}, in which --int8 qat would train them; use --int8 alone"
+        )
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # about torchao's own types
     images = calibration_images(config, classes, None, None)
     graph = simulating_graph(network, normalised_batches(config, images), config.image_size)

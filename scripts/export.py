@@ -236,10 +236,17 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--check", type=at_least_1, metavar="N", help="validation images to score (default: all)")
     parser.add_argument(
-        "--most-lost", type=float, default=0.5, metavar="POINTS", help="of accuracy that int8 may lose (default 0.5)"
+        "--most-lost", type=points, default=0.5, metavar="POINTS", help="of accuracy that int8 may lose (default 0.5)"
     )
     parser.add_argument("--only-train", action="store_true", help=argparse.SUPPRESS)  # in a process of its own
     return parser.parse_args()
+
+
+def points(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 100:  # also NaN, which would accept any file
+        raise argparse.ArgumentTypeError(f"{text}: points of 100 are needed")
+    return number
 
 
 def at_least_1(text: str) -> int:

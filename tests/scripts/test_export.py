@@ -132,6 +132,7 @@ def test_no_path_of_the_machine_is_in_any_file(exported: Exporting) -> None:
         (("onnx", "--int8", "--calibration", "nowhere"), "nowhere: no such folder"),
         (("onnx", "--int8", "--calibration", "data"), "its class folders are not those of the training set"),
         (("onnx", "--check", "0"), "--check: 0: at least 1 is needed"),
+        (("onnx", "--int8", "--most-lost", "nan"), "--most-lost: nan: points of 100 are needed"),
         (("tensorrt",), "invalid choice: 'tensorrt'"),
     ],
 )

@@ -97,7 +97,7 @@ def open_network(path: Path, num_threads: int) -> Run:
 def stop_telemetry() -> None:
     """Keep runtimes from telling their makers that they run, as they do when imported. To be called before that."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime: to Microsoft, with a file in ~/.cache
-    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))  # OpenVINO, NNCF: to Google; none is no error
+    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))  # OpenVINO: to Google; none is no error
 
 
 def open_and_run(path: Path, example: np.ndarray) -> None:

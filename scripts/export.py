@@ -15,8 +15,9 @@ if __name__ == "__main__":
     check_environment()
 
 import argparse
-import subprocess
+import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,14 @@ from torch import nn
 from core.class_names import name_classes
 from core.exported_files import is_exported
 from core.folders import list_classes
-from core.network_weights import create_network, extract_weights, load_trained_network, load_weights
+from core.network_weights import (
+    create_network,
+    extract_weights,
+    load_trained_network,
+    load_weights,
+    match_classes,
+    stored_class_names,
+)
 from core.runtimes import stop_telemetry
 from core.settings import check_config, config_lines
 from core.weights_files import read_checkpoint
@@ -45,20 +53,23 @@ from utils import setup_runtime, user_errors
 
 def main(config: ModuleType, options: argparse.Namespace) -> None:
     if options.format == "all":
-        export_each()
+        export_each(options)
         return
     stop_telemetry()
     check_config(config)
     check_use(config, options)
     if options.only_train:
-        train_quantised(config)
+        train_quantised(config, options.calibration, options.images)
         return
     require(options.format)
+    choices, writer = choose(options), find_writer(options.format)
+    if hasattr(writer, "check"):
+        writer.check(choices)
     setup_runtime(config.seed, "cpu")
-    export(config, options, choose(options))
+    export(config, options, choices, writer)
 
 
-def export(config: ModuleType, options: argparse.Namespace, choices: Choices) -> None:
+def export(config: ModuleType, options: argparse.Namespace, choices: Choices, writer: ModuleType) -> None:
     """Write one file, verify it, give it its name."""
     network = create_network(config)
     class_names = load_trained_network(network, config)
@@ -68,7 +79,11 @@ def export(config: ModuleType, options: argparse.Namespace, choices: Choices) ->
     calibration = calibration_images(config, classes, options.calibration, options.images) if choices.int8 else None
     images = scored_images(config, classes, options.check)
     expected = score_network(network, images, config.model_mean_parameters, config.model_std_parameters)
-    weights = train_for_int8(config, options, network) if choices.int8 == TRAINED else Path(config.model_weights_path)
+    weights = (
+        train_for_int8(config, options, network, classes)
+        if choices.int8 == TRAINED
+        else Path(config.model_weights_path)
+    )
     description = describe(config, choices, classes, weights)
     if calibration:
         description["calibration"] = describe_calibration(calibration, images, config.seed)
@@ -77,19 +92,30 @@ def export(config: ModuleType, options: argparse.Namespace, choices: Choices) ->
     name = name_export(config, choices)
     with unnamed_folder(target, name) as partial:
         request = create_request(config, choices, network, calibration, description, partial / name)
-        writer = find_writer(choices.format)
         path = write(writer, request)
         files = hash_files(partial)
         figures = verify(request, path, writer, images, expected, options.most_lost)
         publish(partial, target, name, description | {"files": files, "verified": figures})
     print_figures(target / path.name, [target / file for file in files], figures)
+    if choices.int8 and figures["float_top1"] - figures["top1"] > options.most_lost:
+        print(
+            f"That is one answer of {figures['images']} images: too few to say whether it loses more than --most-lost."
+        )
 
 
-def train_for_int8(config: ModuleType, options: argparse.Namespace, network: nn.Module) -> Path:
+def train_for_int8(config: ModuleType, options: argparse.Namespace, network: nn.Module, classes: Sequence[str]) -> Path:
     """Fine-tune with simulated int8, and load the weights into the network. Returns their file."""
-    run_in_own_process([__file__, options.format, "--int8", TRAINED, "--only-train"])
+    words = [__file__, options.format, "--int8", TRAINED, "--only-train"]
+    words += ["--calibration", str(options.calibration)] if options.calibration else []
+    words += ["--images", str(options.images)] if options.images else []
+    if status := run_in_own_process(words):
+        sys.exit(status)  # it has said why
     path = trained_weights(config)
-    load_weights(network, extract_weights(read_checkpoint(path), path), path)
+    checkpoint = read_checkpoint(path)
+    load_weights(network, extract_weights(checkpoint, path), path)
+    trained_classes = stored_class_names(checkpoint, len(classes))
+    if trained_classes and trained_classes != list(classes):  # training has them in the order of the folders
+        match_classes(network, trained_classes, list(classes))
     return path
 
 
@@ -122,16 +148,19 @@ def write(writer: ModuleType, request: Request) -> Path:
         raise ValueError(f"{request.name}: the converter failed: {lines[-1][:200]}; nothing was written") from error
 
 
-def export_each() -> None:
+def export_each(options: argparse.Namespace) -> None:
     """Every format in a process of its own: their libraries disagree in one. Raises: SystemExit if one failed."""
     arguments = sys.argv[1:]
     failed = []
     for name in FORMATS:
         print(f"\n{name}", flush=True)
+        if name == "coreml" and options.int8:
+            print("Left out: its int8 is calibrated on macOS alone; without --int8 it is written here, too.")
+            continue
         words = [name if word == "all" else word for word in arguments]
-        status = subprocess.run([sys.executable, __file__, *words]).returncode
-        if status == 130:
-            raise KeyboardInterrupt
+        status = run_in_own_process([__file__, *words])
+        if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+            sys.exit(status)
         failed += [name] if status else []
     if failed:
         raise ValueError(f"not exported: {', '.join(failed)}; the lines above say why")
@@ -217,10 +246,17 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--check", type=at_least_1, metavar="N", help="validation images to score (default: all)")
     parser.add_argument(
-        "--most-lost", type=float, default=0.5, metavar="POINTS", help="of accuracy that int8 may lose (default 0.5)"
+        "--most-lost", type=points, default=0.5, metavar="POINTS", help="of accuracy that int8 may lose (default 0.5)"
     )
     parser.add_argument("--only-train", action="store_true", help=argparse.SUPPRESS)  # in a process of its own
     return parser.parse_args()
+
+
+def points(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 100:  # also NaN, which would accept any file
+        raise argparse.ArgumentTypeError(f"{text}: points of 100 are needed")
+    return number
 
 
 def at_least_1(text: str) -> int:
@@ -232,6 +268,7 @@ def at_least_1(text: str) -> int:
 
 if __name__ == "__main__":
     options = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # past what removes files and processes
     with user_errors("Interrupted; nothing was written."):
         import config
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporting.requests import LEVEL_INPUT, Request
+from exporting.requests import LEVEL_INPUT, Choices, Request
 from exporting.silence import silence
 
 CONTENT = "Data/com.apple.CoreML"  # of a .mlpackage, as Apple lays it out
@@ -33,9 +33,8 @@ class ImageNetwork(nn.Module):
         return outputs
 
 
-def write(request: Request) -> Path:
-    """Write the network of a request. Returns the path. Raises: ValueError for what Core ML does not offer."""
-    choices = request.choices
+def check(choices: Choices) -> None:
+    """Raise ValueError for what Core ML does not offer."""
     if choices.int8:
         raise ValueError(
             "coreml: its int8 is calibrated by running the network in Core ML, which macOS alone has; leave out --int8"
@@ -44,6 +43,10 @@ def write(request: Request) -> Path:
         raise ValueError(
             "coreml: it takes images one by one, and many at once by prediction(from:); leave out --batch dynamic"
         )
+
+
+def write(request: Request) -> Path:
+    """Write the network of a request. Returns the path."""
     path = request.folder / f"{request.name}.mlpackage"
     with silence(), tempfile.TemporaryDirectory() as folder:
         model = convert(request)

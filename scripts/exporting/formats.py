@@ -21,7 +21,9 @@ class Format(NamedTuple):
 
 FORMATS = {
     "onnx": Format("onnx_writer", ".onnx", ("onnx", "onnxscript", "onnxruntime"), FLOAT_INPUT, "dynamic"),
-    "openvino": Format("openvino_writer", ".xml", ("onnx", "onnxscript", "openvino", "nncf"), FLOAT_INPUT, "dynamic"),
+    "openvino": Format(
+        "openvino_writer", ".xml", ("onnx", "onnxscript", "onnxruntime", "openvino"), FLOAT_INPUT, "dynamic"
+    ),
     "executorch": Format("executorch_writer", ".pte", ("executorch", "torchao"), FLOAT_INPUT, "1"),
     "litert": Format("litert_writer", ".tflite", ("ai_edge_litert",), LEVEL_INPUT, "1"),
     "coreml": Format("coreml_writer", ".mlpackage", ("coremltools",), LEVEL_INPUT, "1"),
@@ -36,5 +38,8 @@ def require(name: str) -> None:
 
 
 def find_writer(name: str) -> ModuleType:
-    """The module that writes a format: write(Request) -> Path and count_int8(Path) -> (convolutions, linear layers)."""
+    """The module that writes a format: write(Request) -> Path and count_int8(Path) -> (convolutions, linear layers).
+
+    Where a format cannot be all that is chosen, it also has check(Choices), which raises ValueError before slow work.
+    """
     return importlib.import_module(f"exporting.{FORMATS[name].writer}")

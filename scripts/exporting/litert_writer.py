@@ -16,12 +16,17 @@ import numpy as np
 import torch
 
 from exporting.litert_metadata import append_files, create_metadata
-from exporting.requests import Request
+from exporting.requests import Choices, Request
 from shared.command_line import REPOSITORY
 
 ENVIRONMENT = ".venv-litert"
 COMMAND = "make litert"
 ALIGNMENT = 16  # bytes, of weights in a file that runtimes map into memory
+
+
+def check(_: Choices) -> None:
+    """Raise ValueError if the converter was not set up."""
+    find_python()
 
 
 def write(request: Request) -> Path:

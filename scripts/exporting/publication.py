@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core.atomic_files import describe_write_error, sync_folder
+from core.atomic_files import NO_ROOM, describe_write_error, sync_folder
 from core.exported_files import hash_file
 
 
@@ -26,7 +26,7 @@ def unnamed_folder(folder: Path, name: str) -> Iterator[Path]:
         partial.mkdir()
         yield partial
     except OSError as error:
-        if str(partial) not in str(error):
+        if str(partial) not in str(error) and (error.filename or error.errno not in NO_ROOM):  # a full disk names none
             raise
         raise describe_write_error(folder / name, error) from error
     finally:

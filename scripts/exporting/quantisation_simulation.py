@@ -60,6 +60,7 @@ class SimulatedInt8(nn.Module):
         super().__init__()
         self.network = network
         self.__dict__["graph"] = graph  # not a part: it has weights of its own, which are not used
+        self.observers = [module for name, module in graph.named_modules() if name.endswith(".activation_post_process")]
 
     def train(self, mode: bool = True) -> "SimulatedInt8":
         """Choose batch-norm's mode, in the graph too."""
@@ -70,6 +71,9 @@ class SimulatedInt8(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if len(images) == 1 and not self.training:  # the graph was made for two images or more
             return self.forward(images.repeat(2, 1, 1, 1))[:1]
+        for observer in self.observers:  # of what came before not even a rounding error may stay
+            observer.get_buffer("min_val").fill_(torch.inf)
+            observer.get_buffer("max_val").fill_(-torch.inf)
         tensors = dict(self.network.named_parameters()) | dict(self.network.named_buffers())
         try:
             logits: Tensor = functional_call(self.graph, tensors, (images,))

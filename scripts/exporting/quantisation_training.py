@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fine-tuning with simulated int8, by train.py's own loop, where quantising afterwards loses too much."""
 
+import hashlib
+import json
 import logging
 import math
 import signal
@@ -19,7 +21,7 @@ from core.exported_files import hash_file
 from core.folders import list_classes
 from core.network_weights import create_network, load_trained_network, refuse_folded
 from core.processes import num_processes
-from core.settings import SHARED_RULES, config_lines
+from core.settings import SHARED_RULES, TRAIN_RULES, config_lines, to_plain
 from core.weights_files import read_checkpoint
 from exporting.equalisation import equalise, raise_channels
 from exporting.formats import require
@@ -31,12 +33,24 @@ from imgproc import normalize
 # The authors of such training fine-tune at rates this low, too (arXiv:1806.08342, section 3.2).
 EPOCHS_SHARE, RATE_SHARE = 0.1, 0.01
 
+# Of config.py: what changes no weight.
+UNUSED = {
+    *("mode", "exp_name", "device", "num_workers", "cache_images", "resume", "keep_checkpoints", "precision"),
+    *("checkpoint_every_minutes", "train_print_frequency", "valid_print_frequency", "compile_model"),
+    *("model_weights_path", "inference_image_path", "class_label_file", "pretrained_model_weights_path"),
+}
+
 
 def training_config(config: ModuleType) -> ModuleType:
-    """config.py for the fine-tuning: an experiment of its own for these weights, which goes on where it was stopped."""
+    """config.py for the fine-tuning: an experiment of its own, which goes on where it was stopped.
+
+    Its name has a hash of the weights and of what the training depends on: with others it is another experiment.
+    """
     changed = ModuleType("config")
     vars(changed).update(vars(config))
-    digest = hash_file(Path(config.model_weights_path))[:8]
+    used = {name: to_plain(getattr(config, name)) for name in (*SHARED_RULES, *TRAIN_RULES) if name not in UNUSED}
+    content = json.dumps([used, hash_file(Path(config.model_weights_path))], sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     vars(changed).update(
         exp_name=f"{config.exp_name[:87]}-qat-{digest}",  # at most 100 characters
         pretrained_model_weights_path=config.model_weights_path,
@@ -66,11 +80,12 @@ def check_training(config: ModuleType) -> None:
     require("executorch")  # whose quantiser is simulated
 
 
-def train_quantised(config: ModuleType) -> None:
+def train_quantised(config: ModuleType, folder: Path | None, count: int | None) -> None:
     """Fine-tune the network of config.model_weights_path; the result is a weights file like any other.
 
+    `folder`, `count`: as for calibration_images(), whose images tell the ranges of the channels at the start.
     Weights, average, checkpoints and resuming are those of train.py. What is validated computes as in int8.
-    Raises: ValueError for folded weights, of which batch-norm cannot learn.
+    Raises: ValueError for folded weights, of which batch-norm cannot learn, and for classes that training would mix up.
     """
     check_training(config)
     changed = training_config(config)
@@ -78,8 +93,8 @@ def train_quantised(config: ModuleType) -> None:
     class_names = load_trained_network(network, config)
     checkpoint = read_checkpoint(config.model_weights_path)
     refuse_folded(network.state_dict(), changed, checkpoint)
-    classes = name_classes(config, class_names, config.train_image_dir) or list_classes(config.train_image_dir)
-    network = with_like_channels(config, network.eval(), calibration_images(config, classes, None, None))
+    classes = find_classes(config, class_names)
+    network = with_like_channels(config, network.eval(), calibration_images(config, classes, folder, count))
     start = Path("results", changed.exp_name, "start.pth.tar")
     record = {name: value for name, value in checkpoint.items() if name in (*SHARED_RULES, "class_names")}
     write_atomically(start, lambda file: torch.save(record | {"state_dict": network.state_dict()}, file))
@@ -93,6 +108,18 @@ def train_quantised(config: ModuleType) -> None:
     train.main(changed, train.Forms(simulate, simulate))
 
 
+def find_classes(config: ModuleType, class_names: list[str] | None) -> list[str]:
+    """The classes in the order of the logits. Raises: ValueError if train.py would train them in another one."""
+    folders = list_classes(config.train_image_dir)
+    classes = name_classes(config, class_names, config.train_image_dir) or folders
+    if class_names is None and classes != folders:
+        raise ValueError(
+            f"{config.model_weights_path}: has no class names, and its classes are not in the order of the folders of "
+            f"{config.train_image_dir}, in which --int8 qat would train them; use --int8 alone"
+        )
+    return classes
+
+
 def with_like_channels(config: ModuleType, network: nn.Module, images: Images) -> nn.Module:
     """The network with channels of like range, so far as they can be made so: training does the rest."""
     mean, std = torch.tensor(config.model_mean_parameters), torch.tensor(config.model_std_parameters)
@@ -100,10 +127,10 @@ def with_like_channels(config: ModuleType, network: nn.Module, images: Images) -
     return equalise(raise_channels(network, inputs), inputs)
 
 
-def run_in_own_process(arguments: list[str]) -> None:
+def run_in_own_process(arguments: list[str]) -> int:
     """Run this Python with arguments, handing on SIGINT and SIGTERM, after which a training run takes time to save.
 
-    Training changes how a process takes signals. Raises: SystemExit with its status if it fails.
+    Training changes how a process takes signals. Returns the status, 128 + its number for a signal.
     """
     child = subprocess.Popen([sys.executable, *arguments])
 
@@ -114,5 +141,4 @@ def run_in_own_process(arguments: list[str]) -> None:
     status = child.wait()
     for number, handler in before.items():
         signal.signal(number, handler)
-    if status:
-        sys.exit(status if status > 0 else 128 - status)
+    return status if status >= 0 else 128 - status

@@ -132,6 +132,7 @@ def test_no_path_of_the_machine_is_in_any_file(exported: Exporting) -> None:
         (("onnx", "--int8", "--calibration", "nowhere"), "nowhere: no such folder"),
         (("onnx", "--int8", "--calibration", "data"), "its class folders are not those of the training set"),
         (("onnx", "--check", "0"), "--check: 0: at least 1 is needed"),
+        (("onnx", "--int8", "--most-lost", "nan"), "--most-lost: nan: points of 100 are needed"),
         (("tensorrt",), "invalid choice: 'tensorrt'"),
     ],
 )
@@ -150,6 +151,13 @@ def test_weights_must_be_those_of_the_network(exporting: Exporting) -> None:
     assert "trained with model_width_mult = 0.35; set config.py line 30 to it" in exporting.refusal("onnx")
     exporting.project.set(model_weights_path="results/MobileNetV2-Colours/export/a.onnx")
     assert "was exported already; set model_weights_path to the weights" in exporting.refusal("onnx")
+
+
+def test_what_the_format_does_not_offer_is_refused_before_any_work(exporting: Exporting) -> None:
+    """Fine-tuning for it would take hours."""
+    done = exporting.run("coreml", "--int8", "qat")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("leave out --int8\n")
 
 
 def test_missing_package_is_one_line(exporting: Exporting) -> None:
@@ -184,8 +192,11 @@ def test_file_that_fails_gets_no_name(exporting: Exporting, code: str, words: st
     assert words in exporting.refusal("onnx")
 
 
-def test_interrupted_export_leaves_nothing(exporting: Exporting) -> None:
-    spoil(exporting, f"    import os; os.kill(os.getpid(), {int(signal.SIGINT)}); import time; time.sleep(60)")
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGINT, "Interrupted; nothing was written.\n"), (signal.SIGTERM, "")]
+)
+def test_interrupted_export_leaves_nothing(exporting: Exporting, number: signal.Signals, words: str) -> None:
+    spoil(exporting, f"    import os; os.kill(os.getpid(), {int(number)}); import time; time.sleep(60)")
     done = exporting.run("onnx")
-    assert (done.returncode, done.stderr) == (130, "Interrupted; nothing was written.\n")
+    assert (done.returncode, done.stderr) == (128 + number, words)
     assert list(exporting.folder.iterdir()) == []

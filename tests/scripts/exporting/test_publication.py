@@ -69,3 +69,12 @@ def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ):
             publish(partial, tmp_path, "network", {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_while_a_file_is_filled_is_one_line(tmp_path: Path) -> None:
+    """Then the system's error names no file."""
+    with (
+        pytest.raises(OSError, match=r"network: No space left on device; make room for it; the files before it stay"),
+        unnamed_folder(tmp_path, "network"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """--int8 qat: what is simulated, that it can be trained, that it resumes exactly, and what is refused."""
 
+import re
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -35,8 +36,11 @@ def trained(request: pytest.FixtureRequest) -> MobileNetV2:
     torch.manual_seed(0)
     definition: Definition = request.param
     network = MobileNetV2(3, 0.35, 0.0, definition).train()
-    optimizer = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9)
-    for step in range(30):
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.3
+    optimizer = torch.optim.SGD(network.parameters(), 0.02, momentum=0.9)
+    for step in range(60):
         optimizer.zero_grad()
         nn.functional.cross_entropy(network(images_of(TARGETS, step)), TARGETS).backward()
         optimizer.step()
@@ -72,7 +76,7 @@ def test_weights_are_rounded_as_by_hand(trained: MobileNetV2, simulated: Simulat
     (scale,) = [
         module.scale
         for module in simulated.graph.modules()
-        if getattr(module, "ch_axis", -1) == 0 and tuple(module.scale.shape) == (3,)
+        if hasattr(module, "fake_quant_enabled") and module.ch_axis == 0 and tuple(module.scale.shape) == (3,)
     ]
     torch.testing.assert_close(scale, weight.abs().amax(1) / 127.5, rtol=0.01, atol=0)
 
@@ -97,7 +101,7 @@ def test_training_it_makes_the_int8_network_better(trained: MobileNetV2, simulat
     """And changes the weights of the network itself, batch-norm's statistics among them."""
     with torch.no_grad():
         float_loss, before = loss_of(trained.eval(), 200), loss_of(simulated.eval(), 200)
-    assert before > 1.2 * float_loss  # unequal channels do harm
+    assert before > 2 * float_loss  # unequal channels do harm
     updates = trained.features[0][1].num_batches_tracked.clone()
     optimizer = torch.optim.SGD(trained.parameters(), 1e-3, momentum=0.9)
     simulated.train()
@@ -107,7 +111,7 @@ def test_training_it_makes_the_int8_network_better(trained: MobileNetV2, simulat
         optimizer.step()
     with torch.no_grad():
         after = loss_of(simulated.eval(), 200)
-    assert after < (float_loss + before) / 2
+    assert after < before / 2
     assert trained.features[0][1].num_batches_tracked == updates + 12
 
 
@@ -116,7 +120,15 @@ def test_fine_tuning_is_an_experiment_of_its_own(tmp_path: Path) -> None:
     weights.write_bytes(b"abc")
     config = config_with(model_weights_path=str(weights), exp_name="x" * 100, epochs=25, model_lr=0.1, mode="train")
     changed = training_config(config)
-    assert changed.exp_name == "x" * 87 + "-qat-ba7816bf"  # SHA-256 of abc
+    assert re.fullmatch("x{87}-qat-[0-9a-f]{8}", changed.exp_name)
+    assert training_config(config).exp_name == changed.exp_name
+    config.num_workers += 1
+    assert training_config(config).exp_name == changed.exp_name
+    config.image_size = 48
+    assert training_config(config).exp_name != changed.exp_name
+    config.image_size = 32
+    weights.write_bytes(b"abd")
+    assert training_config(config).exp_name != changed.exp_name
     assert (changed.epochs, changed.resume, changed.pretrained_model_weights_path) == (3, "auto", str(weights))
     assert changed.model_lr == pytest.approx(0.001)
     assert (config.epochs, config.model_lr) == (25, 0.1)

@@ -98,9 +98,7 @@ def export(config: ModuleType, options: argparse.Namespace, choices: Choices, wr
         publish(partial, target, name, description | {"files": files, "verified": figures})
     print_figures(target / path.name, [target / file for file in files], figures)
     if choices.int8 and figures["float_top1"] - figures["top1"] > options.most_lost:
-        print(
-            f"That is one answer of {figures['images']} images: too few to say whether it loses more than --most-lost."
-        )
+        print(f"{figures['images']} images are too few to say whether it loses more than --most-lost.")
 
 
 def train_for_int8(config: ModuleType, options: argparse.Namespace, network: nn.Module, classes: Sequence[str]) -> Path:

@@ -21,6 +21,7 @@ from imgproc import normalize
 CONVOLUTIONS, LINEAR_LAYERS = 52, 1  # Table 2 of the paper
 FLOAT_TOLERANCE = 1e-5  # of the largest logit, and of 10 where that is smaller: rounding in another order
 INT8_TOLERANCE = 0.05  # of the largest logit: between two sizes of a batch
+CHANCE = 2  # answers, of however few images, that say nothing
 CLIPPED = 0.1  # an output is saturated if it should be above the largest one by this share of their range
 MOST_SATURATED = 0.05  # share of the images
 
@@ -138,12 +139,11 @@ def refuse(request: Request, figures: dict[str, Any], most_lost: float) -> None:
         return
     for score_name in ("top1", "macro"):
         lost = figures[f"float_{score_name}"] - figures[score_name]
-        # one answer of a few images says nothing
-        if lost > most_lost and round(lost * figures["images"] / 100) > 1:
+        if lost > most_lost and round(lost * figures["images"] / 100) > CHANCE:
             raise ValueError(
                 f"{name}: int8 loses {lost:.2f} points of {score_name} accuracy ({figures[f'float_{score_name}']:.2f} "
-                f"in float), above --most-lost {most_lost:g}; refused. Calibrate on more images (--images), or train "
-                "for it (--int8 qat)"
+                f"in float), above --most-lost {most_lost:g}; refused. Calibrate on more images (--images), train for "
+                "it (--int8 qat), or allow more"
             )
     most = math.ceil(MOST_SATURATED * figures["images"])
     if figures["saturated_outputs"] > most:

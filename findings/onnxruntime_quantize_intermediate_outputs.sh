@@ -2,7 +2,7 @@
 # ONNX Runtime's quantize_static() with CalibMaxIntermediateOutputs forgets every full batch of calibration images.
 #
 # Expected: its own words, "the same result as all computing with None, but is more memory efficient".
-# Seen with ONNX Runtime 1.32.0: at the limit the outputs are thrown away, not merged. Of five images with a limit of two
+# Seen with ONNX Runtime 1.32.0: at the limit the outputs are thrown away, not merged. Of five images with a limit of 2
 # only the last one counts: the range is [0, 1] though the first image has 10. With four images it says "No data is
 # collected". CalibStridedMinMax, which also reads in pieces, keeps all.
 # Why it matters: it is the option for those who lack memory; values are cut off, and the loss is put down to int8.

@@ -95,7 +95,10 @@ def check_content(path: Path, hashes: dict[str, str]) -> None:
     else:
         belong = {path.name, path.with_suffix(".bin").name} if path.suffix.lower() == ".xml" else {path.name}
     if names != belong:
-        raise ValueError(f"{path}: {description_path(path).name} beside it is of other files; export the weights again")
+        raise ValueError(
+            f"{path}: {description_path(path).name} beside it is of files with other names; give them the names that "
+            "export.py gave, or export the weights again"
+        )
     for name, expected in hashes.items():
         part = path.parent / name
         if not part.is_file():

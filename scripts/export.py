@@ -205,7 +205,7 @@ def print_figures(path: Path, files: list[Path], figures: dict[str, Any]) -> Non
     size = sum(file.stat().st_size for file in files) / 1e6
     print(f"{path}: {size:.2f} MB")
     if "top1" not in figures:
-        print("Not run: Core ML runs on macOS alone. " + ", ".join(f"{name} {figures[name]}" for name in figures))
+        print("Not run: Core ML runs on macOS alone. " + ", ".join(f"{name} {figures[name]:.3g}" for name in figures))
         return
     print(
         f" * Acc@1 {figures['top1']:.3f} (torch {figures['float_top1']:.3f}) Acc@5 {figures['top5']:.3f} "

@@ -20,10 +20,15 @@ def network_with_statistics() -> nn.Module:
     """A network whose batch-norms do something: random scales, shifts, means and variances."""
     torch.manual_seed(3)
     network = MobileNetV2()
+    randomise_statistics(network)
+    return network.to(memory_format=torch.channels_last)
+
+
+def randomise_statistics(network: nn.Module) -> None:
+    """Give batch-norms random scales, shifts, means and variances."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.1)
             nn.init.normal_(module.running_mean, std=0.1)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return network.to(memory_format=torch.channels_last)

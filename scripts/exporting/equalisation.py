@@ -50,8 +50,8 @@ def raise_channels(network: nn.Module, inputs: Tensor) -> nn.Module:
     """A copy of a network with batch-norm whose channels behind ReLU6 reach up to 6, as far as they may.
 
     Larger values than those of `inputs`, normalised images [N, 3, H, W], are clipped sooner than before, so that it
-    computes the same only nearly: a start for training, which is what such factors are good for (arXiv:2106.08295,
-    section 5.2).
+    computes the same only nearly: a start for training, before which such factors are recommended
+    (arXiv:2106.08295, section 4.4).
     """
     changed = copy.deepcopy(network)
     features: Any = changed.get_submodule("features")

@@ -29,8 +29,8 @@ from exporting.images import Images, calibration_images
 from exporting.quantisation_simulation import SimulatedInt8, simulating_graph
 from imgproc import normalize
 
-# A tenth of the epochs at a hundredth of the peak rate: weights that are trained already have to move by a quantum.
-# The authors of such training fine-tune at rates this low, too (arXiv:1806.08342, section 3.2).
+# A tenth of the epochs at a hundredth of the peak rate: trained weights have to move by a step of int8. Tried on one
+# network alone, that of docs/deploy.md.
 EPOCHS_SHARE, RATE_SHARE = 0.1, 0.01
 
 # Of config.py: what changes no weight.

@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from random_networks import randomise_statistics
 from torch import nn
 
 from exporting.networks import plain_network
@@ -16,12 +17,7 @@ def network_with(definition: Definition, width: float = 0.35) -> MobileNetV2:
     """Random weights, and batch-norms that do something."""
     torch.manual_seed(0)
     network = MobileNetV2(5, width, definition=definition)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    randomise_statistics(network)
     return network.eval()
 
 

@@ -19,8 +19,7 @@ quickstart: environment
 	MODE=train $(QUICKSTART) inference.py figure/digit.png
 	MODE=test $(QUICKSTART) test.py
 
-# The types are checked beside the tests, in what these leave of two cores. The examples are tested by fresh processes:
-# behind all the others, a process of the tests ended without a word in test_cpp.py.
+# The types are checked beside the tests, in what these leave of two cores.
 test: environment browser
 	@cat requirements-convert.txt requirements-export.txt requirements-dev.txt | cmp -s - $(VENV)/requirements-dev.txt || { \
 		$(IN_VENV) -m pip install -r requirements-dev.txt \
@@ -28,9 +27,8 @@ test: environment browser
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
 	nice $(IN_VENV) -m mypy > $(VENV)/types.txt & types=$$!; \
-	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n 2 --dist worksteal --ignore tests/examples; tests=$$?; \
-	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n 2 --dist worksteal tests/examples; examples=$$?; \
-	wait $$types; types=$$?; cat $(VENV)/types.txt; exit $$((tests + examples + types))
+	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n 2 --dist worksteal; tests=$$?; \
+	wait $$types; types=$$?; cat $(VENV)/types.txt; exit $$((tests + types))
 
 # Nothing is done where the lock files are those that were installed, or there is no npm.
 browser:

@@ -5,6 +5,7 @@ Files are handed over as bytes: by their path, runtimes would also read what suc
 """
 
 import contextlib
+import functools
 import importlib.util
 import os
 import sys
@@ -180,17 +181,22 @@ def open_onnx(path: Path, num_threads: int) -> Run:
 MOST_AT_ONCE = 8  # more images leave the cache: 50 take up to a third more time each, and page in much memory
 
 
-def open_openvino(path: Path, num_threads: int) -> Run:
+@functools.cache
+def openvino_core() -> Any:
+    """The only one: several, deleted in the order they were made, leave the process a signal stack in freed memory."""
     import openvino
 
+    return openvino.Core()
+
+
+def open_openvino(path: Path, num_threads: int) -> Run:
     network = path.read_bytes()
     if not network.startswith(b"<?xml"):  # else it would read the formats of others, some of which name files
         raise ValueError("not OpenVINO's own format")
-    core = openvino.Core()
-    model = core.read_model(network, path.with_suffix(".bin").read_bytes())
+    model = openvino_core().read_model(network, path.with_suffix(".bin").read_bytes())
     # By itself it would compute a float32 file in bfloat16 where the processor can.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": num_threads}
-    compiled = core.compile_model(model, "CPU", settings)
+    compiled = openvino_core().compile_model(model, "CPU", settings)
     batch = compiled.input(0).partial_shape[0]
 
     def run(images: np.ndarray) -> np.ndarray:

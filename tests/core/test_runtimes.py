@@ -76,25 +76,33 @@ def test_probabilities_become_logits_that_softmax_makes_them_of(files: dict[str,
 
 
 RUN_ONE = """
-import os, sys
+import os, signal, sys
 import torch
 from pathlib import Path
 from core.exported_files import read_description
 from core.runtimes import ExportedNetwork
-before = len(os.listdir("/proc/self/task"))
 path = Path(sys.argv[1])
-network = ExportedNetwork(path, read_description(path), 1)
-images = torch.ones(2, 32, 32, 3, dtype=torch.uint8) if network.takes_levels else torch.ones(2, 3, 32, 32)
-assert network(images).tolist() == [[1, 1, 1]] * 2
+signals = []
+signal.signal(signal.SIGUSR1, lambda number, _: signals.append(number))
+networks = [ExportedNetwork(path, read_description(path), 1) for _ in range(3)]
+images = torch.ones(2, 32, 32, 3, dtype=torch.uint8) if networks[0].takes_levels else torch.ones(2, 3, 32, 32)
+assert networks[0](images).tolist() == [[1, 1, 1]] * 2
+while networks:
+    del networks[0]
+os.kill(os.getpid(), signal.SIGUSR1)
+assert signals == [signal.SIGUSR1]
 print(*sorted(name.partition(".")[0] for name in sys.modules), sep="\\n")
 """
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_runtimes_print_nothing_and_leave_nothing_at_home(
+def test_runtimes_leave_the_process_and_its_home_as_they_were(
     files: dict[str, Path], file_format: str, tmp_path: Path
 ) -> None:
-    """ONNX Runtime and OpenVINO would make files there for their telemetry."""
+    """ONNX Runtime and OpenVINO would make files there for their telemetry, and print.
+
+    OpenVINO gives the thread another stack for signals, and may leave it one in memory that it has freed.
+    """
     environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
     environment.pop("ORT_DISABLE_TELEMETRY", None)
     command = [sys.executable, "-c", RUN_ONE, str(files[file_format])]

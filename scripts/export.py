@@ -267,7 +267,7 @@ def at_least_1(text: str) -> int:
 if __name__ == "__main__":
     options = parse_arguments()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # past what removes files and processes
-    with user_errors("Interrupted; nothing was written."):
+    with user_errors("Interrupted; no file was left half written."):
         import config
 
         main(config, options)

@@ -58,6 +58,7 @@ class ExportingProgram:
         copy_program(self.root)
         for name in ("scripts", "data"):  # the latter for the names of ImageNet's classes
             shutil.copytree(REPOSITORY / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (self.root / ".venv-litert").symlink_to(REPOSITORY / ".venv-litert")  # whether or not it is there
         edit_config(self.root / "config.py", {"mode": "test", "exp_name": "Export", "device": "cpu", **self.settings})
         self.paths: dict[str, Path] = {}  # by "FORMAT float" and "FORMAT int8"
         self.missing: list[str] = []

@@ -193,7 +193,7 @@ def test_file_that_fails_gets_no_name(exporting: Exporting, code: str, words: st
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(signal.SIGINT, "Interrupted; nothing was written.\n"), (signal.SIGTERM, "")]
+    ("number", "words"), [(signal.SIGINT, "Interrupted; no file was left half written.\n"), (signal.SIGTERM, "")]
 )
 def test_interrupted_export_leaves_nothing(exporting: Exporting, number: signal.Signals, words: str) -> None:
     restored = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # started in the background

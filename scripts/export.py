@@ -50,6 +50,8 @@ from exporting.verification import score_network, verify
 from shared.command_line import OneLineParser
 from utils import setup_runtime, user_errors
 
+USUAL_LOSS = 0.5  # points of accuracy that int8 may lose
+
 
 def main(config: ModuleType, options: argparse.Namespace) -> None:
     if options.format == "all":
@@ -94,10 +96,11 @@ def export(config: ModuleType, options: argparse.Namespace, choices: Choices, wr
         request = create_request(config, choices, network, calibration, description, partial / name)
         path = write(writer, request)
         files = hash_files(partial)
-        figures = verify(request, path, writer, images, expected, options.most_lost)
+        most_lost = USUAL_LOSS if options.most_lost is None else options.most_lost
+        figures = verify(request, path, writer, images, expected, most_lost)
         publish(partial, target, name, description | {"files": files, "verified": figures})
     print_figures(target / path.name, [target / file for file in files], figures)
-    if choices.int8 and figures["float_top1"] - figures["top1"] > options.most_lost:
+    if choices.int8 and figures["float_top1"] - figures["top1"] > most_lost:
         print(f"{figures['images']} images are too few to say whether it loses more than --most-lost.")
 
 
@@ -166,8 +169,8 @@ def export_each(options: argparse.Namespace) -> None:
 
 def check_use(config: ModuleType, options: argparse.Namespace) -> None:
     """Raise ValueError for options that say nothing without --int8, and for weights that are none."""
-    if options.int8 is None and (options.calibration or options.images):
-        raise ValueError("--calibration and --images are for int8; add --int8, or leave them out")
+    if options.int8 is None and (options.calibration or options.images or options.most_lost is not None):
+        raise ValueError("--calibration, --images and --most-lost are for int8; add --int8, or leave them out")
     if options.int8 == TRAINED:
         check_training(config)
     if is_exported(config.model_weights_path):
@@ -244,7 +247,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--check", type=at_least_1, metavar="N", help="validation images to score (default: all)")
     parser.add_argument(
-        "--most-lost", type=points, default=0.5, metavar="POINTS", help="of accuracy that int8 may lose (default 0.5)"
+        "--most-lost",
+        type=points,
+        metavar="POINTS",
+        help=f"of accuracy that int8 may lose (default {USUAL_LOSS})",
     )
     parser.add_argument("--only-train", action="store_true", help=argparse.SUPPRESS)  # in a process of its own
     return parser.parse_args()

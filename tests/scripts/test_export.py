@@ -126,7 +126,8 @@ def test_no_path_of_the_machine_is_in_any_file(exported: Exporting) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("onnx", "--images", "5"), "--calibration and --images are for int8; add --int8"),
+        (("onnx", "--images", "5"), "--calibration, --images and --most-lost are for int8; add --int8"),
+        (("onnx", "--most-lost", "5"), "--calibration, --images and --most-lost are for int8; add --int8"),
         (("onnx", "--check", "16"), "15 images, and --check asks for 16; lower it"),
         (("onnx", "--int8", "--images", "500"), "144 images, and --images asks for 500; lower it"),
         (("onnx", "--int8", "--calibration", "nowhere"), "nowhere: no such folder"),

@@ -51,6 +51,7 @@ from shared.command_line import OneLineParser
 from utils import setup_runtime, user_errors
 
 USUAL_LOSS = 0.5  # points of accuracy that int8 may lose
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # the status of a process that a signal ended
 
 
 def main(config: ModuleType, options: argparse.Namespace) -> None:
@@ -110,6 +111,8 @@ def train_for_int8(config: ModuleType, options: argparse.Namespace, network: nn.
     words += ["--calibration", str(options.calibration)] if options.calibration else []
     words += ["--images", str(options.images)] if options.images else []
     if status := run_in_own_process(words):
+        if status in STOPPED:  # with a checkpoint, of which train.py alone would say how to go on
+            print("The same command goes on with it.")
         sys.exit(status)  # it has said why
     path = trained_weights(config)
     checkpoint = read_checkpoint(path)
@@ -160,7 +163,7 @@ def export_each(options: argparse.Namespace) -> None:
             continue
         words = [name if word == "all" else word for word in arguments]
         status = run_in_own_process([__file__, *words])
-        if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        if status in STOPPED:
             sys.exit(status)
         failed += [name] if status else []
     if failed:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/export.py as users run it, on ONNX; the other formats have tests of their writers in exporting/."""
 
+import argparse
 import json
 import os
 import re
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 from command_runs import STARTER
-from conftest import ROOT, Project, ready_interpreter
+from conftest import ROOT, Project, config_with, ready_interpreter
 
+import export
 from model import MobileNetV2
 
 NAME = "mobilenet_v2-onnx"
@@ -203,3 +205,14 @@ def test_interrupted_export_leaves_nothing(exporting: Exporting, number: signal.
     done = exporting.run("onnx")
     assert (done.returncode, done.stderr) == (128 + number, words)
     assert list(exporting.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("status", "printed"), [(143, "The same command goes on with it.\n"), (2, "")])
+def test_a_stopped_fine_tuning_says_how_to_go_on(
+    status: int, printed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(export, "run_in_own_process", lambda words: status)
+    options = argparse.Namespace(format="onnx", calibration=None, images=None)
+    with pytest.raises(SystemExit) as stopped:
+        export.train_for_int8(config_with(), options, torch.nn.Identity(), [])
+    assert (stopped.value.code, capsys.readouterr().out) == (status, printed)

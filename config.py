@@ -103,3 +103,13 @@ deterministic = False
 # "same", as TensorFlow's do; the eps of batch-norm: 1e-5 in PyTorch's, 1e-3 in those of Keras and the paper's authors.
 model_padding = "symmetric"
 model_batch_norm_eps = 1e-5
+
+if mode == "train":
+    # Fine-tuning; docs/fine_tuning.md has a recipe for each size of dataset.
+    # The first blocks of network.features that stay as pretrained: 0 trains everything, 14 the last five and the
+    # classifier, 18 the last convolution and the classifier, 19 the classifier alone. What stays computes as in
+    # evaluation; without augmentation once for each image, kept in samples/<exp_name>.
+    frozen_blocks = 0
+    cached_views = 0  # with augmentation: so many views of each image are kept, and taken in turn; 0 makes new ones
+    backbone_lr_factor = 1.0  # the rate of the blocks, as a share of model_lr, which is that of the classifier
+    class_weights = None  # "balanced": each class counts the same in the loss, however few images it has

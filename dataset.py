@@ -2,25 +2,24 @@
 """From a folder of images to normalised batches on the device: ImageDataset, EpochSampler, the two prefetchers."""
 
 import contextlib
-import math
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, UntypedStorage
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from core.folders import check_classes, describe_folder, list_classes
+from core.frozen_outputs import Outputs
 from core.image_cache import ImageCache, free_memory
 from core.image_files import load_image, read_size
 from core.image_index import check_counts, read_index, scan_folder
+from core.loader_workers import BATCHES_OF_WORKER, Batch, Stack, check_readable, start_worker
 from core.pixels import Image
 from imgproc import normalize
 
@@ -29,14 +28,15 @@ __all__ = [
     "CUDAPrefetcher",
     "EpochSampler",
     "ImageDataset",
+    "NumberedImages",
+    "OutputBatches",
     "cache_images",
     "create_batches",
+    "numbered_passes",
 ]
 
-Batch = tuple[Tensor, Tensor]
 Loader = DataLoader[Any]
 Key = tuple[int, int]
-BATCHES_OF_WORKER = 3  # two that it prepares ahead, and one in use
 
 
 def create_generator(seed: int, *key: int) -> np.random.Generator:
@@ -194,6 +194,8 @@ class CPUPrefetcher:
     mean, std: of each channel, as shares of white (0..1).
     """
 
+    shows_images = True
+
     def __init__(self, loader: Loader, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         self.loader, self.device = loader, device
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
@@ -294,8 +296,56 @@ class CUDAPrefetcher(CPUPrefetcher):
         return images, targets
 
 
+class NumberedImages(Dataset[tuple[Image, int] | None]):
+    """The images of an ImageDataset with the number view * len + index of each in place of its class; in order."""
+
+    seed = None
+
+    def __init__(self, images: ImageDataset) -> None:
+        self.images, self.root = images, images.root
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: Key) -> tuple[Image, int] | None:
+        view, index = key
+        item = self.images[key]
+        return item and (item[0], view * len(self) + index)
+
+
+def numbered_passes(batches: CPUPrefetcher, views: int) -> Iterator[Batch]:
+    """The batches of NumberedImages, view by view: the images are those that epochs 0 .. views - 1 would have."""
+    for view in range(views):
+        batches.set_epoch(view)
+        yield from batches
+
+
+class OutputBatches(CPUPrefetcher):
+    """The batches of another prefetcher, with kept outputs of frozen blocks for images: float32 [N, C, h, w].
+
+    Epoch e has view e modulo the number of views.
+    """
+
+    shows_images = False
+
+    def __init__(self, batches: CPUPrefetcher, outputs: Outputs) -> None:
+        super().__init__(batches.loader, batches.mean.tolist(), batches.std.tolist(), batches.device)
+        self.outputs = outputs
+
+    def start(self) -> None:
+        """Nothing: there are no workers."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        for keys in self.sampler:
+            view = keys[0][0] % self.outputs.views
+            rows, found = self.outputs.take(view, [index for _, index in keys])
+            check_readable(len(found), len(keys))
+            targets = torch.from_numpy(self.dataset.targets[found].astype(np.int64))
+            yield rows.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
+
+
 def create_batches(
-    dataset: ImageDataset,
+    dataset: ImageDataset | NumberedImages,
     *,
     batch_size: int,
     num_workers: int,
@@ -334,54 +384,3 @@ def create_batches(
     )
     on_cpu = LevelPrefetcher if as_levels else CPUPrefetcher
     return (CUDAPrefetcher if device.type == "cuda" else on_cpu)(loader, mean, std, device)
-
-
-class Stack:
-    """Makes batches of samples: uint8 [N, S, S, 3] and int64 [N], with N smaller if some could not be read.
-
-    A worker uses the same places of shared memory again and again: paging in new ones takes ten times as long as the
-    copying. So a batch may be overwritten as soon as the next one has been taken from the loader.
-    Raises: ValueError if the samples leave fewer than 2, of which batch-norm cannot learn.
-    """
-
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self.places: list[Batch] = []  # of one worker
-        self.batches = 0
-
-    def __call__(self, samples: list[tuple[Image, int] | None]) -> Batch:
-        readable = [sample for sample in samples if sample is not None]
-        if len(readable) < min(2, len(samples)):
-            raise ValueError(
-                f"fewer than 2 of {len(samples)} images of a batch can be read, and batch-norm needs 2; raise "
-                "batch_size, or remove those that scripts/check_dataset.py names"
-            )
-        images, targets = zip(*readable, strict=True)
-        if get_worker_info() is None:
-            return torch.from_numpy(np.stack(images)), torch.tensor(targets)
-        if not self.places:
-            self.places = self._create_places(images[0].shape)
-        images_place, targets_place = (place[: len(readable)] for place in self.places[self.batches % len(self.places)])
-        self.batches += 1
-        np.stack(images, out=images_place.numpy())
-        np.stack(targets, out=targets_place.numpy())
-        return images_place, targets_place
-
-    def _create_places(self, shape: tuple[int, ...]) -> list[Batch]:
-        """For whole batches, all in one segment of shared memory: each segment is an open file."""
-        end = 8 * BATCHES_OF_WORKER * self.batch_size  # of the targets, first so that they are aligned
-        size = BATCHES_OF_WORKER * self.batch_size * math.prod(shape)
-        memory = torch.empty(end + size, dtype=torch.uint8).share_memory_()
-        images = memory[end:].view(BATCHES_OF_WORKER, self.batch_size, *shape)
-        targets = memory[:end].view(torch.int64).view(BATCHES_OF_WORKER, self.batch_size)
-        return list(zip(images, targets, strict=True))
-
-
-def start_worker(worker_id: int, on_start: Callable[[], None] | None) -> None:
-    """One thread a worker; unreadable files and signals to the whole group are the main process's to answer."""
-    cv2.setNumThreads(0)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    if on_start:
-        on_start()

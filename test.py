@@ -73,6 +73,7 @@ def test(config: ModuleType, device: torch.device) -> None:
     metrics = evaluate(
         network,
         batches,
+        num_classes=config.model_num_classes,
         device=device,
         dtype=dtype,
         print_frequency=config.test_print_frequency,

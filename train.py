@@ -11,37 +11,62 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy
 import torch
 from torch import Tensor, nn
 
 from core.checkpoints import TrainState, fill_momentum, save_train_state, save_weights
+from core.divergence import averages_so_far, stop_if_not_finite
 from core.folding import folded
+from core.frozen_blocks import FrozenForm, FrozenPart, TrainedPart, choose_frozen_dtype, refuse_untrained
+from core.frozen_outputs import count_views, keep_outputs, output_file
 from core.interruptions import Interruptions, note_worker, only_run
-from core.metrics import NO_BATCH, EpochMeter, FiniteCheck, show_scores
+from core.metrics import EpochMeter, FiniteCheck, show_scores
 from core.moving_average import MovingAverage
 from core.network_weights import create_network, load_pretrained_weights
+from core.optimisation import create_optimizer, warmup_cosine
 from core.processes import (
     from_main,
     joined_processes,
-    least_over_processes,
+    local_rank,
     num_processes,
     parallelize,
     process_rank,
     share_buffers,
     synchronize_batch_norm,
+    unwrapped,
     without_averaging,
 )
-from core.reports import Progress, Writer, log_images, log_scalars, open_writer, print_end, print_run, warn_of_rate
-from core.resuming import INTERRUPTED, epoch_number, list_checkpoints, resume_training
+from core.reports import (
+    Progress,
+    Writer,
+    log_images,
+    log_scalars,
+    open_writer,
+    print_end,
+    print_run,
+    show_bar,
+    warn_of_rate,
+)
+from core.resuming import INTERRUPTED, prepare_folders, remove_old_checkpoints, resume_training
 from core.settings import check_config, config_lines
-from dataset import CPUPrefetcher, ImageDataset, cache_images, create_batches
+from core.training_loss import create_criterion, create_mixing
+from dataset import (
+    CPUPrefetcher,
+    ImageDataset,
+    NumberedImages,
+    OutputBatches,
+    cache_images,
+    create_batches,
+    numbered_passes,
+)
 from imgproc import denormalize, eval_transform, train_transform
 from utils import (
     autocast,
@@ -77,8 +102,9 @@ def main(config: ModuleType, forms: Forms = PLAIN) -> None:
         if start is None and config.pretrained_model_weights_path:
             print(load_pretrained_weights(state.network, config, state.class_names))
             state.ema_network.module.load_state_dict(state.network.state_dict())
+        refuse_untrained(config, start)
         if config.compile_model:
-            compile_network(state.network, device)
+            compile_network(unwrapped(state.parallel_network), device)
         train(config, state, train_batches, valid_batches, start, forms)
 
 
@@ -97,6 +123,7 @@ def train(
         print_end(config, state, len(train_batches))
         return
     from_main(partial(prepare_folders, config.exp_name))
+    train_batches, valid_batches = freeze_blocks(config, state, train_batches, valid_batches)
     valid_batches.start()
     with contextlib.closing(open_writer(config, state, len(train_batches), start)) as writer:
         pause = partial(pause_if_asked, config, state, train_batches, interruptions, writer)
@@ -104,8 +131,9 @@ def train(
             trained = train_one_epoch(config, state, train_batches, writer, pause)
             share_buffers(state.ema_network.module)
             metrics = evaluate(
-                forms.score(state.ema_network.module, state.dtype),
+                scored_form(state, valid_batches, forms),
                 valid_batches,
+                num_classes=config.model_num_classes,
                 device=state.device,
                 dtype=state.dtype,
                 print_frequency=config.valid_print_frequency,
@@ -114,14 +142,6 @@ def train(
             pause()
             finish_epoch(config, state, trained, metrics, writer)
     print_end(config, state, len(train_batches))
-
-
-def prepare_folders(exp_name: str) -> None:
-    """Make the folders of the run now, so that a lack of permission shows, and remove what killed runs left."""
-    for folder in (Path("samples", exp_name), Path("results", exp_name)):
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob(".*.partial"):  # nobody else writes here while this run holds the folder
-            path.unlink()
 
 
 def pause_if_asked(
@@ -153,16 +173,7 @@ def pause_if_asked(
 
 def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetcher, CPUPrefetcher]:
     """The batches of the training and of the validation folder, which must have the same classes."""
-    loading = {
-        "batch_size": config.batch_size,
-        "num_workers": config.num_workers,
-        "mean": config.model_mean_parameters,
-        "std": config.model_std_parameters,
-        "device": device,
-        "rank": process_rank(),
-        "num_processes": num_processes(),
-        "on_worker_start": partial(note_worker, Path("samples", config.exp_name)),
-    }
+    loading = loader_options(config, device) | {"rank": process_rank(), "num_processes": num_processes()}
     train_set, valid_set = create_datasets(config)
     for note in (*train_set.notes, *valid_set.notes):
         print(note)
@@ -170,6 +181,18 @@ def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetch
         asked_by = f"config.py line {config_lines(config).get('cache_images', '?')}: cache_images = True"
         cache_images([train_set, valid_set], int(os.environ.get("LOCAL_WORLD_SIZE", "1")), asked_by)
     return create_batches(train_set, **loading), create_batches(valid_set, **loading)
+
+
+def loader_options(config: ModuleType, device: torch.device) -> dict[str, Any]:
+    """What create_batches() takes of config.py."""
+    return {
+        "batch_size": config.batch_size,
+        "num_workers": config.num_workers,
+        "mean": config.model_mean_parameters,
+        "std": config.model_std_parameters,
+        "device": device,
+        "on_worker_start": partial(note_worker, Path("samples", config.exp_name)),
+    }
 
 
 def create_datasets(config: ModuleType) -> tuple[ImageDataset, ImageDataset]:
@@ -208,23 +231,16 @@ def create_train_state(
     network = create_network(config, config.model_dropout).to(device).to(memory_format=torch.channels_last)
     if config.sync_batch_norm:
         network = synchronize_batch_norm(network, device)
-    # Scales and biases gain nothing from decay.
-    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    spared = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    optimizer = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": config.model_weight_decay}, {"params": spared, "weight_decay": 0.0}],
-        lr=config.model_lr,
-        momentum=config.model_momentum,
-        nesterov=config.model_momentum > 0,
-        fused=True,
-    )
+    FrozenPart(network, config.frozen_blocks).requires_grad_(False)
+    optimizer = create_optimizer(network, config)
     fill_momentum(optimizer, saved={})
     dtype = choose_dtype(config.precision, device)
     steps_per_epoch = math.ceil(len(batches) / config.gradient_accumulation_steps)
     warmup_steps = round(config.lr_warmup_epochs * steps_per_epoch)
+    trained = TrainedPart(network, config.frozen_blocks) if config.frozen_blocks else network
     return TrainState(
         network=network,
-        parallel_network=parallelize(forms.train(network), device),
+        parallel_network=parallelize(forms.train(trained), device),
         ema_network=MovingAverage(network, config.model_ema_decay),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.LambdaLR(
@@ -238,34 +254,47 @@ def create_train_state(
         steps_per_epoch=steps_per_epoch,
         meter=EpochMeter(device),
         finite=FiniteCheck(device),
+        class_counts=numpy.bincount(batches.dataset.targets).tolist(),
+        frozen_blocks=config.frozen_blocks,
     )
 
 
-def warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
-    """The share of the peak learning rate at a step: linear up to 1, then half a cosine down to 0."""
+def freeze_blocks(
+    config: ModuleType, state: TrainState, train_batches: CPUPrefetcher, valid_batches: CPUPrefetcher
+) -> tuple[CPUPrefetcher, CPUPrefetcher]:
+    """Let kept outputs of the frozen blocks take the place of images, in validation and, if they recur, in training."""
+    if not state.frozen_blocks:
+        return train_batches, valid_batches
+    dtype = choose_frozen_dtype(config, state.dtype, state.device)
+    form, views = FrozenForm(state.network, state.frozen_blocks, dtype), count_views(config)
+    train_batches = keep(config, state, form, train_batches, views) if views else train_batches
+    if train_batches.shows_images:
+        state.frozen_form = form
+    valid_form = FrozenForm(state.network, state.frozen_blocks, state.dtype)
+    return train_batches, keep(config, state, valid_form, valid_batches, views=1)
 
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
-    return factor
+def keep(config: ModuleType, state: TrainState, form: FrozenForm, batches: CPUPrefetcher, views: int) -> CPUPrefetcher:
+    """The batches with outputs of the frozen blocks, or as they are, with a line, if there is no room for these."""
+    file = output_file(config, form, batches.dataset, views)
+
+    def compute() -> Iterator[tuple[Tensor, Tensor]]:
+        rank, size = local_rank()
+        images, loading = NumberedImages(batches.dataset), loader_options(config, state.device)
+        passes = create_batches(images, **loading, rank=rank, num_processes=size)
+        for pixels, numbers in show_bar(numbered_passes(passes, views), views * len(passes)):
+            yield form(pixels), numbers.cpu()
+
+    outputs = keep_outputs(file, compute)
+    return OutputBatches(batches, outputs) if outputs else batches
 
 
-def create_mixing(config: ModuleType) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-    """Mixup (arXiv:1710.09412), cutmix (arXiv:1905.04899), one of the two for each batch, or None."""
-    if config.mixup_alpha == config.cutmix_alpha == 0:
-        return None
-    from torchvision.transforms import v2  # takes a quarter of a second, so only for those who mix
-
-    options = {"num_classes": config.model_num_classes}
-    mixing = []
-    if config.mixup_alpha > 0:
-        mixing.append(v2.MixUp(alpha=config.mixup_alpha, **options))
-    if config.cutmix_alpha > 0:
-        mixing.append(v2.CutMix(alpha=config.cutmix_alpha, **options))
-    return v2.RandomChoice(mixing)
+def scored_form(state: TrainState, valid_batches: CPUPrefetcher, forms: Forms) -> nn.Module:
+    """The averaged network, or what follows its frozen blocks, in the form that scores."""
+    network = state.ema_network.module
+    if isinstance(valid_batches, OutputBatches):
+        return folded(TrainedPart(network, state.frozen_blocks), state.dtype, valid_batches.outputs.shape)
+    return forms.score(network, state.dtype)
 
 
 def train_one_epoch(
@@ -279,7 +308,7 @@ def train_one_epoch(
 
     Returns EpochMeter.averages(), seconds, images_per_second and batches. Raises: FloatingPointError.
     """
-    criterion = nn.CrossEntropyLoss(label_smoothing=config.loss_label_smoothing)
+    criterion = create_criterion(config, state)
     mix = create_mixing(config)
     progress = Progress(config, state, len(batches), writer)
     state.parallel_network.train()
@@ -289,11 +318,11 @@ def train_one_epoch(
         group_size, is_last = place_in_group(index, len(batches), config.gradient_accumulation_steps)
         seed_step(config.seed, state.epoch, index)
         mixed_images, mixed_targets = mix(images, targets) if mix else (images, targets)
-        if state.epoch == index == 0:
+        if state.epoch == index == 0 and batches.shows_images:
             log_images(writer, denormalize(mixed_images[:16], batches.mean, batches.std))
         with contextlib.nullcontext() if is_last else without_averaging(state.parallel_network):
             with autocast(state.device, state.dtype):
-                logits = state.parallel_network(mixed_images)  # [N, num_classes]
+                logits = state.parallel_network(state.frozen_form(mixed_images))  # [N, num_classes]
                 loss = criterion(logits, mixed_targets)  # nats, mean over N
             state.scaler.scale(loss / group_size).backward()
         state.meter.add(loss, logits, targets)
@@ -333,29 +362,6 @@ def take_step(state: TrainState, index: int) -> None:
     state.position = index + 1
 
 
-def averages_so_far(config: ModuleType, state: TrainState, batches: CPUPrefetcher) -> dict[str, float]:
-    """EpochMeter.averages() of the epoch in all processes. Raises: as stop_if_not_finite()."""
-    stop_if_not_finite(config, state, batches)
-    return state.meter.over_processes().averages()
-
-
-def stop_if_not_finite(config: ModuleType, state: TrainState, batches: CPUPrefetcher) -> None:
-    """Raise FloatingPointError, in all processes, if a loss or gradient of this epoch was not finite in one of them."""
-    loss, gradient = state.finite.first_batches()
-    first_loss = least_over_processes(loss)
-    number, what = (first_loss, "the loss") if first_loss <= gradient else (gradient, "a gradient")
-    if number == NO_BATCH:
-        return
-    files = batches.files(number)
-    shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-    if what == "the loss" and loss > first_loss:
-        shown = "of another process, which names its images"
-    raise FloatingPointError(
-        f"{what} became infinite or NaN in batch {number + 1} of epoch {state.epoch + 1} ({shown}); "
-        f"lower model_lr (config.py line {config_lines(config).get('model_lr', '?')}); the checkpoints before it stay"
-    )
-
-
 def finish_epoch(
     config: ModuleType, state: TrainState, trained: dict[str, float], metrics: dict[str, float], writer: Writer
 ) -> None:
@@ -384,13 +390,6 @@ def finish_epoch(
         f"{trained['images_per_second']:.0f} images/s {timedelta(seconds=round(trained['seconds']))}",
         flush=True,
     )
-
-
-def remove_old_checkpoints(folder: Path, epoch: int, keep: int) -> None:
-    """Remove what the checkpoint of `epoch`, just written, makes superfluous; later ones are damaged and stay."""
-    (folder / INTERRUPTED).unlink(missing_ok=True)
-    for path in [path for path in list_checkpoints(folder) if epoch_number(path) <= epoch][:-keep]:
-        path.unlink()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from core.atomic_files import NO_ROOM
-from core.metrics import EpochMeter, show_scores
+from core.metrics import ClassHits, EpochMeter, show_scores
 from core.processes import end_workers, process_rank
 from core.settings import config_lines
 
@@ -180,7 +180,7 @@ def check_workers(num_workers: int, batch_size: int, image_size: int, num_loader
     memory = Path("/dev/shm")
     if not memory.is_dir():
         return
-    # three of each worker: dataset.BATCHES_OF_WORKER
+    # three of each worker: core/loader_workers.BATCHES_OF_WORKER
     batches = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * num_loaders * 3 * num_workers
     needed = batches * batch_size * (3 * image_size**2 + 8)
     free = shutil.disk_usage(memory).free
@@ -273,6 +273,7 @@ def evaluate(
     network: nn.Module,
     batches: Batches,
     *,
+    num_classes: int,
     device: torch.device,
     dtype: torch.dtype,
     print_frequency: int,
@@ -280,19 +281,22 @@ def evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     remedy: str = "lower model_lr in config.py",
 ) -> dict[str, float]:
-    """Score every image once, each process its batches; EpochMeter.averages() of all. Leaves the network in eval mode.
+    """Score every image once, each process its batches; EpochMeter.averages() of all, with "macro" of ClassHits.
+
+    Leaves the network in eval mode.
 
     Prints a line every `print_frequency` batches. `on_logits` receives the float32 logits [N, C] of each batch.
     `should_stop`: asked after each batch; if it says so, the result is that of the batches so far.
     Raises: FloatingPointError, which ends with `remedy`, if the loss is not finite.
     """
     network.eval()
-    meter = EpochMeter(device)
+    meter, class_hits = EpochMeter(device), ClassHits(num_classes, device)
     for index, (images, targets) in enumerate(batches, start=1):
         with autocast(device, dtype):
             logits = network(images)
         logits = logits.float()
         meter.add(nn.functional.cross_entropy(logits, targets), logits, targets)
+        class_hits.add(logits, targets)
         on_logits(logits)
         if should_stop():
             break
@@ -303,7 +307,7 @@ def evaluate(
                 f"{show_scores(averages, logits.shape[1], 2)}",
                 flush=True,
             )
-    return meter.over_processes().averages(remedy)
+    return meter.over_processes().averages(remedy) | {"macro": class_hits.macro()}
 
 
 def remedy_for_weights(config: ModuleType, dtype: torch.dtype) -> str:

@@ -2,6 +2,7 @@
 """All of the state of a training run: saved, checked and taken over."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -56,6 +57,9 @@ class TrainState:
     steps_per_epoch: int  # of the optimizer
     meter: EpochMeter  # of the epoch so far, in this process
     finite: FiniteCheck
+    class_counts: Sequence[int] = ()  # training images of each class
+    frozen_blocks: int = 0  # the first ones of the network
+    frozen_form: Callable[[Tensor], Tensor] = lambda images: images  # from a batch to what is trained
     epoch: int = 0
     position: int = 0  # batches done in this epoch
     best_acc1: float = 0.0
@@ -134,6 +138,12 @@ def check_train_state(path: str | Path, checkpoint: dict[str, Any], state: Train
         raise ValueError(
             f"{path}: trained on these classes in another order, {names[:3]}..., as earlier versions put folders named "
             "by numbers; finish it with the version that began it, or train anew under another exp_name"
+        )
+    frozen = checkpoint["config"].get("frozen_blocks", 0)  # earlier versions froze none
+    if frozen != state.frozen_blocks:
+        raise ValueError(
+            f"{path}: trained with frozen_blocks = {frozen}, not {state.frozen_blocks}; set it back, or start another "
+            "exp_name from its weights with pretrained_model_weights_path"
         )
     if names != own:
         raise ValueError(f"{path}: trained on other classes, {names[:3]}...; check dataset_name")

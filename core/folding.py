@@ -14,16 +14,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from model import StridedConv2d
 
 
-def folded(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+def folded(
+    network: nn.Module, dtype: torch.dtype = torch.float32, input_shape: tuple[int, ...] = (3, 32, 32)
+) -> nn.Module:
     """A copy that scores the same images faster: each batch-norm is folded into the convolution before it.
 
     On the CPU each ReLU6 too, and the convolutions work in `dtype`; elsewhere autocast decides, as it does where that
     gives other logits, of which a line is printed. The copy is in eval mode and cannot be trained; the network stays
-    as it is.
+    as it is. `input_shape`: of what it takes, to try the copy: of an image, or of the output of other blocks.
     """
     copied = frozen_copy(network)
     if has_fused_convolution(next(copied.parameters()).device, dtype):
-        probe = Probe(copied, size=32)
+        probe = Probe(copied, input_shape)
         fold_sequences(copied, dtype)
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             is_right = probe.agrees(copied, dtype)
@@ -48,10 +50,11 @@ class Probe:
     They are ten times as bright and dark as photos, so that each ReLU6 has values beyond both bounds.
     """
 
-    def __init__(self, network: nn.Module, size: int, count: int = 2) -> None:
-        shape = (count, 3, size, size)
-        images = 10 * torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
-        self.images = images.to(next(network.parameters()).dtype, memory_format=torch.channels_last)
+    def __init__(self, network: nn.Module, shape: tuple[int, ...], count: int = 2) -> None:
+        images = 10 * torch.randn((count, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+        self.images = images.to(next(network.parameters()).dtype)
+        if self.images.ndim == 4:
+            self.images = self.images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             self.logits = network(self.images)
 
@@ -80,7 +83,7 @@ def as_one_graph(network: nn.Module, image_size: int, dtype: torch.dtype = torch
     Raises: RuntimeError where oneDNN cannot build it, or where it gives other logits, of which a line is printed.
     """
     copied = frozen_copy(network)
-    probe = Probe(copied, image_size, count=1)
+    probe = Probe(copied, (3, image_size, image_size), count=1)
     fold_sequences(copied, None)
     copied.to(dtype)
     images = probe.images.to(dtype)
@@ -118,7 +121,8 @@ def turn_padding(network: nn.Module) -> None:
 
     Where a side is even, a symmetric convolution with stride 2 uses the zeros above and on the left alone, TensorFlow's
     those below and on the right; where it is odd, both use all. So the network with all its kernels turned by 180
-    degrees gives for the turned image what it gave before: the mean of a map does not know which way up it is.
+    degrees gives for the turned image what it gave before: the mean of a map does not know which way up it is. A map
+    itself, of the first blocks of a network, is turned back.
     """
     strided = [layer for layer in network.modules() if isinstance(layer, StridedConv2d) and layer.pads_same]
     if not strided:
@@ -128,7 +132,8 @@ def turn_padding(network: nn.Module) -> None:
             layer.weight.data = layer.weight.data.flip((2, 3))
     for layer in strided:
         layer.pads_same, layer.padding = False, (1, 1)
-    network.features = nn.Sequential(HalfTurn(), *network.get_submodule("features").children())
+    turn_back = [HalfTurn()] if getattr(network, "gives_map", False) else []
+    network.features = nn.Sequential(HalfTurn(), *network.get_submodule("features").children(), *turn_back)
 
 
 def fold_sequences(network: nn.Module, fused_dtype: torch.dtype | None) -> None:
@@ -164,6 +169,11 @@ def has_fused_convolution(device: torch.device, dtype: torch.dtype) -> bool:
     if hasattr(torch.ops.mkldnn, "_is_mkldnn_acl_supported") and torch.ops.mkldnn._is_mkldnn_acl_supported():
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def has_native_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16, and does not only convert to it."""
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 class FusedConvolution(nn.Module):

@@ -66,13 +66,31 @@ class EpochMeter:
         }
 
 
+class ClassHits:
+    """The top-1 hits and the images of each class, as sums that stay on the device until macro() reads them."""
+
+    def __init__(self, num_classes: int, device: torch.device) -> None:
+        self.sums = torch.zeros(2, num_classes, dtype=torch.int64, device=device)
+
+    def add(self, logits: Tensor, targets: Tensor) -> None:
+        """logits [N, C]; targets int64 [N]."""
+        is_hit = logits.argmax(dim=1) == targets
+        self.sums[0].index_add_(0, targets, is_hit.long())
+        self.sums[1].index_add_(0, targets, torch.ones_like(targets))
+
+    def macro(self) -> float:
+        """The mean, over the classes that have images in any process, of the percentage of hits."""
+        hits, images = sum_over_processes(self.sums).double()
+        return float(100 * (hits / images)[images > 0].mean())
+
+
 def show_scores(values: dict[str, float], num_classes: int, digits: int) -> str:
     """Those of SCORES that there are, like "Acc@1 83.90 Acc@5 95.90"; of 5 classes or fewer no best five."""
     keys = [key for key in SCORES if key in values and (num_classes > 5 or not key.endswith("5"))]
     return " ".join(f"{SCORES[key]} {values[key]:.{digits}f}" for key in keys)
 
 
-SCORES = {"acc1": "Acc@1", "acc5": "Acc@5", "err1": "Err@1", "err5": "Err@5"}
+SCORES = {"acc1": "Acc@1", "acc5": "Acc@5", "err1": "Err@1", "err5": "Err@5", "macro": "Macro"}
 
 
 class FiniteCheck:

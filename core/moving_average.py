@@ -20,10 +20,10 @@ class MovingAverage(AveragedModel):
         # AveragedModel's own method copies this count, which lies on the CPU, to the GPU and waits for it.
         updates = int(self.n_averaged)
         mix = get_ema_multi_avg_fn(min(self.decay, (1 + updates) / (10 + updates)) if updates else 0.0)
-        # Without batch-norm's counters, which averaged_weights() takes from the network.
-        averaged, current = (
-            [tensor.detach() for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
-            for module in (self.module, network)
-        )
-        mix(averaged, current, updates)
+        # Without what is frozen, and batch-norm's counters, which averaged_weights() takes from the network.
+        weights = zip(self.module.parameters(), network.parameters(), strict=True)
+        moving = [(mean.detach(), weight.detach()) for mean, weight in weights if weight.requires_grad]
+        buffers = zip(self.module.buffers(), network.buffers(), strict=True)
+        moving += [(mean, buffer) for mean, buffer in buffers if buffer.is_floating_point()]
+        mix(*map(list, zip(*moving, strict=True)), updates)
         self.n_averaged += 1

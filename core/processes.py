@@ -91,6 +91,23 @@ def num_processes() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def local_rank() -> tuple[int, int]:
+    """The number of this process among those on its machine, and how many these are."""
+    if not dist.is_initialized():
+        return 0, 1
+    return int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def machine_number() -> int:
+    """The number of this machine among those that train together."""
+    return int(os.environ.get("GROUP_RANK", "0")) if dist.is_initialized() else 0
+
+
+def wait_for_all() -> None:
+    """Go on when all processes have come here."""
+    sum_over_processes(torch.zeros(1))
+
+
 def sum_over_processes(values: Tensor) -> Tensor:
     """The sum of a tensor over all processes, in all of them."""
     total = values.clone()
@@ -196,6 +213,11 @@ def parallelize(network: nn.Module, device: torch.device) -> nn.Module:
     if num_processes() == 1:
         return network
     return nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """What parallelize() was given."""
+    return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
 
 def without_averaging(network: nn.Module) -> contextlib.AbstractContextManager[None]:

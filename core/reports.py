@@ -20,7 +20,7 @@ from tqdm import tqdm
 from core.checkpoints import TrainState
 from core.metrics import show_scores
 from core.processes import from_main, num_processes, process_rank
-from core.settings import config_lines, precision_name
+from core.settings import NUM_BLOCKS, config_lines, precision_name
 from core.weights_files import read_checkpoint
 
 Batch = TypeVar("Batch")
@@ -100,7 +100,7 @@ class Progress:
             f"Left {timedelta(seconds=round(left * pace))}"
         )
         sys.stdout.flush()
-        learning_rate = float(self.state.scheduler.get_last_lr()[0])
+        learning_rate = float(self.state.scheduler.get_last_lr()[-1])  # that of the classifier
         step = epoch * self.num_batches + batches_done
         log_scalars(self.writer, "Train", averages | {"lr": learning_rate, "images_per_second": rate}, step)
 
@@ -121,6 +121,7 @@ SCALAR_TITLES = {
     "loss": "Loss",
     "acc1": "Acc@1",
     "acc5": "Acc@5",
+    "macro": "Macro",
     "lr": "Learning rate",
     "images_per_second": "Images per second",
 }
@@ -142,6 +143,11 @@ def warn_of_rate(config: ModuleType, train_loss: float, valid_loss: float) -> No
             return
 
 
+def show_bar(batches: Iterable[Batch], total: int) -> Iterator[Batch]:
+    """Pass batches on, with a bar on a terminal."""
+    yield from tqdm(batches, total=total, disable=not sys.stdout.isatty(), leave=False, file=sys.stdout)
+
+
 def print_run(
     config: ModuleType,
     state: TrainState,
@@ -156,6 +162,9 @@ def print_run(
         f"{state.num_images} training and {num_valid_images} validation images of "
         f"{config.model_num_classes} classes; {state.device}, {precision_name(config.precision, state.dtype)}."
     )
+    if state.frozen_blocks:
+        trained = sum(parameter.numel() for parameter in state.network.parameters() if parameter.requires_grad)
+        print(f"The first {state.frozen_blocks} of {NUM_BLOCKS} blocks are frozen; {trained:,} parameters are trained.")
     if start and state.epoch >= config.epochs:
         print(f"`{start}` has finished all {config.epochs} epochs; nothing is left to train.")
     elif start:
@@ -175,6 +184,7 @@ def compare_losses(config: ModuleType) -> str:
     reasons = {
         "label smoothing": config.loss_label_smoothing > 0,
         "mixed images": config.mixup_alpha + config.cutmix_alpha > 0,
+        "class weights": config.class_weights is not None,
         "dropout": config.model_dropout > 0,
         "augmentation": config.random_crop_scale is not None
         or config.random_flip_probability + config.random_erasing_probability > 0

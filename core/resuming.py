@@ -118,5 +118,20 @@ def epoch_number(path: Path) -> int:
     return int(path.name.removeprefix("epoch_").removesuffix(".pth.tar"))
 
 
+def prepare_folders(exp_name: str) -> None:
+    """Make the folders of the run now, so that a lack of permission shows, and remove what killed runs left."""
+    for folder in (Path("samples", exp_name), Path("results", exp_name)):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob(".*.partial"):  # nobody else writes here while this run holds the folder
+            path.unlink()
+
+
+def remove_old_checkpoints(folder: Path, epoch: int, keep: int) -> None:
+    """Remove what the checkpoint of `epoch`, just written, makes superfluous; later ones are damaged and stay."""
+    (folder / INTERRUPTED).unlink(missing_ok=True)
+    for path in [path for path in list_checkpoints(folder) if epoch_number(path) <= epoch][:-keep]:
+        path.unlink()
+
+
 EPOCH_FILE = re.compile(r"epoch_\d+\.pth\.tar")
 INTERRUPTED = "interrupted.pth.tar"

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,6 +53,7 @@ FOLDER_NAME: Rule = (
     lambda v: isinstance(v, str) and re.fullmatch(r"(?!\.)[^/\\\x00-\x1f]{1,100}", v) is not None,
     "the name of a folder: a string of 1 to 100 characters without / and not starting with a dot",
 )
+NUM_BLOCKS = 19  # network.features has so many: the first convolution, 17 inverted residuals, the last convolution
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "auto")
 
 # What each value of config.py must be. A test holds the two files together.
@@ -105,6 +106,13 @@ TRAIN_RULES: dict[str, Rule] = {
     "train_print_frequency": COUNT,
     "valid_print_frequency": COUNT,
     "sync_batch_norm": FLAG,
+    "frozen_blocks": (
+        lambda v: is_int(v, 0) and v <= NUM_BLOCKS,
+        f"an int from 0 to {NUM_BLOCKS}, of all blocks",
+    ),
+    "backbone_lr_factor": POSITIVE,
+    "cached_views": WORKERS,
+    "class_weights": (lambda v: v in (None, "balanced"), 'None or "balanced"'),
     "checkpoint_every_minutes": NOT_NEGATIVE,
     "keep_checkpoints": COUNT,
 }
@@ -184,6 +192,7 @@ def check_together(config: ModuleType, lines: dict[str, int]) -> None:
             f"epochs = {config.epochs} (line {line['epochs']}), so that the rate never falls; lower it, to a tenth of "
             "the epochs, say, or raise epochs"
         )
+    check_frozen(config, line)
     side = math.ceil(config.image_size / 32)  # of the last feature map
     processes = int(os.environ.get("WORLD_SIZE", "1")) if config.sync_batch_norm else 1
     if config.batch_size * processes * side**2 < 2:
@@ -191,6 +200,21 @@ def check_together(config: ModuleType, lines: dict[str, int]) -> None:
             f"config.py line {line['batch_size']}: batch_size = 1 with image_size = {config.image_size} (line "
             f"{line['image_size']}) leaves batch-norm one value of each channel, and it needs 2; set batch_size to at "
             "least 2; 16 or more trains better"
+        )
+
+
+def check_frozen(config: ModuleType, line: Mapping[str, int | str]) -> None:
+    """Raise ValueError if outputs of frozen blocks are to be kept that there are not, or that would be others."""
+    if config.cached_views and not config.frozen_blocks:
+        raise ValueError(
+            f"config.py line {line['cached_views']}: cached_views = {config.cached_views} keeps outputs of frozen "
+            f"blocks, and frozen_blocks = 0 (line {line['frozen_blocks']}) freezes none; set one of the two"
+        )
+    mixing = next((name for name in ("mixup_alpha", "cutmix_alpha") if getattr(config, name)), None)
+    if config.cached_views and mixing:
+        raise ValueError(
+            f"config.py line {line['cached_views']}: cached_views keeps outputs of single images, and {mixing} = "
+            f"{getattr(config, mixing)} (line {line[mixing]}) mixes images; set one of the two to 0"
         )
 
 

@@ -38,6 +38,7 @@ def train_state(**changes: object) -> train.TrainState:
         **{"model_weight_decay": 4e-5, "model_lr": 0.1, "model_momentum": 0.9, "model_ema_decay": 0.99},
         **{"model_padding": "symmetric", "model_batch_norm_eps": 1e-5},
         **{"precision": "float32", "image_size": 32, "gradient_accumulation_steps": 1, "lr_warmup_epochs": 1},
+        **{"frozen_blocks": 0, "backbone_lr_factor": 1.0, "class_weights": None},
         epochs=3,
         sync_batch_norm=False,
     )

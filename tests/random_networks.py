@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor, nn
 
-from model import MobileNetV2
+from model import TORCHVISION, Definition, MobileNetV2
 
 
 def random_images(height: int, width: int) -> Tensor:
@@ -16,10 +16,10 @@ def assert_equal_tensors(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> 
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
-def network_with_statistics() -> nn.Module:
+def network_with_statistics(definition: Definition = TORCHVISION) -> nn.Module:
     """A network whose batch-norms do something: random scales, shifts, means and variances."""
     torch.manual_seed(3)
-    network = MobileNetV2()
+    network = MobileNetV2(definition=definition)
     randomise_statistics(network)
     return network.to(memory_format=torch.channels_last)
 

@@ -17,27 +17,13 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import train
-from core import moving_average, reports
+from core import moving_average, reports, training_loss
 from shared.small_training import write_images
 
 WEIGHTS_KEYS = {
     *("state_dict", "model_arch_name", "model_width_mult", "model_mean_parameters", "model_std_parameters"),
     *("image_size", "apply_orientation", "class_names", "acc1", "epoch", "model_padding", "model_batch_norm_eps"),
 }
-
-
-def test_schedule_by_hand() -> None:
-    factor = train.warmup_cosine(warmup_steps=4, total_steps=12)
-    assert [factor(step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert factor(8) == pytest.approx(0.5)  # half way down
-    assert factor(6) == pytest.approx((2 + 2**0.5) / 4)  # (1 + cos 45 degrees) / 2
-    assert factor(12) == factor(13) == 0.0
-
-
-@pytest.mark.parametrize(("warmup", "total"), [(0, 1), (0, 3), (5, 3), (3, 3)])
-def test_short_runs_have_a_schedule(warmup: int, total: int) -> None:
-    factor = train.warmup_cosine(warmup, total)
-    assert all(0 < factor(step) <= 1 for step in range(total))
 
 
 @pytest.mark.parametrize("apply_orientation", [False, True])
@@ -49,19 +35,6 @@ def test_both_splits_take_the_orientation_of_the_config(tmp_path: Path, apply_or
     )
     splits = train.create_splits(config, torch.device("cpu"))
     assert [batches.dataset.apply_orientation for batches in splits] == [apply_orientation] * 2
-
-
-def test_weight_decay_spares_batch_norm_and_biases() -> None:
-    state = train_state()
-    decays = {
-        id(parameter): group["weight_decay"] for group in state.optimizer.param_groups for parameter in group["params"]
-    }
-    for module in state.network.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            is_kernel = isinstance(module, (nn.Conv2d, nn.Linear)) and name == "weight"
-            assert decays.pop(id(parameter)) == (4e-5 if is_kernel else 0.0)
-    assert not decays
-    assert all(group["nesterov"] and group["momentum"] == 0.9 for group in state.optimizer.param_groups)
 
 
 def test_momentum_is_zero_and_in_the_layout_of_its_parameter_before_the_first_step() -> None:
@@ -131,6 +104,7 @@ class FixedBatches(list):
     """Batches that are given, where train.py expects a prefetcher."""
 
     mean, std = torch.full((3,), 0.5), torch.full((3,), 0.5)
+    shows_images = True
 
     def set_epoch(self, epoch: int, position: int) -> None:
         assert (epoch, position) == (1, 0)
@@ -156,7 +130,9 @@ def test_accumulated_steps_are_those_of_the_mean_gradient() -> None:
         for value, gradient in zip(expected.values(), gradients, strict=True):
             value.data -= rate * gradient
     config = SimpleNamespace(seed=0, epochs=3, batch_size=4, gradient_accumulation_steps=2, train_print_frequency=9)
-    vars(config).update(loss_label_smoothing=0.0, mixup_alpha=0, cutmix_alpha=0, model_num_classes=3)
+    vars(config).update(
+        loss_label_smoothing=0.0, mixup_alpha=0, cutmix_alpha=0, model_num_classes=3, class_weights=None
+    )
     train.train_one_epoch(config, state, batches, SimpleNamespace(add_scalar=lambda *values: None), lambda: None)
     assert int(state.ema_network.n_averaged) == 2
     for name, value in network.named_parameters():
@@ -165,7 +141,7 @@ def test_accumulated_steps_are_those_of_the_mean_gradient() -> None:
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.2, 0.0), (0.0, 1.0), (0.2, 1.0)])
 def test_mixing_gives_soft_targets(mixup: float, cutmix: float) -> None:
-    mix = train.create_mixing(SimpleNamespace(model_num_classes=3, mixup_alpha=mixup, cutmix_alpha=cutmix))
+    mix = training_loss.create_mixing(SimpleNamespace(model_num_classes=3, mixup_alpha=mixup, cutmix_alpha=cutmix))
     torch.manual_seed(0)
     images, targets = mix(torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]))
     assert images.shape == (4, 3, 32, 32)
@@ -174,7 +150,7 @@ def test_mixing_gives_soft_targets(mixup: float, cutmix: float) -> None:
 
 
 def test_mixing_is_off_at_zero() -> None:
-    assert train.create_mixing(SimpleNamespace(model_num_classes=3, mixup_alpha=0.0, cutmix_alpha=0)) is None
+    assert training_loss.create_mixing(SimpleNamespace(model_num_classes=3, mixup_alpha=0.0, cutmix_alpha=0)) is None
 
 
 def test_training_learns_and_says_so(trained_project: Project) -> None:

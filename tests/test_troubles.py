@@ -15,10 +15,9 @@ import pytest
 import torch
 from conftest import ROOT, Project
 
-import dataset
 import train
 import utils
-from core import checkpoints, metrics, moving_average, resuming, weights_files
+from core import checkpoints, divergence, loader_workers, metrics, moving_average, resuming, weights_files
 from model import MobileNetV2
 
 SAMPLES, RESULTS, LOGS = (Path(name, "MobileNetV2-Colours") for name in ("samples", "results", "samples/logs"))
@@ -88,7 +87,7 @@ def test_newest_checkpoint_is_that_of_the_last_epoch_whatever_the_clock_says(tra
 
 def test_small_shared_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """2 loaders x 2 workers x 3 batches of 8 x (3 x 1,024 + 8) bytes: 295,680."""
-    assert 2 * 2 * dataset.BATCHES_OF_WORKER * 8 * (3 * 1_024 + 8) == 295_680
+    assert 2 * 2 * loader_workers.BATCHES_OF_WORKER * 8 * (3 * 1_024 + 8) == 295_680
     free = 295_679
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     with pytest.raises(ValueError, match=r"^/dev/shm: 0.3 MiB free, 2 workers need 0.3 MiB; lower num_workers"):
@@ -214,8 +213,8 @@ def test_the_first_number_that_is_not_finite_is_named(
     for number, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
         state.finite.add_loss(number, torch.tensor(loss))
         state.finite.add_gradient(number, torch.tensor(norm))
-    monkeypatch.setattr(train, "least_over_processes", lambda _: least)
+    monkeypatch.setattr(divergence, "least_over_processes", lambda _: least)
     batches = SimpleNamespace(files=lambda number: ["ab"[number] + ".png"])
     config = SimpleNamespace(__file__=str(ROOT / "config.py"), mode="train")
     with pytest.raises(FloatingPointError, match=f"^{words}"):
-        train.stop_if_not_finite(config, state, batches)
+        divergence.stop_if_not_finite(config, state, batches)

@@ -29,7 +29,7 @@ def test_evaluate_uses_running_statistics_and_counts_every_image(capsys: pytest.
     seen = []
     batches = [(images[:4], targets[:4]), (images[4:8], targets[4:8]), (images[8:], targets[8:])]
     metrics = utils.evaluate(
-        network, batches, device=CPU, dtype=torch.float32, print_frequency=2, on_logits=seen.append
+        network, batches, num_classes=3, device=CPU, dtype=torch.float32, print_frequency=2, on_logits=seen.append
     )
     assert torch.allclose(torch.cat(seen), logits, atol=1e-5)
     assert metrics["images"] == 10
@@ -44,11 +44,12 @@ def test_infinite_logits_of_trained_weights_are_not_blamed_on_the_rate() -> None
     network = nn.Linear(3, 6)
     nn.init.constant_(network.weight, 3e38)
     batches = [(torch.ones(2, 3), torch.tensor([0, 1]))]
+    evaluating = {"device": CPU, "dtype": torch.float32, "print_frequency": 9}
     for dtype, line in ((torch.float32, 89), (torch.bfloat16, 89), (torch.float16, 22)):
         remedy = utils.remedy_for_weights(config, dtype)
         message = rf"^the loss became (nan|inf) in 2 images; .*\(config.py line {line}\)"
         with pytest.raises(FloatingPointError, match=message):
-            utils.evaluate(network, batches, device=CPU, dtype=torch.float32, print_frequency=9, remedy=remedy)
+            utils.evaluate(network, batches, num_classes=6, **evaluating, remedy=remedy)
 
 
 def test_auto_precision_is_native(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,7 @@ def score(path: Path, published: Published, images: Path, means: Means) -> Score
     return evaluate(
         folded(network, means.dtype),
         batches,
+        num_classes=len(batches.dataset.classes),
         device=means.device,
         dtype=means.dtype,
         print_frequency=PRINT_FREQUENCY,

@@ -13,9 +13,10 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from core.image_cache import free_memory
+from core.loader_workers import Stack, start_worker
 from core.pixels import Image
 from core.settings import config_lines
-from dataset import ImageDataset, Stack, create_generator, start_worker
+from dataset import ImageDataset, create_generator
 from imgproc import eval_transform
 
 USUAL_COUNT = 300  # of images to calibrate on; from 100 on the answers hardly change

@@ -59,6 +59,8 @@ def training_config(config: ModuleType) -> ModuleType:
         model_lr=RATE_SHARE * config.model_lr,
         lr_warmup_epochs=0,
         model_dropout=0.0,
+        frozen_blocks=0,  # int8 has to be learnt everywhere
+        cached_views=0,
         precision="float32",  # bfloat16 has fewer bits than int8
         compile_model=False,
     )

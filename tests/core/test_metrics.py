@@ -42,6 +42,15 @@ def test_meter_weighs_batches_by_their_images() -> None:
     assert averages["images"] == 8
 
 
+def test_macro_accuracy_gives_each_class_the_same_weight() -> None:
+    """Class 0: 3 of 4 right; class 1: none of 1; class 2 has no image; class 3: 1 of 1."""
+    hits = metrics.ClassHits(4, CPU)
+    assert math.isnan(hits.macro())  # of no image at all
+    for targets, answers in (([0, 0, 0], [0, 0, 1]), ([0, 1, 3], [0, 2, 3])):
+        hits.add(torch.eye(4)[answers], torch.tensor(targets))
+    assert hits.macro() == pytest.approx((75 + 0 + 100) / 3)
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_meter_stops_at_a_loss_that_is_not_finite(loss: float) -> None:
     meter = metrics.EpochMeter(CPU)

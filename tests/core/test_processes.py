@@ -177,6 +177,20 @@ def test_one_process_gives_the_bits_of_the_plain_script(whole: Project, tmp_path
     assert_same_bits(read(project, "epoch_1.pth.tar"), read(whole, "epoch_1.pth.tar"))
 
 
+def test_two_processes_share_the_outputs_of_frozen_blocks(trained_project: Project, tmp_path: Path) -> None:
+    """Of a classifier alone the steps of two half batches are those of whole ones, but for rounding."""
+    weights = []
+    for processes in (1, 2):
+        project = started_like(trained_project, tmp_path / str(processes))
+        shutil.copy(trained_project.root / RESULTS / "best.pth.tar", project.root / "start.pth.tar")
+        project.set(pretrained_model_weights_path="start.pth.tar", frozen_blocks=19, cached_views=2, epochs=2)
+        project.set(random_crop_scale=(0.5, 1.0), precision="float32", batch_size=8 // processes)
+        lines = run(project, processes) if processes > 1 else project.run_well("train.py").splitlines()
+        assert sum(line.startswith("Outputs of the frozen blocks for 2 x 144 images") for line in lines) == 1
+        weights.append(read(project, "epoch_2.pth.tar")["state_dict"])
+    assert largest_difference(*weights) < 1e-4
+
+
 def test_scores_are_those_of_one_process(whole: Project, tmp_path: Path) -> None:
     project = whole.copy_to(tmp_path / "project")
     shutil.rmtree(project.root / "data/Colours/valid")

@@ -42,6 +42,7 @@ def test_one_image_a_batch_is_named_before_the_run(
 ) -> None:
     config = config_with(batch_size=batch_size, image_size=64, __file__=str(ROOT / "config.py"))
     state = SimpleNamespace(network=nn.Linear(1, 1), device="cpu", dtype=torch.float32, epoch=0, num_images=9)
+    state.frozen_blocks = 0
     reports.print_run(config, state, num_batches=9, num_valid_images=9, start=None)
     assert ("batch_size = 1 (config.py line 56): batch-norm sees one" in capsys.readouterr().out) == is_named
 
@@ -78,7 +79,8 @@ def test_tensorboard_has_every_curve_and_the_pictures_once(trained_project: Proj
     events = EventAccumulator(str(trained_project.root / "samples/logs/MobileNetV2-Colours"))
     events.Reload()
     train_tags = {f"Train/{name}" for name in ("Loss", "Acc@1", "Acc@5", "Learning rate", "Images per second")}
-    assert set(events.Tags()["scalars"]) == train_tags | {f"Valid/{name}" for name in ("Loss", "Acc@1", "Acc@5")}
+    valid_tags = {f"Valid/{name}" for name in ("Loss", "Acc@1", "Acc@5", "Macro")}
+    assert set(events.Tags()["scalars"]) == train_tags | valid_tags
     assert [event.step for event in events.Scalars("Train/Loss")] == [
         9 * epoch + batch for epoch in range(6) for batch in (2, 4, 6, 8, 9)
     ]

@@ -75,8 +75,9 @@ def test_resume_names_changed_values_and_uses_them(trained_copy: Project) -> Non
     assert "Resume: model_lr was 0.02, now 0.05: the new value holds." in printed
     assert "Resume: epochs was 6, now 7: the new value holds." in printed
     optimizer = read(trained_copy.root / "samples/MobileNetV2-Colours/epoch_7.pth.tar")["optimizer"]
-    assert [group["initial_lr"] for group in optimizer["param_groups"]] == [0.05, 0.05]
-    assert [group["weight_decay"] for group in optimizer["param_groups"]] == [0.0, 0.0]
+    groups = optimizer["param_groups"]  # kernels, then scales and biases, each of the blocks and of the classifier
+    assert [group["initial_lr"] for group in groups] == [0.05] * 4
+    assert [group["weight_decay"] for group in groups] == [0.0] * 4
 
 
 def test_finished_run_has_nothing_left_to_do(trained_copy: Project) -> None:

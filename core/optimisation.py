@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The optimizer of a training run, and its learning rates."""
+
+import math
+from collections.abc import Callable
+from types import ModuleType
+
+import torch
+from torch import nn
+
+
+def create_optimizer(network: nn.Module, config: ModuleType) -> torch.optim.SGD:
+    """SGD over what is trained: the classifier at config.model_lr, the blocks at backbone_lr_factor times that.
+
+    The parameters have the order that checkpoints number them in: kernels, then scales and biases, each from the first
+    layer to the last.
+    """
+    trained = [(name, weight) for name, weight in network.named_parameters() if weight.requires_grad]
+    groups = []
+    # Scales and biases gain nothing from decay.
+    for is_decayed, weight_decay in ((True, config.model_weight_decay), (False, 0.0)):
+        for part, factor in (("features.", config.backbone_lr_factor), (CLASSIFIER_NAME, 1.0)):
+            weights = [w for name, w in trained if name.startswith(part) and (w.ndim > 1) == is_decayed]
+            groups.append({"params": weights, "weight_decay": weight_decay, "lr": factor * config.model_lr})
+    return torch.optim.SGD(
+        groups, lr=config.model_lr, momentum=config.model_momentum, nesterov=config.model_momentum > 0, fused=True
+    )
+
+
+CLASSIFIER_NAME = "classifier."
+
+
+def warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
+    """The share of the peak learning rate at a step: linear up to 1, then half a cosine down to 0."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    return factor

@@ -10,6 +10,7 @@ end-to-end  test.py and train.py as whole processes
 latency     one image in a running process, and inference.py from its start to its end
 padding     TensorFlow's padding beside the symmetric one
 export      what scripts/export.py writes, in its runtimes
+fine-tuning train.py with frozen blocks beside the loop of torchvision's tutorial: an hour, and no part of all
 Figures marked * are this program's; the ratio says how many times as fast as the baseline, the first line, they are.
 Writes results/benchmark.json; --plot draws results/benchmark.png. What is not installed is left out, and a line says
 so; `make bench` installs it all.
@@ -45,6 +46,7 @@ PARTS = {  # with the function of measuring/ that measures each
     "latency": ("forward_pass", "latency"),
     "padding": ("paddings", "padding"),
     "export": ("exports", "export"),
+    "fine-tuning": ("fine_tuning", "fine_tuning"),
 }
 
 
@@ -53,6 +55,8 @@ def main() -> None:
     if options.part == "all":
         REPORT.unlink(missing_ok=True)
         for part in PARTS:
+            if part == "fine-tuning":  # which takes an hour
+                continue
             measure_in_own_process(part)
     else:
         measure(options)

@@ -26,3 +26,21 @@ def test_plain_evaluation_counts(
     monkeypatch.setattr(sys, "argv", [*command, "--image-size", "32", "--workers", "0"])
     plain_training.main()
     assert capsys.readouterr().out == "top-1 4 top-5 12 of 12\n"
+
+
+@pytest.mark.parametrize(("frozen_blocks", "moved"), [(19, 2), (18, 5)])
+def test_plain_fine_tuning_moves_what_is_not_frozen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen_blocks: int, moved: int
+) -> None:
+    """The classifier alone, or the last convolution with its scale and shift too; statistics move everywhere."""
+    write_images(tmp_path / "images", 2)
+    torch.save(torchvision.models.mobilenet_v2(num_classes=3).state_dict(), tmp_path / "start.pth")
+    command = ["plain_training.py", "fine-tune", *2 * [str(tmp_path / "images")], "--epochs", "1", "--batch-size", "3"]
+    command += ["--weights", str(tmp_path / "weights.pth"), "--start", str(tmp_path / "start.pth")]
+    command += ["--frozen-blocks", str(frozen_blocks), "--image-size", "32", "--workers", "0"]
+    monkeypatch.setattr(sys, "argv", command)
+    plain_training.main()
+    before, after = (torch.load(tmp_path / f"{name}.pth", weights_only=True) for name in ("start", "weights"))
+    parameters = dict(torchvision.models.mobilenet_v2(num_classes=3).named_parameters())
+    assert sum(not torch.equal(before[name], after[name]) for name in parameters) == moved
+    assert not torch.equal(before["features.0.1.running_mean"], after["features.0.1.running_mean"])

@@ -74,10 +74,9 @@ def line_chart(title: str, unit: str, curves: Mapping[str, Points]) -> Markup:
     steps = [step for points in curves.values() for step, _ in points]
     values = [value for points in curves.values() for _, value in points]
     y_ticks = ticks(min(values), max(values))
-    x_ticks = ticks(min(steps), max(steps))
-    x_ticks = [tick for tick in x_ticks if min(steps) <= tick <= max(steps)] or [min(steps)]
-    last = max(steps) if max(steps) > min(steps) else min(steps) + 1
-    frame = Frame(56, WIDTH - 18, 28, 210, min(steps), last, y_ticks[0], y_ticks[-1])
+    last = max(1, *steps)
+    x_ticks = [tick for tick in ticks(0, last, 6) if tick <= last]
+    frame = Frame(56, WIDTH - 18, 28, 210, 0, last, y_ticks[0], y_ticks[-1])
     titled = f"{title} ({unit})" if unit else title
     parts = [axes(frame, x_ticks, y_ticks, "step (batches)", titled)]
     for split, points in curves.items():

@@ -13,7 +13,7 @@ from core.reports import SCALAR_TITLES
 SPLITS = ("Train", "Valid")
 MOST_POINTS = 1000  # of a curve; of more, tensorboard draws so many
 RECORD_FRAME = 16  # bytes around a record: its length, and two checksums
-UNITS = {"loss": "nats", "lr": "", "images_per_second": "images/s"}  # of the others: %
+UNITS = {"loss": "nats", "lr": "", "images_per_second": ""}  # of the others: %
 LEFT_OUT = ("acc5",)
 
 Points = list[tuple[int, float]]  # step, value

@@ -33,7 +33,7 @@ class Viewer:
     """The network that test.py has scored, to be asked image by image."""
 
     def __init__(self, network: MobileNetV2, names: list[str] | None, config: ModuleType) -> None:
-        self.network, self.names = network.eval(), names
+        self.network, self.names = network.eval().to(memory_format=torch.channels_last), names
         self.mean = torch.tensor(config.model_mean_parameters)
         self.std = torch.tensor(config.model_std_parameters)
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torchvision
 from conftest import config_with
-from export_requests import MEAN, STD, normalised, pictures, trained_network
+from export_requests import MEAN, STD, normalised, pictures
+from export_requests import trained_network as network_without_bias
 
 from reporting.activation_maps import class_maps, open_viewer
 from reporting.measurements import Measurement
@@ -18,6 +19,12 @@ USE = {
     **{"model_num_classes": 5, "model_width_mult": 0.35},
     **{"model_mean_parameters": MEAN, "model_std_parameters": STD},
 }
+
+
+def trained_network() -> torch.nn.Module:
+    network = network_without_bias()
+    torch.nn.init.normal_(network.classifier[1].bias)
+    return network
 
 
 def test_mean_of_a_map_is_the_logit() -> None:

@@ -28,11 +28,12 @@ FOLDERS = {
     "measuring": {"shared", "preparing"},  # the small copy that prepare_dataset.py makes
     "storms": {"shared"},
     "exporting": {"shared"},
+    "reporting": {"shared"},
 }
 COMMANDS = {
     *("prepare_dataset", "check_dataset", "download_weights", "convert_weights", "unfold_batch_norm"),
     *("score_published", "benchmark", "kill_storm", "measure_run", "measure_scale"),
-    "export",
+    *("export", "report"),
 }
 # What stands in front on sys.path, and the folders of modules in it.
 PLACES = {ROOT: ("core",), ROOT / "scripts": tuple(FOLDERS)}

@@ -15,6 +15,8 @@ const browser = await puppeteer.launch({
 const page = await browser.newPage();
 const troubles = [];
 page.on("pageerror", (error) => troubles.push(error.message));
+const requests = [];
+page.on("request", (request) => requests.push(request.url()));
 page.on("console", (message) => message.type() === "error" && troubles.push(message.text()));
 
 const methods = {
@@ -23,6 +25,7 @@ const methods = {
   evaluate: (code) => page.evaluate(code),
   wait: async (code) => void (await page.waitForFunction(code, { timeout: 60_000 })),
   troubles: async () => troubles.splice(0),
+  requests: async () => requests.splice(0),
 };
 
 console.log(JSON.stringify({ value: await browser.version() }));

@@ -1,31 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """examples/web in a headless Chromium: the answers of inference.py, without a network, from a camera."""
 
-import fcntl
 import functools
 import json
-import os
-import select
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from conftest import ROOT
 from exported_network import MOST_LEVELS, Answers, assert_same_answers, create_exports, expected_square
+from headless_browser import Browser, is_installed
 
-PAGE, DRIVER = ROOT / "examples/web", ROOT / "tests/examples"
-PACKAGES = [folder / "node_modules" for folder in (PAGE, DRIVER)]
+PAGE = ROOT / "examples/web"
 pytestmark = pytest.mark.skipif(
-    not (shutil.which("node") and all(folder.is_dir() for folder in PACKAGES)),
+    not (is_installed() and (PAGE / "node_modules").is_dir()),
     reason="the browser is not installed; `make browser` does it where there is npm",
 )
-LONGEST_SECONDS = 60
 READY = "document.querySelector('#status').textContent === 'Ready, also without a network.'"
 ANSWERED = "document.querySelectorAll('#answers li').length === 5"
 FAILED = "!document.querySelector('#error').hidden"
@@ -52,18 +46,8 @@ class Site:
             shutil.copy(path, folder)
         self.server, self.address = None, ("127.0.0.1", 0)
         self.serve()
-        temporary = DRIVER / "node_modules/.unpacked"
-        temporary.mkdir(exist_ok=True)
-        with open(temporary / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the first one unpacks the browser
-            self.browser = subprocess.Popen(
-                ["node", DRIVER / "browser.mjs"],
-                env=os.environ | {"TMPDIR": str(temporary)},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            assert "Chrome/" in self.read()
+        self.browser = Browser()
+        self.ask = self.browser.ask
 
     def serve(self) -> None:
         self.server = ThreadingHTTPServer(self.address, functools.partial(Handler, directory=str(self.folder)))
@@ -75,23 +59,8 @@ class Site:
         self.server.server_close()
 
     def close(self) -> None:
-        try:
-            self.browser.communicate(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.browser.kill()
+        self.browser.close()
         self.stop_serving()
-
-    def ask(self, method: str, argument: object = None) -> Any:
-        """What a method of browser.mjs answers."""
-        self.browser.stdin.write(json.dumps([method, str(argument)]) + "\n")
-        self.browser.stdin.flush()
-        return self.read()
-
-    def read(self) -> Any:
-        assert select.select([self.browser.stdout], [], [], LONGEST_SECONDS)[0], "the browser does not answer"
-        answer = json.loads(self.browser.stdout.readline())
-        assert "error" not in answer, answer
-        return answer.get("value")
 
     def open(self, query: str = "", until: str = READY) -> None:
         self.ask("open", f"http://127.0.0.1:{self.address[1]}/{query}")

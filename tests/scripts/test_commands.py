@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ten commands have in common."""
+"""What all commands have in common."""
 
 import os
 import subprocess

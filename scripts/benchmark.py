@@ -10,7 +10,7 @@ end-to-end  test.py and train.py as whole processes
 latency     one image in a running process, and inference.py from its start to its end
 padding     TensorFlow's padding beside the symmetric one
 export      what scripts/export.py writes, in its runtimes
-fine-tuning train.py with frozen blocks beside the loop of torchvision's tutorial: an hour, and no part of all
+fine-tuning train.py with frozen blocks beside the loop of PyTorch's tutorial: an hour, and no part of all
 Figures marked * are this program's; the ratio says how many times as fast as the baseline, the first line, they are.
 Writes results/benchmark.json; --plot draws results/benchmark.png. What is not installed is left out, and a line says
 so; `make bench` installs it all.
@@ -97,6 +97,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=at_least_5, default=ROUNDS, help=f"runs of each candidate (default {ROUNDS})")
     parser.add_argument("--workers", type=int, default=2, help="loader workers (default 2)")
+    parser.add_argument("--epochs", type=int, default=20, help="of fine-tuning (default 20)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights that end-to-end scores (default: random)")
     parser.add_argument(
         "--reference-evaluation",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part fine-tuning of benchmark.py: train.py with frozen blocks beside the loop of torchvision's tutorial."""
+"""The part fine-tuning of benchmark.py: train.py with frozen blocks beside the loop of PyTorch's tutorial."""
 
 import argparse
 import tempfile
@@ -14,7 +14,7 @@ from measuring.images import write_noise
 from measuring.timing import Comparison, wall_seconds
 from measuring.whole_runs import PLAIN, flags_of, run, run_ours
 
-SIZE, BATCH, EPOCHS = 96, 64, 20
+SIZE, BATCH = 96, 64
 TRAINED_IMAGES, VALIDATED_IMAGES = 5_000, 10_000
 LAST_BLOCKS = 5
 FROZEN = {f"the last {LAST_BLOCKS} blocks": 14, "the classifier alone": 19}
@@ -54,12 +54,12 @@ def compare(
     train_root, valid_root, start = files
     folder.mkdir()
     images = len(list(train_root.glob("*/*")))
-    flags = flags_of(weights=folder / "plain.pth", start=start, frozen_blocks=blocks, epochs=EPOCHS, image_size=SIZE)
-    flags += flags_of(batch_size=BATCH, workers=options.workers)
-    settings = {
+    shared = {"image_size": SIZE, "batch_size": BATCH, "epochs": options.epochs, "frozen_blocks": blocks}
+    flags = flags_of(weights=folder / "plain.pth", start=start, workers=options.workers, **shared)
+    settings = shared | {
         **{"train_image_dir": str(train_root), "valid_image_dir": str(valid_root), "num_workers": options.workers},
         **{"model_num_classes": len(list(train_root.iterdir())), "pretrained_model_weights_path": str(start)},
-        **{"image_size": SIZE, "batch_size": BATCH, "epochs": EPOCHS, "frozen_blocks": blocks, "model_lr": 0.001},
+        **{"model_lr": 0.001, "lr_warmup_epochs": 0},
     }
     augmented = {"random_crop_scale": (0.08, 1.0), "random_flip_probability": 0.5, "cached_views": 4}
     plain = {"random_crop_scale": None, "random_flip_probability": 0.0}
@@ -69,10 +69,10 @@ def compare(
         "train.py, 4 views": run_ours(folder / "views", "train", settings | augmented),
     }
     return Comparison(
-        f"fine-tuning {title}, from start to end, {EPOCHS} epochs of {images} images, {SIZE} px, batch {BATCH}",
+        f"fine-tuning {title}, from start to end, {options.epochs} epochs of {images} images, {SIZE} px, batch {BATCH}",
         ["train.py", "train.py, 4 views"],
         "torchvision",
         {name: [wall_seconds(action)] for name, action in candidates.items()},
-        EPOCHS * images,
+        options.epochs * images,
         unit="s",
     )

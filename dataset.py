@@ -296,21 +296,25 @@ class CUDAPrefetcher(CPUPrefetcher):
         return images, targets
 
 
-class NumberedImages(Dataset[tuple[Image, int] | None]):
-    """The images of an ImageDataset with the number view * len + index of each in place of its class; in order."""
+class NumberedImages(Dataset[tuple[Image, int]]):
+    """The images of an ImageDataset with the number view * len + index of each in place of its class; in order.
+
+    One that cannot be read, and is to be left out, is black and has the number -1.
+    """
 
     seed = None
 
-    def __init__(self, images: ImageDataset) -> None:
+    def __init__(self, images: ImageDataset, image_size: int) -> None:
         self.images, self.root = images, images.root
+        self.black = np.zeros((image_size, image_size, 3), np.uint8)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: Key) -> tuple[Image, int] | None:
+    def __getitem__(self, key: Key) -> tuple[Image, int]:
         view, index = key
         item = self.images[key]
-        return item and (item[0], view * len(self) + index)
+        return (item[0], view * len(self) + index) if item else (self.black, -1)
 
 
 def numbered_passes(batches: CPUPrefetcher, views: int) -> Iterator[Batch]:

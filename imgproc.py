@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One image: train and evaluation transforms, normalise. Images are RGB uint8 [H, W, 3] numpy arrays.
 
-Mixup and cutmix, which mix the images of a batch, are in train.py.
+Mixup and cutmix, which mix the images of a batch, are in core/training_loss.py.
 """
 
 import math

@@ -82,10 +82,10 @@ def test(config: ModuleType, device: torch.device) -> None:
     )
     best_classes.gather()
     results = Path("results", config.exp_name)
-    from_main(partial(write_predictions, results / "predictions.csv", dataset, best_classes))
-    errors = {"err1": 100 - metrics["acc1"], "err5": 100 - metrics["acc5"]}
-    from_main(partial(write_report, results / "test.json", metrics | errors | report))
-    print(f" * {show_scores(metrics | errors, config.model_num_classes, 3)} ({metrics['images']} images)")
+    digest = from_main(partial(write_predictions, results / "predictions.csv", dataset, best_classes))
+    metrics |= {"err1": 100 - metrics["acc1"], "err5": 100 - metrics["acc5"]}
+    from_main(partial(write_report, results / "test.json", metrics | report | {"predictions_sha256": digest}))
+    print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")
 
 
 def speed_up(network: nn.Module, config: ModuleType, device: torch.device, dtype: torch.dtype) -> nn.Module:
@@ -153,8 +153,11 @@ class BestClasses:
             yield from zip(indices.tolist(), probabilities.tolist(), strict=True)
 
 
-def write_predictions(path: Path, dataset: ImageDataset, best: BestClasses) -> None:
-    """One row an image: file, true class, then the predicted classes with their probabilities, likeliest first."""
+def write_predictions(path: Path, dataset: ImageDataset, best: BestClasses) -> str:
+    """One row an image: file, true class, then the predicted classes with their probabilities, likeliest first.
+
+    Returns the SHA-256 of the file.
+    """
     count = best.batches[0][0].shape[1]
     header = ["file", "true_class", *(f"{name}_{k + 1}" for k in range(count) for name in ("class", "probability"))]
 
@@ -173,6 +176,7 @@ def write_predictions(path: Path, dataset: ImageDataset, best: BestClasses) -> N
         text.detach()  # which leaves the file open, and all of the text in it
 
     write_atomically(path, write)
+    return hash_file(path)
 
 
 def describe_test(config: ModuleType, network: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

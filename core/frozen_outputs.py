@@ -34,6 +34,7 @@ VERSION = 1
 class Outputs:
     """What a file holds: rows [views, images, ...] as they lie in it, and which are there, bool [views, images]."""
 
+    path: Path
     rows: Tensor
     is_there: np.ndarray
 
@@ -52,6 +53,8 @@ class Outputs:
         asked = np.array(indices)
         found = asked[self.is_there[view, asked]]
         rows = self.rows[view].index_select(0, torch.from_numpy(found)).float()
+        if not rows.isfinite().all():
+            raise ValueError(f"{self.path}: damaged; remove it, and it is computed anew")
         return (rows.permute(0, 3, 1, 2) if rows.ndim == 4 else rows), found
 
 
@@ -83,7 +86,7 @@ class OutputFile:
 
     def header(self) -> dict[str, Any]:
         described = {"version": VERSION, "shape": list(self.shape), "dtype": str(self.dtype)}
-        return {**described, "views": self.views, "images": self.images, "of": self.of}
+        return {**described, "views": self.views, "count": self.images, "of": self.of}
 
     def differences(self) -> list[str]:
         """What the file that is there was computed from and would not be now; empty: it can be used."""
@@ -94,10 +97,10 @@ class OutputFile:
         try:
             found = json.loads(head)
             names = [name for name, value in self.of.items() if found["of"].get(name) != value]
+            names += [name for name, value in self.header().items() if name != "of" and found.get(name) != value]
         except (ValueError, LookupError, TypeError, AttributeError):
             return ["content"]
-        is_whole = found == self.header() and self.path.stat().st_size == self.size
-        return names or ([] if is_whole else ["size"])
+        return names or ([] if self.path.stat().st_size == self.size else ["size"])
 
     def read(self) -> Outputs:
         """Map the file: the outputs are read as they are asked for."""
@@ -105,7 +108,9 @@ class OutputFile:
         rows, flags = np.split(content[HEADER_BYTES:], [self.views * self.images * self.row_bytes])
         place = self.views, self.images
         return Outputs(
-            torch.from_numpy(rows).view(self.dtype).view(*place, *self.shape), flags.astype(bool).reshape(place)
+            self.path,
+            torch.from_numpy(rows).view(self.dtype).view(*place, *self.shape),
+            flags.astype(bool).reshape(place),
         )
 
     def create(self) -> None:
@@ -125,17 +130,20 @@ class OutputFile:
             raise describe_write_error(self.path, error) from error
 
     def fill(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Write outputs into the partial file: float [N, ...] and the number of each, view * images + image."""
+        """Write outputs into the partial file: float [N, ...] and the number of each, view * images + image, or -1."""
         with self.writing("r+b") as file:
             for outputs, numbers in batches:
+                outputs, numbers = outputs[numbers >= 0], numbers[numbers >= 0]
+                if not len(numbers):
+                    continue
                 rows = outputs.permute(0, 2, 3, 1) if outputs.ndim == 4 else outputs
                 rows = rows.to("cpu", self.dtype).contiguous()
                 if not rows.isfinite().all():
                     raise FloatingPointError(
-                        f"the frozen blocks gave values that are not finite; take another precision than {self.dtype}, "
-                        "or other pretrained weights"
+                        f"the frozen blocks give values that are not finite in {self.dtype}: set precision in "
+                        'config.py to "float32", or take other pretrained weights'
                     )
-                self._write_rows(file.fileno(), rows.view(len(rows), -1).view(torch.uint8).numpy(), numbers.numpy())
+                self._write_rows(file.fileno(), rows.flatten(1).view(torch.uint8).numpy(), numbers.numpy())
             os.fsync(file.fileno())
 
     def _write_rows(self, descriptor: int, rows: np.ndarray, numbers: np.ndarray) -> None:
@@ -148,8 +156,11 @@ class OutputFile:
 
     def publish(self) -> None:
         """Give the partial file its name, when all processes have filled it."""
-        os.replace(self.partial, self.path)
-        sync_folder(self.path.parent)
+        try:
+            os.replace(self.partial, self.path)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise describe_write_error(self.path, error) from error
 
 
 def keep_outputs(file: OutputFile, compute: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> Outputs | None:
@@ -161,25 +172,28 @@ def keep_outputs(file: OutputFile, compute: Callable[[], Iterable[tuple[Tensor, 
     is_first = local_rank()[0] == 0
     others = file.differences()
     if not least_over_processes(not others):
-        if is_first:
-            file.path.unlink(missing_ok=True)
         if others and others != [NOT_THERE]:
             print(f"`{file.path}` holds outputs for other {', '.join(others)}: computed anew.")
-        if not least_over_processes(file.size < free_room(file.path.parent)):
+        if not least_over_processes(file.size + ROOM_FOR_CHECKPOINTS <= free_room(file.path)):
             reason = f"{file.path}: no room for {file.size / 2**20:.0f} MiB of outputs of the frozen blocks"
             if file.asked_by:
                 raise ValueError(f"{file.asked_by}: {reason}; make room, or lower it")
             print(f"{reason}; they are computed for every batch instead.")
             return None
         began = time.perf_counter()
-        if is_first:
-            file.create()
-        wait_for_all()
-        file.fill(compute())
-        wait_for_all()
-        if is_first:
-            file.publish()
-        wait_for_all()
+        try:
+            if is_first:
+                file.path.unlink(missing_ok=True)
+                file.create()
+            wait_for_all()
+            file.fill(compute())
+            wait_for_all()
+            if is_first:
+                file.publish()
+            wait_for_all()
+        finally:
+            if is_first:
+                file.partial.unlink(missing_ok=True)
         seconds = time.perf_counter() - began
         print(
             f"Outputs of the frozen blocks for {file.views} x {file.images} images: {seconds:.1f} s, "
@@ -190,6 +204,7 @@ def keep_outputs(file: OutputFile, compute: Callable[[], Iterable[tuple[Tensor, 
 
 
 NOT_THERE = "file"
+ROOM_FOR_CHECKPOINTS = 2**28  # bytes: of the widest network with its momentum, some of them
 
 
 def write_at(descriptor: int, content: bytes, offset: int) -> None:
@@ -213,9 +228,14 @@ def count_views(config: ModuleType) -> int:
     """How many outputs of each training image are kept: one if it is always the same, none if it is always new."""
     if config.mixup_alpha or config.cutmix_alpha:
         return 0
-    if any(getattr(config, name) for name in AUGMENTATION):
+    if is_augmented(config):
         return min(int(config.cached_views), int(config.epochs))
     return 1
+
+
+def is_augmented(config: ModuleType) -> bool:
+    """Whether an image is another one in each epoch."""
+    return any(getattr(config, name) for name in AUGMENTATION)
 
 
 AUGMENTATION = ("random_crop_scale", "random_flip_probability", "trivial_augment", "random_erasing_probability")
@@ -228,6 +248,7 @@ def output_file(config: ModuleType, form: FrozenForm, images: Images, views: int
     split = "train" if images.seed is not None else "valid"
     machine = f"-{machine_number()}" if machine_number() else ""
     line = config_lines(config).get("cached_views", "?")
+    is_asked = images.seed is not None and config.cached_views and is_augmented(config)
     channels, *sides = output_shape(form.part, config.image_size)
     return OutputFile(
         path=Path("samples", config.exp_name, f"frozen_{split}{machine}.outputs"),
@@ -236,18 +257,21 @@ def output_file(config: ModuleType, form: FrozenForm, images: Images, views: int
         images=len(images),
         shape=(*sides, channels),
         dtype=form.dtype,
-        asked_by=f"config.py line {line}: cached_views = {config.cached_views}" if views > 1 else "",
+        asked_by=f"config.py line {line}: cached_views = {config.cached_views}" if is_asked else "",
     )
 
 
 def describe_outputs(config: ModuleType, form: FrozenForm, images: Images) -> dict[str, Any]:
     """What the outputs of some images are a function of: another value of any of it makes other outputs."""
-    names = (*NETWORK, *PIXELS, *(AUGMENTATION if images.seed is not None else ()))
+    names = (*NETWORK, *PIXELS, *((*AUGMENTATION, "bad_images") if images.seed is not None else ()))
     settings = {name: getattr(config, name) for name in names}
+    is_tf32 = config.precision == "tf32"
     return {
         "weights": hash_weights(form.part),
         "images": hash_files(images.path(index) for index in range(len(images))),
-        "settings": to_plain(settings | {"seed": images.seed, "device": torch.device(config.device).type}),
+        "settings": to_plain(
+            settings | {"seed": images.seed, "device": torch.device(config.device).type, "tf32": is_tf32}
+        ),
         "versions": {"torch": torch.__version__, "opencv": cv2.__version__},
     }
 
@@ -272,6 +296,7 @@ def hash_files(paths: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def free_room(folder: Path) -> int:
-    """The bytes that a folder, or the nearest one above it that exists, has room for."""
-    return shutil.disk_usage(next(each for each in (folder, *folder.resolve().parents) if each.exists())).free
+def free_room(path: Path) -> int:
+    """The bytes that there are for a file which takes the place of the one that is there."""
+    folder = next(each for each in path.resolve().parents if each.exists())
+    return shutil.disk_usage(folder).free + (path.stat().st_size if path.exists() else 0)

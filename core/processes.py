@@ -93,14 +93,19 @@ def num_processes() -> int:
 
 def local_rank() -> tuple[int, int]:
     """The number of this process among those on its machine, and how many these are."""
-    if not dist.is_initialized():
+    if not dist.is_initialized() or not is_by_torchrun():
         return 0, 1
-    return int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
 
 def machine_number() -> int:
     """The number of this machine among those that train together."""
-    return int(os.environ.get("GROUP_RANK", "0")) if dist.is_initialized() else 0
+    return int(os.environ["GROUP_RANK"]) if is_by_torchrun() else process_rank()
+
+
+def is_by_torchrun() -> bool:
+    """Whether it is known which processes share a machine; other launchers do not say, and each counts as one."""
+    return {"LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"} <= os.environ.keys()
 
 
 def wait_for_all() -> None:

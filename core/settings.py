@@ -195,7 +195,7 @@ def check_together(config: ModuleType, lines: dict[str, int]) -> None:
     check_frozen(config, line)
     side = math.ceil(config.image_size / 32)  # of the last feature map
     processes = int(os.environ.get("WORLD_SIZE", "1")) if config.sync_batch_norm else 1
-    if config.batch_size * processes * side**2 < 2:
+    if config.frozen_blocks < NUM_BLOCKS and config.batch_size * processes * side**2 < 2:
         raise ValueError(
             f"config.py line {line['batch_size']}: batch_size = 1 with image_size = {config.image_size} (line "
             f"{line['image_size']}) leaves batch-norm one value of each channel, and it needs 2; set batch_size to at "

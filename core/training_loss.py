@@ -9,16 +9,38 @@ from torch import Tensor, nn
 
 from core.checkpoints import TrainState
 
+Criterion = Callable[[Tensor, Tensor], Tensor]
 
-def create_criterion(config: ModuleType, state: TrainState) -> nn.CrossEntropyLoss:
+
+def create_criterion(config: ModuleType, state: TrainState) -> Criterion:
     """The loss of logits [N, C] and classes int64 [N] or shares [N, C]: nats, a mean over the images."""
-    is_balanced = config.class_weights == "balanced"
-    weights = balanced_weights(state.class_counts).to(state.device) if is_balanced else None
-    return nn.CrossEntropyLoss(weights, label_smoothing=config.loss_label_smoothing)
+    if config.class_weights is None:
+        return nn.CrossEntropyLoss(label_smoothing=config.loss_label_smoothing)
+    return BalancedLoss(balanced_weights(state.class_counts).to(state.device), config.loss_label_smoothing)
+
+
+class BalancedLoss:
+    """Cross entropy in which each image counts as much as its class weighs; of mixed images their shares.
+
+    torch's own weights are of logits: they weigh what label smoothing gives to the other classes by those, so that a
+    rare class wins everywhere, and divide by the weights of the batch, which in small ones undoes them.
+    """
+
+    def __init__(self, weights: Tensor, label_smoothing: float) -> None:
+        self.weights = weights  # float32 [C]
+        self.losses = nn.CrossEntropyLoss(label_smoothing=label_smoothing, reduction="none")
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        weights = targets @ self.weights if targets.is_floating_point() else self.weights[targets]
+        mean: Tensor = (weights * self.losses(logits, targets)).mean()
+        return mean
 
 
 def balanced_weights(counts: Sequence[int]) -> Tensor:
-    """The weight of each class, float32 [C]: the images of an average class over its own, so that each counts alike."""
+    """The weight of each class, float32 [C]: the images of an average class over its own, so that each counts alike.
+
+    Their mean over all images is 1.
+    """
     images = torch.tensor(counts, dtype=torch.float32)
     return images.mean() / images
 

@@ -77,7 +77,7 @@ def test_the_same_weights_give_the_same_score(exported_copy: Project) -> None:
         for rank in (1, 2, 3):
             assert float(row[f"probability_{rank}"]) == pytest.approx(float(other[f"probability_{rank}"]), abs=1e-4)
     assert {name for name in before if before[name] != report[name]} <= {
-        *("loss", "weights", "weights_sha256", "runtime", "versions")
+        *("loss", "weights", "weights_sha256", "predictions_sha256", "runtime", "versions")
     }
     assert report["weights_sha256"] == hashlib.sha256((project.root / "trained.xml").read_bytes()).hexdigest()
     assert (report["precision"], report["runtime"], before["runtime"]) == ("float32", "OpenVINO", "torch")
@@ -95,7 +95,7 @@ def test_every_runtime_tells_colours_apart(exported_copy: Project, file_format: 
     project.set(model_weights_path=f"means-{file_format}{SUFFIXES[file_format]}", num_workers=2, batch_size=3)
     lines = project.run_well("test.py", mode="test").splitlines()
     assert lines[1].startswith("10 images of 2 classes at 32 pixels; cpu, float32 in " + RUNTIMES[file_format] + " ")
-    assert lines[-1] == " * Acc@1 100.000 Err@1 0.000 (10 images)"
+    assert lines[-1] == " * Acc@1 100.000 Err@1 0.000 Macro 100.000 (10 images)"
     rows, _ = read_results(project)
     assert [row["class_1"] for row in rows] == ["blue"] * 5 + ["red"] * 5
     answers = project.run_well("inference.py", "data/Colours/valid/red/000.png").splitlines()

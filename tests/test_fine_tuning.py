@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fine-tuning with frozen blocks, as users do it: train.py from pretrained weights."""
 
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,21 @@ from checkpoint_files import assert_equal, read
 from conftest import Project
 
 TUNED = "samples/Tuned"
+# train.py, which stands still where it computes outputs.
+SLOW = """
+import signal
+import config, train
+from core import frozen_blocks
+from utils import user_errors
+
+def wait(self, images):
+    print("computing", flush=True)
+    signal.pause()
+
+frozen_blocks.FrozenForm.__call__ = wait
+with user_errors('Interrupted; training continues at its newest checkpoint with resume = "auto".'):
+    train.main(config)
+"""
 START = "results/MobileNetV2-Colours/best.pth.tar"
 
 
@@ -105,13 +122,14 @@ def test_outputs_for_other_images_are_computed_anew(tuned: Project, tmp_path: Pa
 
 
 def test_without_augmentation_outputs_are_kept_unasked(trained_project: Project, tmp_path: Path) -> None:
-    """An unreadable image is left out of them as it is of batches of images."""
+    """Unreadable images are left out of them as they are of batches of images: here the whole of the first batch."""
     project = tuned_like(trained_project, tmp_path / "project", frozen_blocks=19, random_crop_scale=None)
-    next((project.root / "data/Colours/train/red").iterdir()).write_bytes(b"no image")
+    for path in sorted((project.root / "data/Colours/train/blue").iterdir())[:9]:
+        path.write_bytes(b"no image")
     project.set(bad_images="skip", class_weights="balanced", compile_model=False)
     printed = project.run_well("train.py")
     assert "Outputs of the frozen blocks for 1 x 144 images: " in printed
-    assert printed.count("Left out 1 unreadable training images") == 2
+    assert printed.count("Left out 9 unreadable training images") == 2
     assert len(read(project.root / TUNED / "epoch_2.pth.tar")["optimizer"]["state"]) == 2
 
 
@@ -137,6 +155,39 @@ def test_what_cannot_be_frozen_is_refused(
 ) -> None:
     project = tuned_like(trained_project, tmp_path / "project", **changes)
     assert re.search(rf"^config.py line \d+: {refusal}", project.refusal("train.py"))
+
+
+def test_images_that_were_left_out_stop_a_run_that_is_to_stop_at_them(tuned: Project, tmp_path: Path) -> None:
+    project = tuned.copy_to(tmp_path / "project")
+    path = sorted((project.root / "data/Colours/train/red").iterdir())[0]
+    path.write_bytes(b"no image")
+    project.set(resume="auto", epochs=5, bad_images="skip")
+    assert "Left out 1 unreadable training images" in project.run_well("train.py")
+    project.set(epochs=6, bad_images="stop")
+    done = project.run("train.py")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"./data/Colours/train/red/{path.name}: ")
+    assert not list((project.root / TUNED).glob(".*.partial"))
+
+
+def test_a_signal_while_outputs_are_computed_ends_the_run_at_once(tuned: Project, tmp_path: Path) -> None:
+    """So far there is nothing to lose; the checkpoint that is there stays, and nothing half written."""
+    project = tuned.copy_to(tmp_path / "project")
+    (project.root / TUNED / "frozen_train.outputs").unlink()
+    project.set(resume="auto", epochs=5)
+    (project.root / "slow.py").write_text(SLOW)
+    with project.start("slow.py") as process:
+        for line in process.stdout:
+            if line.startswith("computing"):
+                os.kill(process.pid, signal.SIGINT)
+                break
+        rest = process.stdout.read()
+    assert process.returncode == 130
+    assert rest.splitlines()[-1].startswith("Interrupted; training continues at its newest checkpoint")
+    assert sorted(path.name for path in (project.root / TUNED).iterdir()) == [
+        *(f"epoch_{epoch}.pth.tar" for epoch in (1, 2, 3, 4)),
+        "frozen_valid.outputs",
+    ]
 
 
 def test_a_run_goes_on_with_the_blocks_it_began_with(tuned: Project, tmp_path: Path) -> None:

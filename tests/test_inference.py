@@ -209,7 +209,7 @@ def test_a_split_without_some_classes_is_scored_by_name(
     assert "valid: left out 1 .txt; the names of images end in " in printed
     assert "valid: 2 of the weights' 3 classes have images here; 1 without: green\n" in printed
     hits = (answers["turned"][0] == "blue") + (answers["upright"][0] == "red")
-    assert f" * Acc@1 {50 * hits:.3f} Err@1 {100 - 50 * hits:.3f} (2 images)" in printed
+    assert f" * Acc@1 {50 * hits:.3f} Err@1 {100 - 50 * hits:.3f} Macro {50 * hits:.3f} (2 images)" in printed
     network = model.mobilenet_v2(3, 0.35)
     network.load_state_dict(torch.load("weights.pth", weights_only=True)["state_dict"])
     image = eval_transform(load_image("valid/red/upright.png"), 32)

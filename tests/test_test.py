@@ -20,7 +20,7 @@ from core.class_names import name_classes
 from shared.small_training import CLASSES
 
 WEIGHTS = "results/MobileNetV2-Colours/best.pth.tar"
-LAST_LINE = r" \* Acc@1 (\d+\.\d{3}) Err@1 (\d+\.\d{3}) \((\d+) images\)"  # of three classes no best five
+LAST_LINE = r" \* Acc@1 (\d+\.\d{3}) Err@1 (\d+\.\d{3}) Macro (\d+\.\d{3}) \((\d+) images\)"  # of three classes no best five
 
 
 def reference_probabilities(root: Path) -> dict[str, torch.Tensor]:
@@ -49,12 +49,13 @@ def tested(trained_project: Project, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_last_line_is_what_torchvision_counts(tested: tuple[Project, str]) -> None:
     project, printed = tested
-    acc1, err1, images = re.fullmatch(LAST_LINE, printed.splitlines()[-1]).groups()
+    acc1, err1, macro, images = re.fullmatch(LAST_LINE, printed.splitlines()[-1]).groups()
     reference = reference_probabilities(project.root)
     hits = sum(sorted(CLASSES)[row.argmax()] == Path(file).parent.name for file, row in reference.items())
     assert int(images) == len(reference) == 15
     assert float(acc1) == pytest.approx(100 * hits / 15, abs=1e-3)
     assert float(err1) == pytest.approx(100 - float(acc1))
+    assert macro == acc1  # the classes have 5 images each
 
 
 def test_predictions_are_those_of_torchvision(tested: tuple[Project, str]) -> None:
@@ -79,6 +80,9 @@ def test_report_says_what_was_measured(tested: tuple[Project, str]) -> None:
     assert (report["acc5"], report["err5"]) == (100.0, 0.0)  # all three are among the best five
     assert report["err1"] == pytest.approx(100 - report["acc1"])
     assert report["images"] == 15
+    assert report["macro"] == pytest.approx(report["acc1"])
+    predictions = project.root / "results/MobileNetV2-Colours/predictions.csv"
+    assert report["predictions_sha256"] == hashlib.sha256(predictions.read_bytes()).hexdigest()
     assert report["weights_sha256"] == hashlib.sha256((project.root / WEIGHTS).read_bytes()).hexdigest()
     assert report["data"] == "./data/Colours/valid"
     assert report["precision"] == "float32"

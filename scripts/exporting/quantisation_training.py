@@ -37,6 +37,7 @@ EPOCHS_SHARE, RATE_SHARE = 0.1, 0.01
 UNUSED = {
     *("mode", "exp_name", "device", "num_workers", "cache_images", "resume", "keep_checkpoints", "precision"),
     *("checkpoint_every_minutes", "train_print_frequency", "valid_print_frequency", "compile_model"),
+    *("frozen_blocks", "cached_views", "backbone_lr_factor"),
     *("model_weights_path", "inference_image_path", "class_label_file", "pretrained_model_weights_path"),
 }
 
@@ -61,6 +62,7 @@ def training_config(config: ModuleType) -> ModuleType:
         model_dropout=0.0,
         frozen_blocks=0,  # int8 has to be learnt everywhere
         cached_views=0,
+        backbone_lr_factor=1.0,
         precision="float32",  # bfloat16 has fewer bits than int8
         compile_model=False,
     )

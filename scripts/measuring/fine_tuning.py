@@ -65,12 +65,12 @@ def compare(
     plain = {"random_crop_scale": None, "random_flip_probability": 0.0}
     candidates: dict[str, Callable[[], object]] = {
         "torchvision": partial(run, [PLAIN, "fine-tune", str(train_root), str(valid_root), *flags]),
-        "train.py": run_ours(folder / "plain", "train", settings | plain),
-        "train.py, 4 views": run_ours(folder / "views", "train", settings | augmented),
+        "train.py, no augmentation": run_ours(folder / "plain", "train", settings | plain),
+        "train.py, 4 augmented views": run_ours(folder / "views", "train", settings | augmented),
     }
     return Comparison(
         f"fine-tuning {title}, from start to end, {options.epochs} epochs of {images} images, {SIZE} px, batch {BATCH}",
-        ["train.py", "train.py, 4 views"],
+        ["train.py, no augmentation", "train.py, 4 augmented views"],
         "torchvision",
         {name: [wall_seconds(action)] for name, action in candidates.items()},
         options.epochs * images,

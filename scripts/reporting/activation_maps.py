@@ -74,7 +74,7 @@ def open_viewer(config: ModuleType, measured: Measurement) -> tuple[Viewer | Non
         names = load_trained_network(network, used)
     except (OSError, ValueError) as error:
         reason = str(error.strerror if isinstance(error, OSError) and error.strerror else error)
-        place = "" if reason.startswith(f"{path}") else f"{path}: "
+        place = "" if reason.startswith(measured.weights) else f"{path}: "
         return None, f"There are no activation maps, for the weights cannot be used: {place}{reason}."
     if not isinstance(network, MobileNetV2):
         return None, f"There are no activation maps: {config.model_arch_name} is another network."

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core.exported_files import hash_file
 from core.settings import is_int, is_number
 from reporting.predictions import AGAIN, Predictions
 
@@ -13,11 +14,15 @@ LARGEST_FILE = 2**20  # bytes; test.py writes a thousand
 LARGEST_SIDE = 2**13  # pixels; a larger image_size needs more memory than there is
 
 
+TEXTS = ("weights", "weights_sha256", "predictions_sha256", "data", "precision", "runtime")
+
+
 class Measurement(NamedTuple):
     """What test.json holds, as far as the report needs it."""
 
     weights: str
     weights_sha256: str
+    predictions_sha256: str
     data: str
     image_size: int
     apply_orientation: bool
@@ -36,10 +41,8 @@ def read_measurement(path: Path, predictions: Predictions) -> Measurement:
         raise FileNotFoundError(f"{path}: not there; run `python3 test.py`, which writes it beside predictions.csv")
     measured = parse_measurement(read_json(path), path)
     hits = int(predictions.hits().sum())
-    expected = measured.acc1 * measured.images / 100
     num_images = len(predictions.files)
-    # where two classes are equally likely, the two files may name another one as the first
-    if measured.images != num_images or abs(hits - expected) > max(1.5, num_images / 200):
+    if measured.images != num_images or measured.predictions_sha256 != hash_file(path.with_name("predictions.csv")):
         raise ValueError(
             f"{path}: of another run than predictions.csv beside it ({measured.images} images at "
             f"{measured.acc1:.3f} %, there {num_images} at {100 * hits / num_images:.3f} %); {AGAIN}"
@@ -61,7 +64,7 @@ def parse_measurement(values: Any, path: Path) -> Measurement:
     """Raises: ValueError naming the first value that is missing, or cannot be."""
     values = values if isinstance(values, dict) else {}
     checks: dict[str, Callable[[Any], bool]] = {
-        **dict.fromkeys(("weights", "weights_sha256", "data", "precision", "runtime"), lambda v: isinstance(v, str)),
+        **dict.fromkeys(TEXTS, lambda v: isinstance(v, str)),
         "image_size": lambda v: is_int(v, 32) and v <= LARGEST_SIDE,
         "apply_orientation": lambda v: isinstance(v, bool),
         "images": lambda v: is_int(v, 1) and v < 2**53,

@@ -31,8 +31,8 @@ def outputs_of(file: OutputFile) -> Tensor:
 
 
 def batches_of(outputs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of 3 images, in another order; image 1 of view 1 could not be read."""
-    for numbers in ([0, 1, 2], [3, 4, 6], [7]):
+    """Of 3 images; image 1 of view 1 could not be read, so that another one stands in its place."""
+    for numbers in ([0, 1, 2], [3, 4, -1], [6, 7]):
         yield outputs[numbers], torch.tensor(numbers)
 
 
@@ -68,8 +68,9 @@ def test_what_is_kept_is_not_computed_again(tmp_path: Path, capsys: pytest.Captu
     [
         ({"of": OF | {"weights": "c"}}, "weights"),
         ({"of": OF | {"images": "c", "settings": {"image_size": 64}}}, "images, settings"),
-        ({"views": 1}, "size"),
-        ({"dtype": torch.bfloat16}, "size"),
+        ({"views": 1}, "views"),
+        ({"dtype": torch.bfloat16}, "dtype"),
+        ({"of": OF | {"weights": "c"}, "shape": (3, 2, 5)}, "weights, shape"),
     ],
 )
 def test_outputs_of_something_else_are_computed_anew(
@@ -79,7 +80,8 @@ def test_outputs_of_something_else_are_computed_anew(
     capsys.readouterr()
     file = replace(file_of(tmp_path), **change)
     numbers = torch.arange(file.views * file.images)
-    kept = keep_outputs(file, lambda: [(torch.ones(len(numbers), 5, 2, 3), numbers)])
+    ones = torch.ones(len(numbers), file.shape[-1], *file.shape[:-1])
+    kept = keep_outputs(file, lambda: [(ones, numbers)])
     assert f"holds outputs for other {named}: computed anew." in capsys.readouterr().out
     assert kept.take(0, [0])[0].eq(1).all()
 
@@ -112,7 +114,7 @@ def test_an_interrupted_computation_leaves_no_file(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         keep_outputs(file, interrupted)
-    assert not file.path.exists()
+    assert list(file.path.parent.iterdir()) == []
     kept = keep_outputs(file, lambda: batches_of(outputs_of(file)))
     assert torch.equal(kept.take(0, [3])[0], outputs_of(file)[[3]])
 
@@ -120,8 +122,13 @@ def test_an_interrupted_computation_leaves_no_file(tmp_path: Path) -> None:
 def test_what_finds_no_room_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     file = file_of(tmp_path)
+    keep_outputs(file, lambda: batches_of(outputs_of(file)))
+    capsys.readouterr()
+    old = file.path.stat().st_size  # room that a file of the same name would take over
+    file = replace(file, of=OF | {"weights": "c"})
+    needed = file.size - old + frozen_outputs.ROOM_FOR_CHECKPOINTS
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
     assert keep_outputs(file, lambda: pytest.fail("computed")) is None
     assert "no room for 0 MiB of outputs of the frozen blocks; they are computed for every" in capsys.readouterr().out
     asked = replace(file, asked_by="config.py line 112: cached_views = 2")
@@ -129,6 +136,20 @@ def test_what_finds_no_room_is_said(
         ValueError, match=r"^config.py line 112: cached_views = 2: .*: no room for .*; make room, or lower"
     ):
         keep_outputs(asked, lambda: pytest.fail("computed"))
+    assert file.path.stat().st_size == old  # it stays
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
+    assert keep_outputs(asked, lambda: batches_of(outputs_of(file))) is not None
+
+
+def test_a_damaged_output_is_named(tmp_path: Path) -> None:
+    file = file_of(tmp_path)
+    keep_outputs(file, lambda: batches_of(outputs_of(file)))
+    content = file.path.read_bytes()
+    file.path.write_bytes(content[:HEADER_BYTES] + b"\xff" * 120 + content[HEADER_BYTES + 120 :])  # NaN, 30 times
+    kept = keep_outputs(file, lambda: pytest.fail("computed"))
+    with pytest.raises(ValueError, match=r"frozen_train.outputs: damaged; remove it, and it is computed anew"):
+        kept.take(0, [0])
+    kept.take(0, [1])
 
 
 def test_a_disk_that_fills_up_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +164,9 @@ def test_a_disk_that_fills_up_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_outputs_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     file = file_of(tmp_path)
-    with pytest.raises(FloatingPointError, match="the frozen blocks gave values that are not finite; take another"):
+    with pytest.raises(
+        FloatingPointError, match="the frozen blocks give values that are not finite in torch.float32: set"
+    ):
         keep_outputs(file, lambda: [(torch.full((1, 5, 2, 3), float("nan")), torch.tensor([0]))])
 
 

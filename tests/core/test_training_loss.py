@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from core.training_loss import balanced_weights, create_criterion
+from core.training_loss import Criterion, balanced_weights, create_criterion
 
 
 def test_each_class_counts_the_same_in_all() -> None:
@@ -16,26 +16,52 @@ def test_each_class_counts_the_same_in_all() -> None:
     assert (weights * torch.tensor([100, 50, 10])).tolist() == pytest.approx([160 / 3] * 3)
 
 
-@pytest.mark.parametrize(("class_weights", "expected"), [(None, (3 + 1) / 4), ("balanced", (2 / 3 * 3 + 2 * 1) / 4)])
-def test_balanced_loss_by_hand(class_weights: str | None, expected: float) -> None:
-    """Three images of class 0, whose class gets 1/2, and one of class 1, whose class gets 1/2: in nats over ln 2.
+def criterion_of(class_weights: str | None, counts: list[int], smoothing: float = 0.0) -> Criterion:
+    state = SimpleNamespace(class_counts=counts, device=torch.device("cpu"))
+    return create_criterion(SimpleNamespace(class_weights=class_weights, loss_label_smoothing=smoothing), state)
 
-    Classes of 3 and 1 images weigh 2 / 3 and 2; the mean is taken over the weights 2 + 2.
+
+@pytest.mark.parametrize(("class_weights", "expected"), [(None, (3 + 1) / 4), ("balanced", (2 / 3 * 3 + 2 * 1) / 4)])
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_balanced_loss_by_hand(class_weights: str | None, expected: float, is_mixed: bool) -> None:
+    """Three images of class 0 and one of class 1, each class with a probability of 1/2: in nats over ln 2.
+
+    Classes of 3 and 1 images weigh 2 / 3 and 2; the mean is taken over the images.
     """
-    state = SimpleNamespace(class_counts=[3, 1], device=torch.device("cpu"))
-    criterion = create_criterion(SimpleNamespace(class_weights=class_weights, loss_label_smoothing=0.0), state)
-    loss = criterion(torch.zeros(4, 2), torch.tensor([0, 0, 0, 1]))
+    targets = torch.tensor([0, 0, 0, 1])
+    criterion = criterion_of(class_weights, [3, 1])
+    loss = criterion(torch.zeros(4, 2), torch.eye(2)[targets] if is_mixed else targets)
     assert loss.item() == pytest.approx(expected * math.log(2))
+
+
+def test_batches_of_any_size_add_up_to_the_whole() -> None:
+    logits, targets = torch.randn(12, 3, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
+    criterion = criterion_of("balanced", [9, 6, 1], smoothing=0.1)
+    whole = criterion(logits, targets)
+    for size in (1, 4, 6):
+        parts = [criterion(*batch) for batch in zip(logits.split(size), targets.split(size), strict=True)]
+        assert torch.stack(parts).mean().item() == pytest.approx(whole.item())
+
+
+def test_even_classes_have_the_loss_of_torch() -> None:
+    logits, targets = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    ours, theirs = (criterion_of(kind, [5, 5, 5], smoothing=0.1)(logits, targets) for kind in ("balanced", None))
+    assert ours.item() == pytest.approx(theirs.item())
 
 
 def test_a_rare_class_pulls_as_much_as_a_common_one() -> None:
     """The gradient of a bias of even logits: without weights it points to the common class."""
     gradients = {}
     for class_weights in (None, "balanced"):
-        state = SimpleNamespace(class_counts=[9, 1], device=torch.device("cpu"))
-        criterion = create_criterion(SimpleNamespace(class_weights=class_weights, loss_label_smoothing=0.0), state)
         bias = torch.zeros(2, requires_grad=True)
-        criterion(bias.expand(10, 2), torch.tensor([0] * 9 + [1])).backward()
+        criterion_of(class_weights, [9, 1])(bias.expand(10, 2), torch.tensor([0] * 9 + [1])).backward()
         gradients[class_weights] = bias.grad.tolist()
     assert gradients[None] == pytest.approx([-0.4, 0.4])  # share given, 1/2, less the share there is, 9/10
     assert gradients["balanced"] == pytest.approx([0.0, 0.0], abs=1e-7)
+
+
+def test_smoothing_does_not_hand_every_image_to_a_rare_class() -> None:
+    """The best logits for an image of the common class are those of its smoothed target, 0.95 and 0.05."""
+    logits = torch.tensor([0.95, 0.05]).log().requires_grad_()
+    criterion_of("balanced", [1000, 50], smoothing=0.1)(logits[None], torch.tensor([0])).backward()
+    assert logits.grad.tolist() == pytest.approx([0.0, 0.0], abs=1e-7)

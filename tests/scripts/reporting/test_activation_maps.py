@@ -49,7 +49,7 @@ def test_a_place_is_what_torchvision_says_of_it_alone() -> None:
 
 def measurement(path: Path, sha256: str | None = None) -> Measurement:
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "0" * 64
-    return Measurement(str(path), sha256 or found, "data", SIZE, False, 1, 0.0, "float32", "torch")
+    return Measurement(str(path), sha256 or found, "0" * 64, "data", SIZE, False, 1, 0.0, "float32", "torch")
 
 
 def test_viewer_answers_as_the_network(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from core.class_names import name_classes
 from shared.small_training import CLASSES
 
 WEIGHTS = "results/MobileNetV2-Colours/best.pth.tar"
-LAST_LINE = r" \* Acc@1 (\d+\.\d{3}) Err@1 (\d+\.\d{3}) Macro (\d+\.\d{3}) \((\d+) images\)"  # of three classes no best five
+# Of three classes no best five.
+LAST_LINE = r" \* Acc@1 (\d+\.\d{3}) Err@1 (\d+\.\d{3}) Macro (\d+\.\d{3}) \((\d+) images\)"
 
 
 def reference_probabilities(root: Path) -> dict[str, torch.Tensor]:

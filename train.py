@@ -117,14 +117,14 @@ def train(
     forms: Forms,
 ) -> None:
     """Run the epochs that are left. Raises: SystemExit with status 128 + number after a signal."""
+    if state.epoch < config.epochs:
+        from_main(partial(prepare_folders, config.exp_name))
+        train_batches, valid_batches = freeze_blocks(config, state, train_batches, valid_batches)  # a signal ends it
+    interruptions = Interruptions(config.checkpoint_every_minutes, Path("samples", config.exp_name))
     print_run(config, state, len(train_batches), len(valid_batches.dataset), start)
     if state.epoch >= config.epochs:
         print_end(config, state, len(train_batches))
         return
-    from_main(partial(prepare_folders, config.exp_name))
-    train_batches, valid_batches = freeze_blocks(config, state, train_batches, valid_batches)
-    # From here on a signal waits for the end of a step, with which nothing is lost; so far there is nothing to lose.
-    interruptions = Interruptions(config.checkpoint_every_minutes, Path("samples", config.exp_name))
     valid_batches.start()
     with contextlib.closing(open_writer(config, state, len(train_batches), start)) as writer:
         pause = partial(pause_if_asked, config, state, train_batches, interruptions, writer)

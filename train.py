@@ -119,7 +119,7 @@ def train(
     """Run the epochs that are left. Raises: SystemExit with status 128 + number after a signal."""
     if state.epoch < config.epochs:
         from_main(partial(prepare_folders, config.exp_name))
-        train_batches, valid_batches = freeze_blocks(config, state, train_batches, valid_batches)  # a signal ends it
+        train_batches, valid_batches = freeze_blocks(config, state, train_batches, valid_batches)
     interruptions = Interruptions(config.checkpoint_every_minutes, Path("samples", config.exp_name))
     print_run(config, state, len(train_batches), len(valid_batches.dataset), start)
     if state.epoch >= config.epochs:

@@ -15,6 +15,7 @@ from conftest import Project
 TUNED = "samples/Tuned"
 # train.py, which stands still where it computes outputs.
 SLOW = """
+import signal
 import config, train
 from core import frozen_blocks
 from utils import user_errors
@@ -25,6 +26,7 @@ def wait(self, images):
         pass
 
 frozen_blocks.FrozenForm.__call__ = wait
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 with user_errors('Interrupted; training continues at its newest checkpoint with resume = "auto".'):
     train.main(config)
 """

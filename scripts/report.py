@@ -22,7 +22,7 @@ from reporting.curves import read_curves
 from reporting.figures import calibrate, count_classes, top_hits, wilson_interval
 from reporting.gallery import Gallery, choose, labels_that_look_wrong, mistakes_and_hits
 from reporting.markup import Markup, page, paragraph
-from reporting.measurements import read_measurement
+from reporting.measurements import Measurement, read_measurement
 from reporting.pictures import Album, draw_pictures
 from reporting.predictions import Predictions, read_predictions
 from reporting.sections import accuracy_per_class, calibration, confusions, heading, training
@@ -42,7 +42,7 @@ def main(config: ModuleType) -> None:
     viewer, no_maps = open_viewer(config, measured)
     album = draw_pictures(predictions, choice.all(), measured, viewer)
     curves = read_curves(logs)
-    notes = [line for line in (no_maps, describe_unreadable(album), describe_differing(album)) if line]
+    notes = [line for line in (no_maps, describe_unreadable(album), describe_differing(album, measured)) if line]
     gallery = Gallery(predictions, album, measured.image_size)
     report = page(
         f"Report of {config.exp_name}",
@@ -70,14 +70,16 @@ def describe_unreadable(album: Album) -> str:
     return f"{len(album.unreadable)} of the {len(album.pictures)} images to show cannot be read: {first}{more}"
 
 
-def describe_differing(album: Album) -> str:
+def describe_differing(album: Album, measured: Measurement) -> str:
     """A line about images that the network answers otherwise than predictions.csv says; "" if there are none."""
     if not album.differing:
         return ""
+    reason = "images or config.py have changed since; run `python3 test.py` again"
+    if measured.precision != "float32":
+        reason = f"test.py computed in {measured.precision}, the maps are computed in float32"
     return (
         f"{len(album.differing)} of the {len(album.pictures)} images to show get another answer now than "
-        f"predictions.csv has, {album.differing[0]} first: images or config.py have changed since; they have no "
-        "activation map. Run `python3 test.py` again."
+        f"predictions.csv has, {album.differing[0]} first, and have no activation map: {reason}."
     )
 
 

@@ -4,6 +4,7 @@
 import base64
 import html.parser
 import io
+import json
 import os
 import re
 import shutil
@@ -198,7 +199,12 @@ def test_changed_weights_and_changed_images_are_told(reported: tuple[Reporting, 
     reporting = Reporting(reported[0].project.copy_to(tmp_path / "project"))
     for file in (reporting.project.root / "data/Colours/valid").glob("*/*.png"):
         Image.fromarray(np.full((30, 36, 3), 255, np.uint8)).save(file)
-    assert "images to show get another answer now than predictions.csv has" in reporting.run_well()
+    printed = reporting.run_well()
+    assert "images to show get another answer now than predictions.csv has" in printed
+    assert "images or config.py have changed since; run `python3 test.py` again" in printed
+    measured = reporting.results / "test.json"
+    measured.write_text(json.dumps(json.loads(measured.read_text()) | {"precision": "bfloat16"}))
+    assert "test.py computed in bfloat16, the maps are computed in float32" in reporting.run_well()
     with open(reporting.results / "best.pth.tar", "ab") as weights:
         weights.write(b"\0")
     assert f"results/{NAME}/best.pth.tar has changed since test.py scored it" in reporting.run_well()

@@ -112,4 +112,4 @@ if mode == "train":
     frozen_blocks = 0
     cached_views = 0  # with augmentation: so many views of each image are kept, and taken in turn; 0 makes new ones
     backbone_lr_factor = 1.0  # the rate of the blocks, as a share of model_lr, which is that of the classifier
-    class_weights = None  # "balanced": each class counts the same in the loss, however few images it has
+    class_weights = None  # "balanced": the loss allows for uneven classes, so that rare ones are not missed

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training step minimises: the loss, weighted by class or not, and the mixing of its images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import ModuleType
 
 import torch
@@ -16,33 +16,25 @@ def create_criterion(config: ModuleType, state: TrainState) -> Criterion:
     """The loss of logits [N, C] and classes int64 [N] or shares [N, C]: nats, a mean over the images."""
     if config.class_weights is None:
         return nn.CrossEntropyLoss(label_smoothing=config.loss_label_smoothing)
-    return BalancedLoss(balanced_weights(state.class_counts).to(state.device), config.loss_label_smoothing)
+    counts = torch.tensor(state.class_counts, dtype=torch.float32)
+    return BalancedLoss((counts / counts.sum()).to(state.device), config.loss_label_smoothing)
 
 
 class BalancedLoss:
-    """Cross entropy in which each image counts as much as its class weighs; of mixed images their shares.
+    """Cross entropy of a softmax that counts on the shares of the classes, so that the logits need not.
 
-    torch's own weights are of logits: they weigh what label smoothing gives to the other classes by those, so that a
-    rare class wins everywhere, and divide by the weights of the batch, which in small ones undoes them.
+    Without it the logits learn how common each class is, and rare ones are missed (arXiv:2007.07314, section 4.2).
+    Smoothing gives each class its share of the images: an equal part would put a very rare class above the right one.
     """
 
-    def __init__(self, weights: Tensor, label_smoothing: float) -> None:
-        self.weights = weights  # float32 [C]
-        self.losses = nn.CrossEntropyLoss(label_smoothing=label_smoothing, reduction="none")
+    def __init__(self, shares: Tensor, label_smoothing: float) -> None:
+        self.shares, self.label_smoothing = shares, label_smoothing  # float32 [C], each above 0, of sum 1
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        weights = targets @ self.weights if targets.is_floating_point() else self.weights[targets]
-        mean: Tensor = (weights * self.losses(logits, targets)).mean()
-        return mean
-
-
-def balanced_weights(counts: Sequence[int]) -> Tensor:
-    """The weight of each class, float32 [C]: the images of an average class over its own, so that each counts alike.
-
-    Their mean over all images is 1.
-    """
-    images = torch.tensor(counts, dtype=torch.float32)
-    return images.mean() / images
+        if not targets.is_floating_point():
+            targets = nn.functional.one_hot(targets, len(self.shares))
+        smoothed = (1 - self.label_smoothing) * targets + self.label_smoothing * self.shares
+        return nn.functional.cross_entropy(logits + self.shares.log(), smoothed)
 
 
 def create_mixing(config: ModuleType) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weighted loss, against numbers made by hand."""
+"""The loss of uneven classes, against numbers made by hand."""
 
 import math
 from types import SimpleNamespace
@@ -7,13 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from core.training_loss import Criterion, balanced_weights, create_criterion
-
-
-def test_each_class_counts_the_same_in_all() -> None:
-    weights = balanced_weights([100, 50, 10])
-    assert weights.tolist() == pytest.approx([160 / 300, 160 / 150, 160 / 30])
-    assert (weights * torch.tensor([100, 50, 10])).tolist() == pytest.approx([160 / 3] * 3)
+from core.training_loss import Criterion, create_criterion
 
 
 def criterion_of(class_weights: str | None, counts: list[int], smoothing: float = 0.0) -> Criterion:
@@ -21,17 +15,17 @@ def criterion_of(class_weights: str | None, counts: list[int], smoothing: float 
     return create_criterion(SimpleNamespace(class_weights=class_weights, loss_label_smoothing=smoothing), state)
 
 
-@pytest.mark.parametrize(("class_weights", "expected"), [(None, (3 + 1) / 4), ("balanced", (2 / 3 * 3 + 2 * 1) / 4)])
+@pytest.mark.parametrize(
+    ("class_weights", "expected"),
+    [(None, math.log(2)), ("balanced", -(3 * math.log(3 / 4) + math.log(1 / 4)) / 4)],
+)
 @pytest.mark.parametrize("is_mixed", [False, True])
 def test_balanced_loss_by_hand(class_weights: str | None, expected: float, is_mixed: bool) -> None:
-    """Three images of class 0 and one of class 1, each class with a probability of 1/2: in nats over ln 2.
-
-    Classes of 3 and 1 images weigh 2 / 3 and 2; the mean is taken over the images.
-    """
+    """Three images of class 0 and one of class 1, with even logits: probabilities are 1/2, or the shares, in nats."""
     targets = torch.tensor([0, 0, 0, 1])
     criterion = criterion_of(class_weights, [3, 1])
     loss = criterion(torch.zeros(4, 2), torch.eye(2)[targets] if is_mixed else targets)
-    assert loss.item() == pytest.approx(expected * math.log(2))
+    assert loss.item() == pytest.approx(expected)
 
 
 def test_batches_of_any_size_add_up_to_the_whole() -> None:
@@ -60,8 +54,13 @@ def test_a_rare_class_pulls_as_much_as_a_common_one() -> None:
     assert gradients["balanced"] == pytest.approx([0.0, 0.0], abs=1e-7)
 
 
-def test_smoothing_does_not_hand_every_image_to_a_rare_class() -> None:
-    """The best logits for an image of the common class are those of its smoothed target, 0.95 and 0.05."""
-    logits = torch.tensor([0.95, 0.05]).log().requires_grad_()
-    criterion_of("balanced", [1000, 50], smoothing=0.1)(logits[None], torch.tensor([0])).backward()
+@pytest.mark.parametrize("target", [0, 1])
+def test_smoothing_does_not_hand_every_image_to_a_rare_class(target: int) -> None:
+    """The best logits are those of 0.9 of the right class and 0.1 of the shares, each over the shares."""
+    shares = torch.tensor([20 / 21, 1 / 21])
+    smoothed = 0.1 * shares
+    smoothed[target] += 0.9
+    logits = (smoothed / shares).log().requires_grad_()
+    criterion_of("balanced", [1000, 50], smoothing=0.1)(logits[None], torch.tensor([target])).backward()
     assert logits.grad.tolist() == pytest.approx([0.0, 0.0], abs=1e-7)
+    assert logits.argmax() == target

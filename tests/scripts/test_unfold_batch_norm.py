@@ -82,6 +82,8 @@ def test_training_names_the_command_that_keeps_the_function(tmp_path: Path, imag
         assert lines == f"Load pretrained weights `{config.pretrained_model_weights_path}`, classifier included."
         assert "trained with other classes" in network_weights.load_pretrained_weights(network, config, list("abcde"))
         assert torch.allclose(network(images), original, atol=1e-5)
+        norms = torch.cat([m.weight.flatten(1).norm(dim=1) for m in network.modules() if isinstance(m, nn.Conv2d)])
+        assert torch.allclose(norms, torch.ones(len(norms)), atol=1e-5)
         # Now training and scoring agree on these images, as in a network that was trained.
         network.train()
         assert torch.allclose(network(images), original, atol=0.05 * original.abs().max().item())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training step minimises: the loss, weighted by class or not, and the mixing of its images."""
+"""What a training step minimises: the loss, balanced between the classes or not, and the mixing of its images."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -23,7 +23,7 @@ def create_criterion(config: ModuleType, state: TrainState) -> Criterion:
 class BalancedLoss:
     """Cross entropy of a softmax that counts on the shares of the classes, so that the logits need not.
 
-    Without it the logits learn how common each class is, and rare ones are missed (arXiv:2007.07314, section 4.2).
+    Without it the logits learn how common each class is, and rare ones are missed (arXiv:2007.07314).
     Smoothing gives each class its share of the images: an equal part would put a very rare class above the right one.
     """
 

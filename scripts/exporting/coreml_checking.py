@@ -29,7 +29,7 @@ def check(path: Path, request: Request, levels: np.ndarray) -> dict[str, Any]:
     operations = read_operations(path)
     given = torch.from_numpy(request.inputs(levels))
     with torch.inference_mode():
-        # One by one, as the file takes them: for several at once the processor may have other kernels, which round apart.
+        # One by one, as the file takes them: for several at once a processor may have kernels that round otherwise.
         expected = torch.cat([request.network(image[None]) for image in given])
         if request.choices.input == LEVEL_INPUT:
             given = given.permute(0, 3, 1, 2)  # Core ML hands an image over as float32, 0 to 255

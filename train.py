@@ -31,7 +31,7 @@ from core.interruptions import Interruptions, note_worker, only_run
 from core.metrics import EpochMeter, FiniteCheck, show_scores
 from core.moving_average import MovingAverage
 from core.network_weights import create_network, load_pretrained_weights
-from core.optimisation import create_optimizer, warmup_cosine
+from core.optimisation import create_optimizer, place_in_group, warmup_cosine
 from core.processes import (
     from_main,
     joined_processes,
@@ -44,6 +44,7 @@ from core.processes import (
     unwrapped,
     without_averaging,
 )
+from core.recomputing import recomputing
 from core.reports import (
     Progress,
     Writer,
@@ -81,13 +82,13 @@ from utils import (
 
 
 class Forms(NamedTuple):
-    """What computes with a network's weights: in training steps, and where it is scored in a precision."""
+    """What computes with a network's weights in a precision: in training, for a size of images, and in scoring."""
 
-    train: Callable[[nn.Module], nn.Module]
+    train: Callable[[nn.Module, torch.dtype, int], nn.Module]
     score: Callable[[nn.Module, torch.dtype], nn.Module]
 
 
-PLAIN = Forms(lambda network: network, folded)
+PLAIN = Forms(recomputing, folded)
 
 
 def main(config: ModuleType, forms: Forms = PLAIN) -> None:
@@ -241,7 +242,7 @@ def create_train_state(
     trained = TrainedPart(network, config.frozen_blocks) if config.frozen_blocks else network
     return TrainState(
         network=network,
-        parallel_network=parallelize(forms.train(trained), device),
+        parallel_network=parallelize(forms.train(trained, dtype, config.image_size), device),
         ema_network=MovingAverage(network, config.model_ema_decay),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.LambdaLR(
@@ -338,13 +339,6 @@ def train_one_epoch(
     progress.report(len(batches), averages)
     pause()
     return averages | progress.speed(len(batches)) | {"batches": len(batches)}
-
-
-def place_in_group(index: int, num_batches: int, accumulation_steps: int) -> tuple[int, bool]:
-    """How many batches make the optimizer step that a batch belongs to, and whether it is the last of them."""
-    first = index // accumulation_steps * accumulation_steps
-    size = min(accumulation_steps, num_batches - first)
-    return size, index + 1 == first + size
 
 
 def take_step(state: TrainState, index: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The optimizer of a training run, and its learning rates."""
+"""The optimizer of a training run, its learning rates, and which batches make a step."""
 
 import math
 from collections.abc import Callable
@@ -40,3 +40,10 @@ def warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     return factor
+
+
+def place_in_group(index: int, num_batches: int, accumulation_steps: int) -> tuple[int, bool]:
+    """How many batches make the optimizer step that a batch belongs to, and whether it is the last of them."""
+    first = index // accumulation_steps * accumulation_steps
+    size = min(accumulation_steps, num_batches - first)
+    return size, index + 1 == first + size

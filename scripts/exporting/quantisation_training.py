@@ -106,7 +106,7 @@ def train_quantised(config: ModuleType, folder: Path | None, count: int | None) 
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # about torchao's own types
     graph = simulating_graph(network, config.image_size)
 
-    def simulate(plain: nn.Module, *_: torch.dtype) -> SimulatedInt8:
+    def simulate(plain: nn.Module, *_: object) -> SimulatedInt8:
         return SimulatedInt8(plain, graph.to(next(plain.parameters()).device))
 
     train.main(changed, train.Forms(simulate, simulate))

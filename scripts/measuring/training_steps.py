@@ -191,7 +191,12 @@ def training_config(precision: str, device: torch.device, batch: int) -> ModuleT
         **{"model_dropout": 0.2, "sync_batch_norm": False, "gradient_accumulation_steps": 1, "epochs": 300},
         **{"model_lr": 0.045, "lr_warmup_epochs": 5, "model_momentum": 0.9, "model_weight_decay": 4e-5},
         **{"model_ema_decay": 0.9999, "loss_label_smoothing": 0.0, "mixup_alpha": 0.0, "cutmix_alpha": 0.0},
-        **{"train_print_frequency": 100, "model_padding": "symmetric", "model_batch_norm_eps": 1e-5},
+        **{
+            "train_print_frequency": 100,
+            "image_size": IMAGE_SIZE,
+            "model_padding": "symmetric",
+            "model_batch_norm_eps": 1e-5,
+        },
         **{"frozen_blocks": 0, "backbone_lr_factor": 1.0, "class_weights": None},
     )
     return config

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network in a form that trains on the CPU with half the memory: what costs little is computed twice, not kept.
+
+Autograd keeps what each convolution reads, what it gives, and that after batch-norm and ReLU6. Here a block keeps its
+input and what its depthwise convolution gives; the rest is computed again in the backward pass.
+
+The expansion of a block reads few channels and gives six times as many. Because it is linear, mean and variance of what
+it gives follow from mean and covariance of what it reads: with y = W x, mean(y) = W mean(x) and
+var(y) = diag(W cov(x) W^T). So batch-norm and ReLU6 go into the convolution before it gives anything, as in scoring;
+the maps with six times the channels are written once and never read for statistics. The numbers are those of the
+network but for rounding.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from core.folding import has_fused_convolution
+from model import InvertedResidual, StridedConv2d, mean_of_map, pad_same
+
+aten = torch.ops.aten
+SMALLEST_IMAGE = 64  # below, computing again takes longer than what is saved; measured at 32, 64, 96, 128, 160 and 224
+
+
+def recomputing(network: nn.Module, dtype: torch.dtype, image_size: int) -> nn.Module:
+    """A form of a network, or of its last blocks, that trains the same weights; where it brings nothing, the network.
+
+    network: with `features` and `classifier`. dtype: of the convolutions. It is for the CPU, with the routines of
+    oneDNN and batch-norms of one process; a line says so if these give other gradients than the network's own.
+    """
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    is_plain = norms and all(type(layer) is nn.BatchNorm2d for layer in norms)
+    device = next(network.parameters()).device
+    if image_size < SMALLEST_IMAGE or not is_plain or not has_fused_convolution(device, dtype):
+        return network
+    return Recomputing(network) if gives_right_gradients(dtype) else network
+
+
+class Recomputing(nn.Module):
+    """Calls the layers of a network, [N, C, H, W] -> logits [N, num_classes], so that they keep little."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        # Not in a ModuleList: the layers would get a second name.
+        self.parts = list_parts(list(network.get_submodule("features").children()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or torch.compiler.is_compiling():
+            logits: Tensor = self.network(x)
+            return logits
+        for part in self.parts:
+            x = part(x)
+        logits = self.network.get_submodule("classifier")(mean_of_map(x) if x.ndim == 4 else x)
+        return logits
+
+
+class Part(NamedTuple):
+    """Convolutions, each with the batch-norm that follows it; a ReLU6 lies between two of them."""
+
+    convolutions: list[nn.Conv2d]
+    norms: list[nn.BatchNorm2d]
+    has_skip: bool
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Autocast says how precise the maps are; the products within keep float32 where it matters."""
+        if torch.is_autocast_enabled("cpu"):
+            x = x.to(torch.get_autocast_dtype("cpu"))
+        with torch.autocast("cpu", enabled=False):
+            return self.compute(x)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """What the last batch-norm gives, and x if there is a skip."""
+        convolutions, norms = self.convolutions, self.norms
+        if convolutions[0].kernel_size == (1, 1):
+            expanding, filtering, *_ = convolutions
+            y = Expansion.apply(x, expanding.weight, *affine(norms[0]), filtering.weight, norms[0], filtering)
+            convolutions, norms = convolutions[1:], norms[1:]
+        else:
+            y = convolve(x, convolutions[0].weight, convolutions[0])
+        for norm, convolution in zip(norms[:-1], convolutions[1:], strict=True):
+            y = Activation.apply(y, *affine(norm), convolution.weight, norm, convolution)
+        y = norms[-1](y)
+        out: Tensor = x + y if self.has_skip else y
+        return out
+
+
+def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    return norm.weight, norm.bias
+
+
+def list_parts(blocks: Sequence[nn.Module]) -> list[Any]:
+    """What to call in turn: a Part for each block, the first convolution being in one with the block after it."""
+    parts: list[Any] = []
+    waiting: list[nn.Module] = []
+    for block in blocks:
+        if isinstance(block, InvertedResidual):
+            layers = [layer for layer in [*waiting, *block.conv.modules()] if isinstance(layer, LAYERS)]
+            convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+            norms = [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)]
+            parts.append(Part(convolutions, norms, block.has_skip))
+            waiting = []
+        elif block is blocks[0] and len(blocks) > 1:
+            waiting = list(block.modules())
+        else:
+            parts.append(block)
+    return parts
+
+
+LAYERS = nn.Conv2d, nn.BatchNorm2d
+
+
+class Expansion(torch.autograd.Function):
+    """1 x 1 convolution, batch-norm, ReLU6 and a depthwise convolution: [N, in, H, W] -> what the last one gives.
+
+    Keeps x alone. `norm` and `filtering`: the layers of which scale, shift and kernel are; the statistics of `norm`
+    move on as its own forward would move them.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any,
+        x: Tensor,
+        kernel: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        depthwise: Tensor,
+        norm: nn.BatchNorm2d,
+        filtering: nn.Conv2d,
+    ) -> Tensor:
+        rows, matrix = as_rows(x), kernel.flatten(1)
+        mean_x = rows.mean(0, dtype=torch.float32)
+        centred = rows - mean_x  # float32
+        spread = matrix @ (centred.t() @ centred).div_(len(rows))  # W cov(x)
+        mean, variance = matrix @ mean_x, (spread * matrix).sum(1)
+        running_mean, running_variance, share = statistics(norm)
+        running_mean.lerp_(mean, share)
+        running_variance.lerp_(variance * (len(rows) / (len(rows) - 1)), share)
+        inverse_deviation = (variance + norm.eps).rsqrt()
+        folded_scale = scale * inverse_deviation
+        folded_kernel = (folded_scale[:, None] * matrix)[:, :, None, None]
+        folded_shift = shift - folded_scale * mean
+        context.filtering = filtering
+        context.save_for_backward(
+            x, matrix, folded_scale, folded_kernel, folded_shift, inverse_deviation, mean_x, spread, depthwise
+        )
+        return convolve(relu6_of_convolution(x, folded_kernel, folded_shift), depthwise, filtering)
+
+    @staticmethod
+    def backward(context: Any, *of_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """With z = (y - mean(y)) / deviation, n pixels and the gradient g of what batch-norm gives, that of y is
+        scale / deviation * (g - mean(g) - z mean(g z)). As y = W x, its products with W and x need no map of y.
+        """
+        x, matrix, scale, kernel, shift, inverse_deviation, mean_x, spread, depthwise = context.saved_tensors
+        active = relu6_of_convolution(x, kernel, shift)
+        of_active, of_depthwise = gradients(of_outputs[0], active, depthwise, context.filtering)
+        g = aten.hardtanh_backward(of_active, active, 0.0, 6.0)
+        del active, of_active
+        rounded = kernel.to(x.dtype)
+        wants = context.needs_input_grad[0], True, True
+        of_x, products, of_shift = convolution_backward(g, x, rounded, 1, (0, 0), 1, wants, bias=[len(matrix)])
+        del g
+        of_shift, n = of_shift.float(), x.numel() // x.shape[1]
+        products = products.float().flatten(1) - of_shift[:, None] * mean_x  # sums of g (x - mean(x))
+        of_scale = (products * matrix).sum(1) * inverse_deviation  # sums of g z
+        slope = of_scale * inverse_deviation
+        of_kernel = scale[:, None] * (products - slope[:, None] * spread)
+        if of_x is not None:
+            back = rounded.float().flatten(1).t()
+            mixed = back @ (slope[:, None] / n * matrix)
+            of_x = of_x - convolve_plainly(x, mixed, back @ (of_shift / n) - mixed @ mean_x)
+        return of_x, of_kernel[:, :, None, None], of_scale, of_shift, of_depthwise, None, None
+
+
+class Activation(torch.autograd.Function):
+    """Batch-norm, ReLU6 and a convolution: [N, C, H, W] -> what that gives. Keeps what it reads alone.
+
+    `norm` and `convolution`: the layers of which scale, shift and kernel are.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any,
+        y: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        kernel: Tensor,
+        norm: nn.BatchNorm2d,
+        convolution: nn.Conv2d,
+    ) -> Tensor:
+        mean, variance = aten.batch_norm_update_stats(y, *statistics(norm))
+        inverse_deviation = (variance + norm.eps).rsqrt()
+        folded_scale = scale * inverse_deviation
+        folded_shift = shift - folded_scale * mean
+        context.convolution, context.eps = convolution, norm.eps
+        context.save_for_backward(y, scale, folded_scale, folded_shift, mean, inverse_deviation, kernel)
+        return convolve(relu6_of_scaled(y, folded_scale, folded_shift), kernel, convolution)
+
+    @staticmethod
+    def backward(context: Any, *of_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        y, scale, folded_scale, folded_shift, mean, inverse_deviation, kernel = context.saved_tensors
+        active = relu6_of_scaled(y, folded_scale, folded_shift)
+        of_active, of_kernel = gradients(of_outputs[0], active, kernel, context.convolution)
+        g = aten.hardtanh_backward(of_active, active, 0.0, 6.0)
+        del active, of_active
+        of_y, of_scale, of_shift = aten.native_batch_norm_backward(
+            g, y, scale, None, None, mean, inverse_deviation, True, context.eps, (True, True, True)
+        )
+        return of_y, of_scale, of_shift, of_kernel, None, None
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """[N, C, H, W], channels_last -> [N * H * W, C], the same memory."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, float]:
+    """The running mean and variance that a batch moves, and the share it has in them; the batch is counted."""
+    cast(Tensor, norm.num_batches_tracked).add_(1)
+    return cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var), cast(float, norm.momentum)
+
+
+def relu6_of_convolution(x: Tensor, kernel: Tensor, bias: Tensor, groups: int = 1) -> Tensor:
+    """min(max(a 1 x 1 convolution of x, 0), 6) in one pass of oneDNN, which takes kernel and bias in float32."""
+    active: Tensor = pointwise(x, kernel, bias, *ONE_BY_ONE, groups, "hardtanh", (0.0, 6.0), "")
+    return active
+
+
+def relu6_of_scaled(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """The same of a scale and a shift for each channel: a depthwise convolution of one pixel."""
+    return relu6_of_convolution(x, scale[:, None, None, None], shift, groups=len(scale))
+
+
+def convolve_plainly(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    """A 1 x 1 convolution."""
+    y: Tensor = pointwise(x, matrix[:, :, None, None], bias, *ONE_BY_ONE, 1, "none", (), "")
+    return y
+
+
+ONE_BY_ONE = (0, 0), (1, 1), (1, 1)  # padding, stride, dilation
+pointwise = torch.ops.mkldnn._convolution_pointwise
+
+
+def convolve(x: Tensor, kernel: Tensor, layer: nn.Conv2d) -> Tensor:
+    """What a layer gives, in the precision of x."""
+    x = pad_same(x) if pads_same(layer) else x
+    return torch.conv2d(x, kernel.to(x.dtype), None, layer.stride, layer.padding, 1, layer.groups)
+
+
+def pads_same(layer: nn.Conv2d) -> bool:
+    return isinstance(layer, StridedConv2d) and layer.pads_same
+
+
+def gradients(gradient: Tensor, x: Tensor, kernel: Tensor, layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Of x and of the kernel, from that of convolve()."""
+    height, width = x.shape[2:]
+    padded = pad_same(x) if pads_same(layer) else x
+    is_slow = layer.groups > 1 and layer.stride[0] == 2 and x.dtype == torch.bfloat16
+    geometry = layer.stride[0], layer.padding, layer.groups
+    of_x, of_kernel, _ = convolution_backward(
+        gradient, padded, kernel.to(x.dtype), *geometry, wants=(not is_slow, True, False)
+    )
+    if is_slow:
+        of_x = spread_gradient(gradient, x, kernel, pads_same(layer))
+    elif padded is not x:
+        of_x = of_x[:, :, height % 2 : height % 2 + height, width % 2 : width % 2 + width]
+    return of_x, of_kernel.to(kernel.dtype)
+
+
+def spread_gradient(gradient: Tensor, x: Tensor, kernel: Tensor, pads_same: bool) -> Tensor:
+    """The gradient of x for a depthwise 3 x 3 convolution with stride 2: with zeros between, it is one with stride 1.
+
+    In bfloat16 oneDNN takes ten times as long for the gradient itself.
+    """
+    # TensorFlow's padding begins with the first pixel where a side is even: there is none above and on the left.
+    top, left = (int(pads_same and side % 2 == 0) for side in x.shape[2:])
+    spread = torch.zeros_like(x)
+    spread[:, :, top::2, left::2] = gradient
+    return torch.conv2d(spread, kernel.to(x.dtype).flip((2, 3)), None, 1, 1, 1, x.shape[1])
+
+
+def convolution_backward(
+    gradient: Tensor,
+    x: Tensor,
+    kernel: Tensor,
+    stride: int,
+    padding: Any,
+    groups: int,
+    wants: tuple[bool, bool, bool],
+    bias: list[int] | None = None,
+) -> tuple[Any, Any, Any]:
+    """The gradients of x, kernel and bias that are wanted, else None. bias: its shape."""
+    steps = (stride, stride), padding, (1, 1), False, (0, 0), groups
+    found: tuple[Any, Any, Any] = aten.convolution_backward(gradient, x, kernel, bias, *steps, wants)
+    return found
+
+
+@functools.cache
+def gives_right_gradients(dtype: torch.dtype) -> bool:
+    """Whether the routines do here what this module takes them for; a line says so if not."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        blocks = [InvertedResidual(8, 8, 1, 6), InvertedResidual(8, 16, 2, 6)]
+        images = torch.randn(4, 8, 10, 10)
+    plain = probe_gradients(blocks, blocks, images, dtype)
+    try:
+        found = probe_gradients(list_parts(blocks), blocks, images, dtype)
+        is_right = bool((found - plain).norm() < TOLERANCES[dtype] * plain.norm())
+    except RuntimeError:  # a routine that this torch has not, or not so
+        is_right = False
+    if not is_right:
+        print(f"Recomputing does not give the network's gradients here (in {dtype}); training takes more memory.")
+    return is_right
+
+
+def probe_gradients(
+    parts: Sequence[Callable[[Tensor], Tensor]], blocks: list[InvertedResidual], images: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """All gradients of the sum of the cosines of what some parts of a network give."""
+    x = images.contiguous(memory_format=torch.channels_last).requires_grad_()
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        y: Tensor = x
+        for part in parts:
+            y = part(y)
+    weights = [weight for block in blocks for weight in block.parameters()]
+    return torch.cat([each.flatten() for each in torch.autograd.grad(y.float().cos().sum(), [x, *weights])])
+
+
+TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.2}

@@ -25,6 +25,7 @@ from core.atomic_files import NO_ROOM
 from core.metrics import ClassHits, EpochMeter, show_scores
 from core.processes import end_workers, process_rank
 from core.settings import config_lines
+from core.spare_cores import adapt_threads, watch_cores
 
 
 @contextlib.contextmanager
@@ -128,6 +129,7 @@ def setup_runtime(seed: int, device_name: str, precision: str = "float32", deter
     choose_algorithms(deterministic)
     if device.type == "cpu":
         keep_freed_memory()
+    watch_cores(device.type == "cpu" and not deterministic)
     cv2.setNumThreads(0)  # the workers are the threads
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # load_image() reports unreadable files itself
     return device
@@ -292,6 +294,7 @@ def evaluate(
     network.eval()
     meter, class_hits = EpochMeter(device), ClassHits(num_classes, device)
     for index, (images, targets) in enumerate(batches, start=1):
+        adapt_threads()
         with autocast(device, dtype):
             logits = network(images)
         logits = logits.float()

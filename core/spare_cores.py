@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""As many threads as other programs leave cores: Linux only, elsewhere the number stays.
+
+The threads of a step wait for one another by spinning, and each has an equal share of the work. If another program
+takes half of the time of one of them, all take four times as long; with one thread less, twice.
+"""
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+PROC = Path("/proc")
+PERIOD = 2.0  # seconds from one look to the next
+LOOKS = 2  # that must agree: what passes soon is not answered
+
+
+class Usage(NamedTuple):
+    """Clock ticks of processors until now."""
+
+    all: int  # of those that this process may use, by whichever program or other virtual machine
+    own: dict[int, int]  # of this process and its workers, by their numbers
+
+
+class SpareCores:
+    """Sets the number of torch's threads between two steps; with another one sums are rounded in another order."""
+
+    def __init__(self) -> None:
+        self.most = torch.get_num_threads()
+        self.before: Usage | None = None
+        self.looked = time.monotonic()
+        self.agreed = 0
+
+    def adapt(self) -> None:
+        """Look whether cores are taken or free, at most every PERIOD, and take as many threads as there are."""
+        seconds = time.monotonic() - self.looked
+        if self.before is not None and seconds < PERIOD:
+            return
+        now, before = read_usage(), self.before
+        self.looked, self.before = time.monotonic(), now
+        if before is not None and now is not None:
+            self.note(others(before, now) / (seconds * os.sysconf("SC_CLK_TCK")))
+
+    def note(self, busy: float) -> None:
+        """Note that other programs keep so many cores busy."""
+        threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
+        fewer, more = (min(self.most, max(1, int(cores - busy + rounding))) for rounding in (0.5, 0.3))
+        wanted = fewer if fewer < threads else max(threads, more)
+        self.agreed = self.agreed + 1 if wanted != threads else 0
+        if self.agreed == LOOKS:
+            self.agreed = 0
+            torch.set_num_threads(wanted)
+            print(
+                f"Other programs keep {busy:.1f} of {cores} cores busy: {wanted} of {self.most} threads from here on, "
+                f"which rounds otherwise; with OMP_NUM_THREADS={self.most} it stays at {self.most}.",
+                flush=True,
+            )
+
+
+def read_usage() -> Usage | None:
+    """Of the processors and of this process with its workers; None where the system does not tell."""
+    try:
+        own = {os.getpid(): int(sum(os.times()[:2]) * os.sysconf("SC_CLK_TCK"))}
+        for worker in multiprocessing.active_children():
+            fields = (PROC / str(worker.pid) / "stat").read_text().rpartition(")")[2].split()
+            own[int(worker.pid or 0)] = int(fields[11]) + int(fields[12])  # proc(5): utime and stime
+        rows = [line.split() for line in (PROC / "stat").read_text().splitlines() if line.startswith("cpu")]
+        mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    except (OSError, AttributeError, ValueError, IndexError):
+        return None
+    # user, nice, system, then idle and waiting for disks, then interrupts and other virtual machines
+    return Usage(sum(sum(map(int, row[1:4] + row[6:9])) for row in rows if row[0] in mine), own)
+
+
+def others(before: Usage, now: Usage) -> int:
+    """The ticks between that were not this program's; a worker that has ended or begun between counts as its own."""
+    own = sum(ticks - before.own.get(pid, 0) for pid, ticks in now.own.items())
+    return max(0, now.all - before.all - own)
+
+
+_spare_cores: SpareCores | None = None
+
+
+def watch_cores(is_on: bool) -> None:
+    """Let adapt_threads() do something from now on, or nothing. OMP_NUM_THREADS and torchrun have the last word."""
+    global _spare_cores
+    _spare_cores = SpareCores() if is_on and "OMP_NUM_THREADS" not in os.environ and os.name == "posix" else None
+
+
+def adapt_threads() -> None:
+    """Between two batches: SpareCores.adapt()."""
+    if _spare_cores is not None:
+        _spare_cores.adapt()

@@ -225,8 +225,11 @@ class Images(Protocol):
 
 
 def count_views(config: ModuleType) -> int:
-    """How many outputs of each training image are kept: one if it is always the same, none if it is always new."""
-    if config.mixup_alpha or config.cutmix_alpha:
+    """How many outputs of each training image are kept: one if it is always the same, none if it is always new.
+
+    Mixup mixes images, and with cached_views what is kept of them (arXiv:1806.05236).
+    """
+    if config.cutmix_alpha or (config.mixup_alpha and not config.cached_views):
         return 0
     if is_augmented(config):
         return min(int(config.cached_views), int(config.epochs))

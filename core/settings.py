@@ -210,11 +210,11 @@ def check_frozen(config: ModuleType, line: Mapping[str, int | str]) -> None:
             f"config.py line {line['cached_views']}: cached_views = {config.cached_views} keeps outputs of frozen "
             f"blocks, and frozen_blocks = 0 (line {line['frozen_blocks']}) freezes none; set one of the two"
         )
-    mixing = next((name for name in ("mixup_alpha", "cutmix_alpha") if getattr(config, name)), None)
-    if config.cached_views and mixing:
+    if config.cached_views and config.cutmix_alpha:
         raise ValueError(
-            f"config.py line {line['cached_views']}: cached_views keeps outputs of single images, and {mixing} = "
-            f"{getattr(config, mixing)} (line {line[mixing]}) mixes images; set one of the two to 0"
+            f"config.py line {line['cached_views']}: cached_views keeps outputs of whole images, and cutmix_alpha = "
+            f"{config.cutmix_alpha} (line {line['cutmix_alpha']}) mixes pieces of them; set one of the two to 0, or "
+            "take mixup_alpha, which mixes the outputs"
         )
 
 

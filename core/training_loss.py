@@ -38,7 +38,10 @@ class BalancedLoss:
 
 
 def create_mixing(config: ModuleType) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-    """Mixup (arXiv:1710.09412), cutmix (arXiv:1905.04899), one of the two for each batch, or None."""
+    """Mixup (arXiv:1710.09412), cutmix (arXiv:1905.04899), one of the two for each batch, or None.
+
+    They take images or maps [N, C, H, W], mixup also [N, C], and classes int64 [N], and give shares [N, num_classes].
+    """
     if config.mixup_alpha == config.cutmix_alpha == 0:
         return None
     from torchvision.transforms import v2  # takes a quarter of a second, so only for those who mix
@@ -49,5 +52,10 @@ def create_mixing(config: ModuleType) -> Callable[[Tensor, Tensor], tuple[Tensor
         mixing.append(v2.MixUp(alpha=config.mixup_alpha, **options))
     if config.cutmix_alpha > 0:
         mixing.append(v2.CutMix(alpha=config.cutmix_alpha, **options))
-    choice: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = v2.RandomChoice(mixing)
-    return choice
+    choice = v2.RandomChoice(mixing)
+
+    def mix(values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        maps, shares = choice(values if values.ndim == 4 else values[..., None, None], targets)
+        return maps.view_as(values) if values.ndim < 4 else maps, shares
+
+    return mix

@@ -123,12 +123,12 @@ def test_outputs_for_other_images_are_computed_anew(tuned: Project, tmp_path: Pa
     assert "frozen_valid.outputs`" not in printed
 
 
-def test_without_augmentation_outputs_are_kept_unasked(trained_project: Project, tmp_path: Path) -> None:
+def test_without_augmentation_one_output_is_kept(trained_project: Project, tmp_path: Path) -> None:
     """Unreadable images are left out of them as they are of batches of images: here the whole of the first batch."""
     project = tuned_like(trained_project, tmp_path / "project", frozen_blocks=19, random_crop_scale=None)
     for path in sorted((project.root / "data/Colours/train/blue").iterdir())[:9]:
         path.write_bytes(b"no image")
-    project.set(bad_images="skip", class_weights="balanced", compile_model=False)
+    project.set(bad_images="skip", class_weights="balanced", compile_model=False, mixup_alpha=0.2, cached_views=2)
     printed = project.run_well("train.py")
     assert "Outputs of the frozen blocks for 1 x 144 images: " in printed
     assert printed.count("Left out 9 unreadable training images") == 2
@@ -141,8 +141,8 @@ def test_without_augmentation_outputs_are_kept_unasked(trained_project: Project,
         ({"frozen_blocks": 20}, r"frozen_blocks = 20; expected an int from 0 to 19, of all blocks"),
         ({"cached_views": 2}, r"cached_views = 2 keeps outputs of frozen blocks, and frozen_blocks = 0 \(line \d+\)"),
         (
-            {"frozen_blocks": 9, "cached_views": 2, "mixup_alpha": 0.2},
-            r"cached_views .*, and mixup_alpha = 0.2 \(line 71\)",
+            {"frozen_blocks": 9, "cached_views": 2, "cutmix_alpha": 1.0},
+            r"cached_views .*, and cutmix_alpha = 1.0 \(line 72\)",
         ),
         (
             {"frozen_blocks": 9, "pretrained_model_weights_path": ""},

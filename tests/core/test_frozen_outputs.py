@@ -175,7 +175,10 @@ def test_outputs_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     [
         ({"random_crop_scale": None}, 1),
         ({"random_crop_scale": None, "cached_views": 5}, 1),  # all views would be the same
-        ({"random_crop_scale": None, "mixup_alpha": 0.2}, 0),
+        ({"random_crop_scale": None, "mixup_alpha": 0.2}, 0),  # images are mixed
+        ({"random_crop_scale": None, "mixup_alpha": 0.2, "cached_views": 5}, 1),  # outputs are
+        ({"mixup_alpha": 0.2, "cached_views": 5}, 5),
+        ({"random_crop_scale": None, "cutmix_alpha": 1.0}, 0),
         ({}, 0),  # the shipped crops are new in every epoch
         ({"cached_views": 5}, 5),
         ({"cached_views": 500}, 60),  # the shipped epochs

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from core.training_loss import Criterion, create_criterion
+from core.training_loss import Criterion, create_criterion, create_mixing
 
 
 def criterion_of(class_weights: str | None, counts: list[int], smoothing: float = 0.0) -> Criterion:
@@ -64,3 +64,17 @@ def test_smoothing_does_not_hand_every_image_to_a_rare_class(target: int) -> Non
     criterion_of("balanced", [1000, 50], smoothing=0.1)(logits[None], torch.tensor([target])).backward()
     assert logits.grad.tolist() == pytest.approx([0.0, 0.0], abs=1e-7)
     assert logits.argmax() == target
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2, 2)])
+def test_mixup_of_images_and_of_outputs(shape: tuple[int, ...]) -> None:
+    """One share for all of a batch: of a value in itself, the rest of it in the one before (arXiv:1710.09412)."""
+    mix = create_mixing(SimpleNamespace(mixup_alpha=1.0, cutmix_alpha=0.0, model_num_classes=2))
+    assert mix is not None
+    torch.manual_seed(0)
+    values = torch.stack([torch.zeros(shape), torch.ones(shape)])
+    mixed, shares = mix(values, torch.tensor([0, 1]))
+    share = mixed[1].flatten()[0].item()
+    assert 0.02 < share < 0.98
+    torch.testing.assert_close(mixed, torch.stack([torch.full(shape, 1 - share), torch.full(shape, share)]))
+    torch.testing.assert_close(shares, torch.tensor([[share, 1 - share], [1 - share, share]]))

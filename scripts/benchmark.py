@@ -2,18 +2,22 @@
 """How fast this program is beside what people use today: the same work, in alternating runs.
 
     python3 scripts/benchmark.py PART|all [--images FOLDER ...] [--plot]
+    python3 scripts/benchmark.py compare OLD.json
 
 model       the forward pass on random images
 train       training steps on random images
 loader      images from files to batches
 end-to-end  test.py and train.py as whole processes
-latency     one image in a running process, and inference.py from its start to its end
+latency     one image in a running process; inference.py from start to end, train.py from start to its first step
+memory      the peak of train.py, and the largest batch within 8 GiB
+busy        train.py while another program keeps one core busy
 padding     TensorFlow's padding beside the symmetric one
 export      what scripts/export.py writes, in its runtimes
 fine-tuning train.py with frozen blocks beside the loop of PyTorch's tutorial: an hour, and no part of all
 Figures marked * are this program's; the ratio says how many times as fast as the baseline, the first line, they are.
 Writes results/benchmark.json; --plot draws results/benchmark.png. What is not installed is left out, and a line says
-so; `make bench` installs it all.
+so; `make bench` installs it all. `compare` prints which ratios are others than in an earlier report, beyond their
+spread in both; its status is 1 if one is lower.
 """
 
 from shared.command_line import check_environment
@@ -32,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from core.atomic_files import write_atomically
+from measuring.comparing import compare
 from measuring.timing import ROUNDS, Comparison, machine
 from shared.command_line import REPOSITORY, OneLineParser
 from utils import setup_runtime, user_errors
@@ -44,14 +49,18 @@ PARTS = {  # with the function of measuring/ that measures each
     "loader": ("loader", "loader"),
     "end-to-end": ("whole_runs", "end_to_end"),
     "latency": ("forward_pass", "latency"),
+    "memory": ("memory", "memory"),
+    "busy": ("contention", "busy"),
     "padding": ("paddings", "padding"),
     "export": ("exports", "export"),
     "fine-tuning": ("fine_tuning", "fine_tuning"),
 }
 
 
-def main() -> None:
+def main() -> int:
     options = parse_arguments()
+    if options.part == "compare":
+        return compare(options.old, REPORT)
     if options.part == "all":
         REPORT.unlink(missing_ok=True)
         for part in PARTS:
@@ -63,6 +72,7 @@ def main() -> None:
     print(f"\nReport: {REPORT.relative_to(REPOSITORY)}")
     if options.plot:
         plot(read_report()["parts"])
+    return 0
 
 
 def measure_in_own_process(part: str) -> None:
@@ -91,7 +101,9 @@ def measure(options: argparse.Namespace) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=[*PARTS, "all"], metavar="PART", help=", ".join([*PARTS, "all"]))
+    names = [*PARTS, "all", "compare"]
+    parser.add_argument("part", choices=names, metavar="PART", help=", ".join(names))
+    parser.add_argument("old", nargs="?", type=Path, metavar="OLD.json", help="the report that compare begins with")
     parser.add_argument(
         "--images", nargs="+", type=Path, default=[], metavar="FOLDER", help="folders of <class>/<image> to read"
     )
@@ -106,7 +118,10 @@ def parse_arguments() -> argparse.Namespace:
         help="run as SCRIPT WEIGHTS FOLDER beside test.py",
     )
     parser.add_argument("--plot", action="store_true", help="draw results/benchmark.png; needs matplotlib")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if (options.part == "compare") != (options.old is not None):
+        parser.error("compare takes the report of an earlier run, and nothing else does: compare OLD.json")
+    return options
 
 
 def at_least_5(text: str) -> int:
@@ -159,4 +174,4 @@ def plot(parts: dict[str, list[dict[str, Any]]]) -> None:
 
 if __name__ == "__main__":
     with user_errors():
-        main()
+        sys.exit(main())

@@ -29,7 +29,7 @@ from measuring.networks import (
     random_images,
     trained_network,
 )
-from measuring.start_up import compare_start_up
+from measuring.start_up import compare_first_step, compare_start_up
 from measuring.timing import Comparison, alternate, in_own_process, repeated
 from model import mobilenet_v2
 from utils import autocast
@@ -49,9 +49,10 @@ def model(options: argparse.Namespace) -> Iterator[Comparison]:
 
 
 def latency(options: argparse.Namespace) -> Iterator[Comparison]:
-    """One image in a running process, and inference.py as a process."""
+    """One image in a running process, inference.py as a process, and train.py to its first step."""
     yield compare_forward(options, 1, "ms", CALLS)
     yield compare_start_up(options)
+    yield compare_first_step(options)
 
 
 def compare_forward(options: argparse.Namespace, batch: int, unit: str, calls: int) -> Comparison:

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The start-up in the part latency of benchmark.py: inference.py as a whole process."""
+"""The start-up in the part latency of benchmark.py: inference.py as a whole process, train.py to its first step."""
 
 import argparse
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from measuring.images import IMAGE_SIZE
+from measuring.images import IMAGE_SIZE, write_noise
 from measuring.networks import NUM_CLASSES, trained_network
 from measuring.timing import Comparison, alternate
 from shared.small_training import copy_program, edit_config
@@ -48,3 +51,34 @@ def create_inference_project(root: Path) -> None:
 def run_python(root: Path, *arguments: str) -> None:
     """A new process in the folder. Raises: subprocess.CalledProcessError."""
     subprocess.run([sys.executable, *arguments], cwd=root, check=True, stdout=subprocess.DEVNULL)
+
+
+def compare_first_step(options: argparse.Namespace) -> Comparison:
+    """train.py as it is shipped, at 32 pixels, until it tells of its first step, against importing torch."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        copy_program(root)
+        images = str(write_noise(root / "images", 640, (32, 32), ".png", noise_share=1))
+        values = {"train_image_dir": images, "valid_image_dir": images, "num_workers": options.workers}
+        edit_config(root / "config.py", values | {"device": "cpu", "train_print_frequency": 1, "mode": "train"})
+        candidates = {
+            "import torch": partial(run_python, root, "-c", "import torch"),
+            "train.py, its first step": partial(run_to_first_step, root),
+        }
+        times = alternate(candidates, options.rounds)
+    names = list(candidates)
+    return Comparison("start-up: train.py until its first step is done, 32 px", names[1:], names[0], times, 1, "s")
+
+
+def run_to_first_step(root: Path) -> None:
+    """Raises: ChildProcessError if it ends before."""
+    shutil.rmtree(root / "samples", ignore_errors=True)
+    training = subprocess.Popen(
+        [sys.executable, "train.py"], cwd=root, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        if not any(line.startswith("Epoch: [1][") for line in training.stdout or ()):
+            raise ChildProcessError("train.py ended before its first step")
+    finally:
+        os.killpg(training.pid, signal.SIGKILL)
+        training.wait()

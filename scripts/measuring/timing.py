@@ -95,7 +95,9 @@ class Comparison:
     baseline: str  # the candidate to which the ratios relate
     times: dict[str, list[float]]  # seconds of each run of each candidate, from alternate()
     images: int  # in each run
-    unit: str = "images/s"  # "images/s", "ms" for the time of one image, or "s" for the time of a run
+    # "images/s", "ms" for the time of one image, "s" for the time of a run; of memory "MiB", which stand for its
+    # seconds, or "images", of which the limit holds so many
+    unit: str = "images/s"
     notes: dict[str, str] = field(default_factory=dict)  # what else is known of a candidate: "peak 3.1 GiB"
     missing: list[str] = field(default_factory=list)  # lines about candidates that could not run
 
@@ -105,6 +107,8 @@ class Comparison:
             "images/s": lambda seconds: self.images / seconds,
             "ms": lambda seconds: 1000 * seconds / self.images,
             "s": lambda seconds: seconds,
+            "MiB": lambda mebibytes: mebibytes,
+            "images": lambda share: 1 / share,
         }[self.unit]
         return [convert(seconds) for seconds in self.times[name]]
 

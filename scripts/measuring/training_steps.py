@@ -36,7 +36,7 @@ from measuring.networks import (
 )
 from measuring.timing import Comparison, alternate, in_own_process
 from train import create_train_state, train_one_epoch
-from utils import autocast
+from utils import autocast, setup_runtime
 
 STEPS, FED_STEPS = {"cpu": 5, "cuda": 20}, {"cpu": 10, "cuda": 40}  # training steps in a run
 
@@ -125,6 +125,14 @@ def our_training(device: torch.device, batch: int, steps: int, missing: list[str
             state = create_train_state(config, device, batches)
             if not suffix or compiles(state.network, device, name, missing):
                 yield name, partial(our_steps, config, state, batches)
+
+
+def train_steps(device: torch.device, batch: int, steps: int, precision: str) -> Action:
+    """Steps of train.py in one precision, with the memory setting of a run."""
+    setup_runtime(0, device.type)
+    batches = random_batches(device, batch, steps)
+    config = training_config(precision, device, batch)
+    return partial(our_steps, config, create_train_state(config, device, batches), batches)
 
 
 def compare_fed_steps(options: argparse.Namespace, device: torch.device, batch: int) -> Comparison:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What /proc and /dev/shm tell of running processes, on Linux: memory, open files, and what a dead run has left."""
 
+import contextlib
 import os
 import re
 import time
@@ -29,6 +30,18 @@ def open_files(pid: int) -> int:
 def count_threads(pid: int) -> int:
     """How many threads a process has. Raises: OSError if it has ended."""
     return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def descendants(pid: int) -> list[int]:
+    """The live processes that a process has started, and those that these have."""
+    parents = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            parents[int(name)] = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for parent in found:  # which grows
+        found += [child for child, its_parent in parents.items() if its_parent == parent]
+    return found[1:]
 
 
 def session_processes(session: int) -> list[int]:

@@ -147,7 +147,11 @@ class Expansion(torch.autograd.Function):
         context.save_for_backward(
             x, matrix, folded_scale, folded_kernel, folded_shift, inverse_deviation, mean_x, spread, depthwise
         )
-        return convolve(relu6_of_convolution(x, folded_kernel, folded_shift), depthwise, filtering)
+        return in_pieces(
+            lambda piece: convolve(relu6_of_convolution(piece, folded_kernel, folded_shift), depthwise, filtering),
+            x,
+            len(matrix),
+        )
 
     @staticmethod
     def backward(context: Any, *of_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -155,16 +159,19 @@ class Expansion(torch.autograd.Function):
         scale / deviation * (g - mean(g) - z mean(g z)). As y = W x, its products with W and x need no map of y.
         """
         x, matrix, scale, kernel, shift, inverse_deviation, mean_x, spread, depthwise = context.saved_tensors
-        active = relu6_of_convolution(x, kernel, shift)
-        of_active, of_depthwise = gradients(of_outputs[0], active, depthwise, context.filtering)
-        g = aten.hardtanh_backward(of_active, active, 0.0, 6.0)
-        del active, of_active
-        rounded = kernel.to(x.dtype)
+        rounded, n = kernel.to(x.dtype), x.numel() // x.shape[1]
         wants = context.needs_input_grad[0], True, True
-        of_x, products, of_shift = convolution_backward(g, x, rounded, 1, (0, 0), 1, wants, bias=[len(matrix)])
-        del g
-        of_shift, n = of_shift.float(), x.numel() // x.shape[1]
-        products = products.float().flatten(1) - of_shift[:, None] * mean_x  # sums of g (x - mean(x))
+
+        def go_back(piece: Tensor, of_piece: Tensor) -> tuple[Any, ...]:
+            active = relu6_of_convolution(piece, kernel, shift)
+            of_active, of_depthwise = gradients(of_piece, active, depthwise, context.filtering)
+            g = aten.hardtanh_backward(of_active, active, 0.0, 6.0)
+            del active, of_active
+            found = convolution_backward(g, piece, rounded, 1, (0, 0), 1, wants, bias=[len(matrix)])
+            return found[0], found[1].float(), found[2].float(), of_depthwise
+
+        of_x, products, of_shift, of_depthwise = summed_pieces(go_back, x, of_outputs[0], len(matrix))
+        products = products.flatten(1) - of_shift[:, None] * mean_x  # sums of g (x - mean(x))
         of_scale = (products * matrix).sum(1) * inverse_deviation  # sums of g z
         slope = of_scale * inverse_deviation
         of_kernel = scale[:, None] * (products - slope[:, None] * spread)
@@ -197,19 +204,56 @@ class Activation(torch.autograd.Function):
         folded_shift = shift - folded_scale * mean
         context.convolution, context.eps = convolution, norm.eps
         context.save_for_backward(y, scale, folded_scale, folded_shift, mean, inverse_deviation, kernel)
-        return convolve(relu6_of_scaled(y, folded_scale, folded_shift), kernel, convolution)
+        return in_pieces(
+            lambda piece: convolve(relu6_of_scaled(piece, folded_scale, folded_shift), kernel, convolution),
+            y,
+            len(mean),
+        )
 
     @staticmethod
     def backward(context: Any, *of_outputs: Tensor) -> tuple[Tensor | None, ...]:
         y, scale, folded_scale, folded_shift, mean, inverse_deviation, kernel = context.saved_tensors
-        active = relu6_of_scaled(y, folded_scale, folded_shift)
-        of_active, of_kernel = gradients(of_outputs[0], active, kernel, context.convolution)
-        g = aten.hardtanh_backward(of_active, active, 0.0, 6.0)
-        del active, of_active
+
+        def go_back(piece: Tensor, of_piece: Tensor) -> tuple[Any, ...]:
+            active = relu6_of_scaled(piece, folded_scale, folded_shift)
+            of_active, of_kernel = gradients(of_piece, active, kernel, context.convolution)
+            return aten.hardtanh_backward(of_active, active, 0.0, 6.0), of_kernel
+
+        g, of_kernel = summed_pieces(go_back, y, of_outputs[0], len(mean))
         of_y, of_scale, of_shift = aten.native_batch_norm_backward(
             g, y, scale, None, None, mean, inverse_deviation, True, context.eps, (True, True, True)
         )
         return of_y, of_scale, of_shift, of_kernel, None, None
+
+
+PIECE_BYTES = 32 * 2**20  # measured from 2 MiB on: smaller ones take longer
+
+
+def piece_size(x: Tensor, channels: int) -> int:
+    """How many images of x give PIECE_BYTES of maps with so many channels."""
+    image = channels * x.shape[2] * x.shape[3] * x.element_size()
+    count = max(1, PIECE_BYTES // image)
+    return len(x) if count >= len(x) else count
+
+
+def in_pieces(compute: Callable[[Tensor], Tensor], x: Tensor, channels: int) -> Tensor:
+    """compute(x), a few images at a time, so that what is in between needs little memory."""
+    size = piece_size(x, channels)
+    if size == len(x):
+        return compute(x)
+    return torch.cat([compute(piece) for piece in x.split(size)])
+
+
+def summed_pieces(
+    go_back: Callable[[Tensor, Tensor], tuple[Any, ...]], x: Tensor, of_y: Tensor, channels: int
+) -> tuple[Any, ...]:
+    """go_back(x, of_y) a few images at a time: its first value is of images, the others are sums over them."""
+    size = piece_size(x, channels)
+    if size == len(x):
+        return go_back(x, of_y)
+    of_images, *sums = zip(*map(go_back, x.split(size), of_y.split(size)), strict=True)
+    first = None if of_images[0] is None else torch.cat(of_images)
+    return first, *(torch.stack(each).sum(0) for each in sums)
 
 
 def as_rows(x: Tensor) -> Tensor:

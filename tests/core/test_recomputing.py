@@ -92,6 +92,22 @@ def test_block_with_tensorflows_padding(dtype: torch.dtype, height: int, width: 
 
 
 @needs_routines
+@pytest.mark.parametrize("needs_gradient", [True, False])
+def test_few_images_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch, needs_gradient: bool) -> None:
+    """Four images in two pieces of three and one."""
+    found = []
+    for piece_bytes in (2**30, 3 * 12 * 8 * 96 * 4):
+        monkeypatch.setattr(recomputing, "PIECE_BYTES", piece_bytes)
+        block = block_with_statistics(1, 6, TORCHVISION)
+        y = list_parts([block])[0](x := maps(12, 8).requires_grad_(needs_gradient))
+        y.backward(maps(12, 8))
+        found.append([y, *(weight.grad for weight in block.parameters()), *block.buffers()])
+        found[-1] += [x.grad] if needs_gradient else []
+    for whole, summed in zip(*found, strict=True):
+        torch.testing.assert_close(summed, whole, rtol=1e-4, atol=1e-4)
+
+
+@needs_routines
 @pytest.mark.parametrize("blocks", [0, 1, 2, 7, 18, 19])
 def test_network_and_its_last_blocks_give_the_logits_of_torchvision(blocks: int) -> None:
     network, images = network_with_statistics().train(), random_images(64, 96)

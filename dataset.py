@@ -21,6 +21,7 @@ from core.image_files import load_image, read_size
 from core.image_index import check_counts, read_index, scan_folder
 from core.loader_workers import BATCHES_OF_WORKER, Batch, Stack, check_readable, start_worker
 from core.pixels import Image
+from core.spare_cores import adapt_threads
 from imgproc import normalize
 
 __all__ = [
@@ -233,6 +234,7 @@ class CPUPrefetcher:
 
     def __iter__(self) -> Iterator[Batch]:
         for images, targets in self._loaded():
+            adapt_threads()
             yield self._prepare(images), targets.clone()
 
     def _loaded(self) -> Iterator[Batch]:
@@ -341,6 +343,7 @@ class OutputBatches(CPUPrefetcher):
 
     def __iter__(self) -> Iterator[Batch]:
         for keys in self.sampler:
+            adapt_threads()
             view = keys[0][0] % self.outputs.views
             rows, found = self.outputs.take(view, [index for _, index in keys])
             check_readable(len(found), len(keys))

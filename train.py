@@ -58,7 +58,6 @@ from core.reports import (
 )
 from core.resuming import INTERRUPTED, prepare_folders, remove_old_checkpoints, resume_training
 from core.settings import check_config, config_lines
-from core.spare_cores import adapt_threads
 from core.training_loss import create_criterion, create_mixing
 from dataset import (
     CPUPrefetcher,
@@ -318,7 +317,6 @@ def train_one_epoch(
     batches.set_epoch(state.epoch, state.position)
     pause()
     for index, (images, targets) in enumerate(progress.watch(batches), start=state.position):  # [N, 3, S, S] and [N]
-        adapt_threads()
         group_size, is_last = place_in_group(index, len(batches), config.gradient_accumulation_steps)
         seed_step(config.seed, state.epoch, index)
         mixed_images, mixed_targets = mix(images, targets) if mix else (images, targets)

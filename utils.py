@@ -25,7 +25,7 @@ from core.atomic_files import NO_ROOM
 from core.metrics import ClassHits, EpochMeter, show_scores
 from core.processes import end_workers, process_rank
 from core.settings import config_lines
-from core.spare_cores import adapt_threads, watch_cores
+from core.spare_cores import watch_cores
 
 
 @contextlib.contextmanager
@@ -294,7 +294,6 @@ def evaluate(
     network.eval()
     meter, class_hits = EpochMeter(device), ClassHits(num_classes, device)
     for index, (images, targets) in enumerate(batches, start=1):
-        adapt_threads()
         with autocast(device, dtype):
             logits = network(images)
         logits = logits.float()

@@ -1,12 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The optimizer of a training run, its learning rates, and which batches make a step."""
 
+import inspect
 import math
 from collections.abc import Callable
 from types import ModuleType
 
 import torch
 from torch import nn
+
+
+class QuickSGD(torch.optim.SGD):
+    """torch.optim.SGD without the marks for torch.compile around its methods, which import all of the compiler.
+
+    That takes as long as importing torch, at the start of every run; what is compiled here is the network alone.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
 
 
 def create_optimizer(network: nn.Module, config: ModuleType) -> torch.optim.SGD:
@@ -22,7 +36,7 @@ def create_optimizer(network: nn.Module, config: ModuleType) -> torch.optim.SGD:
         for part, factor in (("features.", config.backbone_lr_factor), (CLASSIFIER_NAME, 1.0)):
             weights = [w for name, w in trained if name.startswith(part) and (w.ndim > 1) == is_decayed]
             groups.append({"params": weights, "weight_decay": weight_decay, "lr": factor * config.model_lr})
-    return torch.optim.SGD(
+    return QuickSGD(
         groups, lr=config.model_lr, momentum=config.model_momentum, nesterov=config.model_momentum > 0, fused=True
     )
 

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The optimizer's groups and the schedule, against hand-made numbers."""
 
+import copy
+import subprocess
+import sys
+
 import pytest
+import torch
 from checkpoint_files import train_state
+from conftest import ROOT
 from torch import nn
 
-from core.optimisation import warmup_cosine
+from core.optimisation import QuickSGD, warmup_cosine
 
 
 def test_schedule_by_hand() -> None:
@@ -62,3 +68,41 @@ def test_checkpoints_number_the_parameters_as_before() -> None:
     network = list(state.network.parameters())
     expected = [weight for weight in network if weight.ndim > 1] + [weight for weight in network if weight.ndim <= 1]
     assert list(map(id, numbered)) == list(map(id, expected))
+
+
+KINDS = QuickSGD, torch.optim.SGD
+
+
+def test_steps_are_those_of_torchs_sgd() -> None:
+    settings = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "fused": True}
+    torch.manual_seed(0)
+    networks = [network := nn.Linear(3, 2), copy.deepcopy(network)]
+    optimizers = [kind(each.parameters(), **settings) for kind, each in zip(KINDS, networks, strict=True)]
+    for step in range(3):
+        for each, optimizer in zip(networks, optimizers, strict=True):
+            each(torch.arange(3.0) + step).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            optimizer.load_state_dict(optimizer.state_dict())
+    for ours, theirs in zip(*(each.parameters() for each in networks), strict=True):
+        assert torch.equal(ours, theirs)
+    assert optimizers[0].state_dict().keys() == optimizers[1].state_dict().keys()
+
+
+def test_no_step_imports_the_compiler() -> None:
+    """In a process of its own: the tests before this one may have imported it."""
+    script = """
+import sys, torch
+from core.optimisation import QuickSGD
+weight = torch.ones(1, requires_grad=True)
+optimizer = QuickSGD([weight], lr=0.1)
+weight.sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+print(weight.item(), "torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    weight, is_imported = done.stdout.split()
+    assert float(weight) == pytest.approx(0.9)
+    assert is_imported == "False"

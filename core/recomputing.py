@@ -145,7 +145,7 @@ class Expansion(torch.autograd.Function):
         folded_shift = shift - folded_scale * mean
         context.filtering = filtering
         context.save_for_backward(
-            x, matrix, folded_scale, folded_kernel, folded_shift, inverse_deviation, mean_x, spread, depthwise
+            x, kernel, folded_scale, folded_kernel, folded_shift, inverse_deviation, mean_x, spread, depthwise
         )
         return in_pieces(
             lambda piece: convolve(relu6_of_convolution(piece, folded_kernel, folded_shift), depthwise, filtering),
@@ -158,12 +158,12 @@ class Expansion(torch.autograd.Function):
         """With z = (y - mean(y)) / deviation, n pixels and the gradient g of what batch-norm gives, that of y is
         scale / deviation * (g - mean(g) - z mean(g z)). As y = W x, its products with W and x need no map of y.
         """
-        x, matrix, scale, kernel, shift, inverse_deviation, mean_x, spread, depthwise = context.saved_tensors
-        rounded, n = kernel.to(x.dtype), x.numel() // x.shape[1]
+        x, kernel, scale, folded, shift, inverse_deviation, mean_x, spread, depthwise = context.saved_tensors
+        matrix, rounded, n = kernel.flatten(1), folded.to(x.dtype), x.numel() // x.shape[1]
         wants = context.needs_input_grad[0], True, True
 
         def go_back(piece: Tensor, of_piece: Tensor) -> tuple[Any, ...]:
-            active = relu6_of_convolution(piece, kernel, shift)
+            active = relu6_of_convolution(piece, folded, shift)
             of_active, of_depthwise = gradients(of_piece, active, depthwise, context.filtering)
             g = aten.hardtanh_backward(of_active, active, 0.0, 6.0)
             del active, of_active
@@ -179,7 +179,8 @@ class Expansion(torch.autograd.Function):
             back = rounded.float().flatten(1).t()
             mixed = back @ (slope[:, None] / n * matrix)
             of_x = of_x - convolve_plainly(x, mixed, back @ (of_shift / n) - mixed @ mean_x)
-        return of_x, of_kernel[:, :, None, None], of_scale, of_shift, of_depthwise, None, None
+        of_kernel = laid_out(of_kernel[:, :, None, None], kernel)
+        return of_x, of_kernel, of_scale, of_shift, laid_out(of_depthwise, depthwise), None, None
 
 
 class Activation(torch.autograd.Function):
@@ -223,7 +224,7 @@ class Activation(torch.autograd.Function):
         of_y, of_scale, of_shift = aten.native_batch_norm_backward(
             g, y, scale, None, None, mean, inverse_deviation, True, context.eps, (True, True, True)
         )
-        return of_y, of_scale, of_shift, of_kernel, None, None
+        return of_y, of_scale, of_shift, laid_out(of_kernel, kernel), None, None
 
 
 PIECE_BYTES = 32 * 2**20  # measured from 2 MiB on: smaller ones take longer
@@ -265,6 +266,13 @@ def statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, float]:
     """The running mean and variance that a batch moves, and the share it has in them; the batch is counted."""
     cast(Tensor, norm.num_batches_tracked).add_(1)
     return cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var), cast(float, norm.momentum)
+
+
+def laid_out(gradient: Tensor, weight: Tensor) -> Tensor:
+    """A gradient with the strides of its weight, which torch's fused optimizers and its DDP take for granted."""
+    if gradient.stride() == weight.stride():
+        return gradient
+    return torch.empty_like(weight).copy_(gradient)
 
 
 def relu6_of_convolution(x: Tensor, kernel: Tensor, bias: Tensor, groups: int = 1) -> Tensor:

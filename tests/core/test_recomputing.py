@@ -146,6 +146,17 @@ def test_half_of_what_autograd_keeps_is_not_kept() -> None:
 
 
 @needs_routines
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_lie_in_memory_as_their_weights_do(dtype: torch.dtype) -> None:
+    """torch's fused SGD takes the two for laid out alike, and DDP copies what is not."""
+    network = MobileNetV2(3, 0.35).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+        logits = Recomputing(network)(random_images(64, 64).contiguous(memory_format=torch.channels_last))
+    logits.float().square().sum().backward()
+    assert [name for name, weight in network.named_parameters() if weight.grad.stride() != weight.stride()] == []
+
+
+@needs_routines
 def test_weights_that_are_no_numbers_show_in_the_gradient() -> None:
     """oneDNN's ReLU6 makes 0 of NaN."""
     block = block_with_statistics(1, 6, TORCHVISION)

@@ -12,7 +12,7 @@ import torch
 dataset_name = "Digits"  # the folder data/<dataset_name>; also names the experiment
 # Names the folders of a run: samples/<exp_name>, samples/logs/<exp_name>, results/<exp_name>.
 exp_name = os.environ.get("EXP_NAME", f"MobileNetV2-{dataset_name}")
-# A run is a function of the seed (>= 0), whatever the workers and restarts; on a GPU if deterministic = True.
+# A run is a function of the seed (>= 0), whatever workers and restarts; on GPUs and busy CPUs if deterministic = True.
 seed = 0
 # "cpu", "cuda" or "cuda:N".
 device = "cuda" if torch.cuda.is_available() else "cpu"

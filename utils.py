@@ -231,8 +231,10 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 def compile_network(network: nn.Module, device: torch.device) -> None:
     """torch.compile a network in place, so that its weights keep their names; where that fails, say so in one line.
 
-    Compiling a small function first shows what is missing before anything depends on it.
+    Compiling a small function first shows what is missing before anything depends on it. What is compiled is so for a
+    number of threads, which therefore stays.
     """
+    watch_cores(False)
     try:
         torch.compile(lambda values: values.cos() + 1)(torch.zeros(64, device=device))
         network.compile(backend=compile_or_run)

@@ -98,6 +98,9 @@ def list_parts(blocks: Sequence[nn.Module]) -> list[Any]:
     waiting: list[nn.Module] = []
     for block in blocks:
         if isinstance(block, InvertedResidual):
+            if block.has_skip and waiting:  # of narrow networks; what is added is what the block reads
+                parts.append(blocks[0])
+                waiting = []
             layers = [layer for layer in [*waiting, *block.conv.modules()] if isinstance(layer, LAYERS)]
             convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
             norms = [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)]
@@ -134,8 +137,9 @@ class Expansion(torch.autograd.Function):
         rows, matrix = as_rows(x), kernel.flatten(1)
         mean_x = rows.mean(0, dtype=torch.float32)
         centred = rows - mean_x  # float32
-        spread = matrix @ (centred.t() @ centred).div_(len(rows))  # W cov(x)
-        mean, variance = matrix @ mean_x, (spread * matrix).sum(1)
+        # Float64, as channels that go together all but cancel out; even so rounding may leave less than nothing.
+        spread = matrix.double() @ (centred.t() @ centred).double().div_(len(rows))  # W cov(x)
+        mean, variance = matrix @ mean_x, (spread * matrix).sum(1).clamp_(min=0.0).float()
         running_mean, running_variance, share = statistics(norm)
         running_mean.lerp_(mean, share)
         running_variance.lerp_(variance * (len(rows) / (len(rows) - 1)), share)
@@ -145,7 +149,7 @@ class Expansion(torch.autograd.Function):
         folded_shift = shift - folded_scale * mean
         context.filtering = filtering
         context.save_for_backward(
-            x, kernel, folded_scale, folded_kernel, folded_shift, inverse_deviation, mean_x, spread, depthwise
+            x, kernel, folded_scale, folded_kernel, folded_shift, inverse_deviation, mean_x, spread.float(), depthwise
         )
         return in_pieces(
             lambda piece: convolve(relu6_of_convolution(piece, folded_kernel, folded_shift), depthwise, filtering),

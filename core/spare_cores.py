@@ -16,12 +16,13 @@ import torch
 PROC = Path("/proc")
 PERIOD = 2.0  # seconds from one look to the next
 LOOKS = 2  # that must agree: what passes soon is not answered
+IDLE = 0.5  # cores that do nothing, from which on no program waits for one
 
 
 class Usage(NamedTuple):
     """Clock ticks of processors until now."""
 
-    all: int  # of those that this process may use, by whichever program or other virtual machine
+    all: int  # of those that this process may use, by whichever program that does not make way for it
     own: dict[int, int]  # of this process and its workers, by their numbers
 
 
@@ -31,24 +32,26 @@ class SpareCores:
     def __init__(self) -> None:
         self.most = torch.get_num_threads()
         self.before: Usage | None = None
-        self.looked = time.monotonic()
+        self.looked = time.monotonic() - PERIOD
         self.agreed = 0
 
     def adapt(self) -> None:
         """Look whether cores are taken or free, at most every PERIOD, and take as many threads as there are."""
         seconds = time.monotonic() - self.looked
-        if self.before is not None and seconds < PERIOD:
+        if seconds < PERIOD:
             return
         now, before = read_usage(), self.before
         self.looked, self.before = time.monotonic(), now
         if before is not None and now is not None:
-            self.note(others(before, now) / (seconds * os.sysconf("SC_CLK_TCK")))
+            ticks = seconds * os.sysconf("SC_CLK_TCK")
+            self.note(others(before, now) / ticks, (now.all - before.all) / ticks)
 
-    def note(self, busy: float) -> None:
-        """Note that other programs keep so many cores busy."""
+    def note(self, busy: float, used: float) -> None:
+        """Note how many cores other programs keep busy, and how many all do: while some are idle nothing is short."""
         threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
         fewer, more = (min(self.most, max(1, int(cores - busy + rounding))) for rounding in (0.5, 0.3))
-        wanted = fewer if fewer < threads else max(threads, more)
+        is_short = used > cores - IDLE
+        wanted = fewer if fewer < threads and is_short else max(threads, more)
         self.agreed = self.agreed + 1 if wanted != threads else 0
         if self.agreed == LOOKS:
             self.agreed = 0
@@ -71,12 +74,13 @@ def read_usage() -> Usage | None:
         mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
     except (OSError, AttributeError, ValueError, IndexError):
         return None
-    # user, nice, system, then idle and waiting for disks, then interrupts and other virtual machines
-    return Usage(sum(sum(map(int, row[1:4] + row[6:9])) for row in rows if row[0] in mine), own)
+    # proc(5): user, nice, system, interrupts. What is nice makes way, unless this process is nice too.
+    columns = (1, 2, 3, 6, 7) if os.nice(0) > 0 else (1, 3, 6, 7)
+    return Usage(sum(int(row[column]) for row in rows if row[0] in mine for column in columns), own)
 
 
 def others(before: Usage, now: Usage) -> int:
-    """The ticks between that were not this program's; a worker that has ended or begun between counts as its own."""
+    """The ticks between that were not this program's; a worker that has ended between counts as another's."""
     own = sum(ticks - before.own.get(pid, 0) for pid, ticks in now.own.items())
     return max(0, now.all - before.all - own)
 

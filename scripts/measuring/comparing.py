@@ -19,14 +19,22 @@ def compare(old: Path, new: Path) -> int:
         if old_machine.get(name) != new_machine.get(name):
             print(f"{name}: {old_machine.get(name)} then, {new_machine.get(name)} now")
     common = [key for key in after if key in before]
-    changed = [key for key in common if max(before[key]) < min(after[key]) or max(after[key]) < min(before[key])]
+    changed = [key for key in common if is_lower(before[key], after[key]) or is_lower(after[key], before[key])]
     for title, name in changed:
         then, now = before[title, name], after[title, name]
         factor = statistics.median(now) / statistics.median(then)
         print(f"{title}: {name}: {show(then)} then, {show(now)} now, {factor:.2f} times as much")
     alone = len(after.keys() ^ before.keys())
     print(f"{len(changed)} of {len(common)} ratios changed beyond their spread; {alone} are in one report only.")
-    return int(any(max(after[key]) < min(before[key]) for key in changed))
+    return int(any(is_lower(after[key], before[key]) for key in changed))
+
+
+def is_lower(some: list[float], others: list[float]) -> bool:
+    """Whether all are below all of the others, by more than the step to which a single value was found."""
+    return max(some) < min(others) * (1.0 if len(some) > 1 else 1 - SINGLE)
+
+
+SINGLE = 0.1
 
 
 def read_ratios(path: Path) -> tuple[Ratios, dict[str, Any]]:

@@ -77,12 +77,14 @@ def compare_largest_batches() -> Comparison:
 
 
 def largest_batch(build: Callable[..., Callable[[], object]], precision: object) -> int:
-    """By halving what is left, a multiple of BATCH_STEP."""
+    """By halving what is left, a multiple of BATCH_STEP. Raises: ValueError if not even that much fits."""
     fits, too_large = 0, MOST // BATCH_STEP
     while too_large - fits > 1:
         middle = (fits + too_large) // 2
         is_within = peak_of_steps(build, middle * BATCH_STEP, precision) <= LIMIT
         fits, too_large = (middle, too_large) if is_within else (fits, middle)
+    if not fits:
+        raise ValueError(f"a batch of {BATCH_STEP} images does not train here within {LIMIT / 2**30:.0f} GiB")
     return fits * BATCH_STEP
 
 
@@ -104,7 +106,7 @@ def run_steps(
     connection: Connection, build: Callable[..., Callable[[], object]], batch: int, precision: object
 ) -> None:
     """Send the peak of this process; it ends without if it asks for much more than LIMIT."""
-    resource.setrlimit(resource.RLIMIT_DATA, (LIMIT + LIMIT // 2, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_DATA, (LIMIT + LIMIT // 2, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     with contextlib.suppress(RuntimeError, MemoryError):  # no more memory
         build(CPU, batch, STEPS, precision)()
         connection.send(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

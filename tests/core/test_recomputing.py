@@ -127,6 +127,29 @@ def test_network_and_its_last_blocks_give_the_logits_of_torchvision(blocks: int)
 
 
 @needs_routines
+@pytest.mark.parametrize("width", [0.1, 0.25, 0.35, 1.4])
+def test_networks_of_all_widths(width: float) -> None:
+    """In narrow ones the first block has a skip."""
+    torch.manual_seed(0)
+    network, images = MobileNetV2(3, width, dropout=0.0), random_images(64, 64)
+    expected = copy.deepcopy(network)(images)
+    torch.testing.assert_close(Recomputing(network)(images), expected, rtol=0, atol=1e-3 * expected.abs().max().item())
+
+
+@needs_routines
+def test_channels_that_cancel_out_give_numbers() -> None:
+    """Equal but for a thousandth, with kernels of sum 0: all but nothing is left of the variance."""
+    block = block_with_statistics(1, 6, TORCHVISION)
+    with torch.no_grad():
+        kernel = next(block.parameters())
+        kernel -= kernel.mean(1, keepdim=True)
+    x = (10 * maps(12, 8)[:, :1] + 1e-3 * maps(12, 8)).contiguous(memory_format=torch.channels_last)
+    gradients = torch.autograd.grad(list_parts([block])[0](x).cos().sum(), list(block.parameters()))
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert all(buffer.isfinite().all() for buffer in block.buffers())
+
+
+@needs_routines
 def test_half_of_what_autograd_keeps_is_not_kept() -> None:
     """Of a block with 96 hidden channels: 96 + 16 maps of the size of its input in place of 4 x 96 + 2 x 16."""
     block = block_with_statistics(1, 6, TORCHVISION)

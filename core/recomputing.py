@@ -22,7 +22,9 @@ from core.folding import has_fused_convolution
 from model import InvertedResidual, StridedConv2d, mean_of_map, pad_same
 
 aten = torch.ops.aten
-SMALLEST_IMAGE = 64  # below, computing again takes longer than what is saved; measured at 32, 64, 96, 128, 160 and 224
+# Below, computing again takes longer than what is saved: sides of images, and pixels of the maps that a block reads.
+# Measured for images of 32 to 224 pixels and blocks that read 7 x 7 to 112 x 112, 32 and 64 at a time.
+SMALLEST_IMAGE, SMALLEST_MAP = 64, 14 * 14
 
 
 def recomputing(network: nn.Module, dtype: torch.dtype, image_size: int) -> nn.Module:
@@ -59,14 +61,19 @@ class Recomputing(nn.Module):
 
 
 class Part(NamedTuple):
-    """Convolutions, each with the batch-norm that follows it; a ReLU6 lies between two of them."""
+    """Convolutions, each with the batch-norm that follows it; a ReLU6 lies between two of them. `blocks`: whose."""
 
+    blocks: list[nn.Module]
     convolutions: list[nn.Conv2d]
     norms: list[nn.BatchNorm2d]
     has_skip: bool
 
     def __call__(self, x: Tensor) -> Tensor:
         """Autocast says how precise the maps are; the products within keep float32 where it matters."""
+        if x.shape[2] * x.shape[3] < SMALLEST_MAP:
+            for block in self.blocks:
+                x = block(x)
+            return x
         if torch.is_autocast_enabled("cpu"):
             x = x.to(torch.get_autocast_dtype("cpu"))
         with torch.autocast("cpu", enabled=False):
@@ -98,22 +105,22 @@ def list_parts(blocks: Sequence[nn.Module]) -> list[Any]:
     waiting: list[nn.Module] = []
     for block in blocks:
         if isinstance(block, InvertedResidual):
-            if block.has_skip and waiting:  # of narrow networks; what is added is what the block reads
-                parts.append(blocks[0])
+            if block.has_skip:  # in narrow networks, of the first block: what is added is what it reads itself
+                parts += waiting
                 waiting = []
-            layers = [layer for layer in [*waiting, *block.conv.modules()] if isinstance(layer, LAYERS)]
-            convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
-            norms = [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)]
-            parts.append(Part(convolutions, norms, block.has_skip))
+            parts.append(create_part([*waiting, block], block.has_skip))
             waiting = []
         elif block is blocks[0] and len(blocks) > 1:
-            waiting = list(block.modules())
+            waiting = [block]
         else:
             parts.append(block)
     return parts
 
 
-LAYERS = nn.Conv2d, nn.BatchNorm2d
+def create_part(blocks: list[nn.Module], has_skip: bool) -> Part:
+    layers = [layer for block in blocks for layer in block.modules()]
+    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    return Part(blocks, convolutions, [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)], has_skip)
 
 
 class Expansion(torch.autograd.Function):
@@ -360,7 +367,7 @@ def gives_right_gradients(dtype: torch.dtype) -> bool:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         blocks = [InvertedResidual(8, 8, 1, 6), InvertedResidual(8, 16, 2, 6)]
-        images = torch.randn(4, 8, 10, 10)
+        images = torch.randn(4, 8, 16, 16)
     plain = probe_gradients(blocks, blocks, images, dtype)
     try:
         found = probe_gradients(list_parts(blocks), blocks, images, dtype)

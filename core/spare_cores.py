@@ -91,7 +91,7 @@ _spare_cores: SpareCores | None = None
 def watch_cores(is_on: bool) -> None:
     """Let adapt_threads() do something from now on, or nothing. OMP_NUM_THREADS and torchrun have the last word."""
     global _spare_cores
-    _spare_cores = SpareCores() if is_on and "OMP_NUM_THREADS" not in os.environ and os.name == "posix" else None
+    _spare_cores = SpareCores() if is_on and "OMP_NUM_THREADS" not in os.environ else None
 
 
 def adapt_threads() -> None:

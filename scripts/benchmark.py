@@ -10,7 +10,7 @@ loader      images from files to batches
 end-to-end  test.py and train.py as whole processes
 latency     one image in a running process; inference.py from start to end, train.py from start to its first step
 memory      the peak of train.py, and the largest batch within 8 GiB
-busy        train.py while another program keeps one core busy
+busy        train.py while another program keeps one core busy: an hour, and no part of all
 padding     TensorFlow's padding beside the symmetric one
 export      what scripts/export.py writes, in its runtimes
 fine-tuning train.py with frozen blocks beside the loop of PyTorch's tutorial: an hour, and no part of all
@@ -56,6 +56,8 @@ PARTS = {  # with the function of measuring/ that measures each
     "fine-tuning": ("fine_tuning", "fine_tuning"),
 }
 
+LONG_PARTS = "fine-tuning", "busy"  # an hour each
+
 
 def main() -> int:
     options = parse_arguments()
@@ -64,9 +66,8 @@ def main() -> int:
     if options.part == "all":
         REPORT.unlink(missing_ok=True)
         for part in PARTS:
-            if part == "fine-tuning":  # which takes an hour
-                continue
-            measure_in_own_process(part)
+            if part not in LONG_PARTS:
+                measure_in_own_process(part)
     else:
         measure(options)
     print(f"\nReport: {REPORT.relative_to(REPOSITORY)}")

@@ -73,8 +73,14 @@ def compare_first_step(options: argparse.Namespace) -> Comparison:
 def run_to_first_step(root: Path) -> None:
     """Raises: ChildProcessError if it ends before."""
     shutil.rmtree(root / "samples", ignore_errors=True)
+    (temporary := root / "temporary").mkdir(exist_ok=True)  # what a killed run leaves goes with the folder
     training = subprocess.Popen(
-        [sys.executable, "train.py"], cwd=root, stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "train.py"],
+        cwd=root,
+        env=os.environ | {"TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         if not any(line.startswith("Epoch: [1][") for line in training.stdout or ()):

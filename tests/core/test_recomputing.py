@@ -25,6 +25,11 @@ needs_routines = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def _maps_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recomputing, "SMALLEST_MAP", 0)
+
+
 @pytest.fixture
 def _clean_cache() -> None:
     recomputing.gives_right_gradients.cache_clear()
@@ -202,6 +207,20 @@ def test_where_it_is_used() -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.__class__ = SyncBatchNorm
     assert recomputing.recomputing(synchronized, torch.float32, 64) is synchronized
+
+
+@needs_routines
+@pytest.mark.parametrize(("side", "is_recomputed"), [(14, True), (13, False)])
+def test_small_maps_are_kept(monkeypatch: pytest.MonkeyPatch, side: int, is_recomputed: bool) -> None:
+    monkeypatch.setattr(recomputing, "SMALLEST_MAP", 14 * 14)
+    block, x = block_with_statistics(1, 6, TORCHVISION), maps(side, side)
+    expected = copy.deepcopy(block)(x)
+    calls: list[Tensor] = []
+    routine = recomputing.pointwise
+    monkeypatch.setattr(recomputing, "pointwise", lambda *given: calls.append(given[0]) or routine(*given))
+    y = list_parts([block])[0](x)
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
+    assert bool(calls) == is_recomputed
 
 
 @needs_routines

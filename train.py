@@ -82,9 +82,9 @@ from utils import (
 
 
 class Forms(NamedTuple):
-    """What computes with a network's weights in a precision: in training, for a size of images, and in scoring."""
+    """What computes with a network's weights in a precision: in training, and in scoring."""
 
-    train: Callable[[nn.Module, torch.dtype, int], nn.Module]
+    train: Callable[[nn.Module, torch.dtype], nn.Module]
     score: Callable[[nn.Module, torch.dtype], nn.Module]
 
 
@@ -242,7 +242,7 @@ def create_train_state(
     trained = TrainedPart(network, config.frozen_blocks) if config.frozen_blocks else network
     return TrainState(
         network=network,
-        parallel_network=parallelize(forms.train(trained, dtype, config.image_size), device),
+        parallel_network=parallelize(forms.train(trained, dtype), device),
         ema_network=MovingAverage(network, config.model_ema_decay),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.LambdaLR(

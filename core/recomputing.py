@@ -19,15 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from core.folding import has_fused_convolution
+from core.small_maps import back_through_relu6, call_layers
 from model import InvertedResidual, StridedConv2d, mean_of_map, pad_same
 
 aten = torch.ops.aten
-# Below, computing again takes longer than what is saved: sides of images, and pixels of the maps that a block reads.
-# Measured for images of 32 to 224 pixels and blocks that read 7 x 7 to 112 x 112, 32 and 64 at a time.
-SMALLEST_IMAGE, SMALLEST_MAP = 64, 14 * 14
+# Pixels of the maps that a block reads, from which on computing again takes no longer than what it saves.
+# Measured for images of 32 to 224 pixels and blocks that read 7 x 7 to 112 x 112, 32 to 128 at a time.
+SMALLEST_MAP = 8 * 8
 
 
-def recomputing(network: nn.Module, dtype: torch.dtype, image_size: int) -> nn.Module:
+def recomputing(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A form of a network, or of its last blocks, that trains the same weights; where it brings nothing, the network.
 
     network: with `features` and `classifier`. dtype: of the convolutions. It is for the CPU, with the routines of
@@ -36,7 +37,7 @@ def recomputing(network: nn.Module, dtype: torch.dtype, image_size: int) -> nn.M
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     is_plain = norms and all(type(layer) is nn.BatchNorm2d for layer in norms)
     device = next(network.parameters()).device
-    if image_size < SMALLEST_IMAGE or not is_plain or not has_fused_convolution(device, dtype):
+    if not is_plain or not has_fused_convolution(device, dtype):
         return network
     return Recomputing(network) if gives_right_gradients(dtype) else network
 
@@ -55,7 +56,7 @@ class Recomputing(nn.Module):
             logits: Tensor = self.network(x)
             return logits
         for part in self.parts:
-            x = part(x)
+            x = part(x) if isinstance(part, Part) else call_layers(part, x)
         logits = self.network.get_submodule("classifier")(mean_of_map(x) if x.ndim == 4 else x)
         return logits
 
@@ -72,7 +73,7 @@ class Part(NamedTuple):
         """Autocast says how precise the maps are; the products within keep float32 where it matters."""
         if x.shape[2] * x.shape[3] < SMALLEST_MAP:
             for block in self.blocks:
-                x = block(x)
+                x = call_layers(block, x)
             return x
         if torch.is_autocast_enabled("cpu"):
             x = x.to(torch.get_autocast_dtype("cpu"))
@@ -176,7 +177,7 @@ class Expansion(torch.autograd.Function):
         def go_back(piece: Tensor, of_piece: Tensor) -> tuple[Any, ...]:
             active = relu6_of_convolution(piece, folded, shift)
             of_active, of_depthwise = gradients(of_piece, active, depthwise, context.filtering)
-            g = aten.hardtanh_backward(of_active, active, 0.0, 6.0)
+            g = back_through_relu6(of_active, active)
             del active, of_active
             found = convolution_backward(g, piece, rounded, 1, (0, 0), 1, wants, bias=[len(matrix)])
             return found[0], found[1].float(), found[2].float(), of_depthwise
@@ -229,7 +230,7 @@ class Activation(torch.autograd.Function):
         def go_back(piece: Tensor, of_piece: Tensor) -> tuple[Any, ...]:
             active = relu6_of_scaled(piece, folded_scale, folded_shift)
             of_active, of_kernel = gradients(of_piece, active, kernel, context.convolution)
-            return aten.hardtanh_backward(of_active, active, 0.0, 6.0), of_kernel
+            return back_through_relu6(of_active, active), of_kernel
 
         g, of_kernel = summed_pieces(go_back, y, of_outputs[0], len(mean))
         of_y, of_scale, of_shift = aten.native_batch_norm_backward(
@@ -321,20 +322,20 @@ def gradients(gradient: Tensor, x: Tensor, kernel: Tensor, layer: nn.Conv2d) -> 
     """Of x and of the kernel, from that of convolve()."""
     height, width = x.shape[2:]
     padded = pad_same(x) if pads_same(layer) else x
-    is_slow = layer.groups > 1 and layer.stride[0] == 2 and x.dtype == torch.bfloat16
-    geometry = layer.stride[0], layer.padding, layer.groups
-    of_x, of_kernel, _ = convolution_backward(
-        gradient, padded, kernel.to(x.dtype), *geometry, wants=(not is_slow, True, False)
-    )
-    if is_slow:
-        of_x = spread_gradient(gradient, x, kernel, pads_same(layer))
+    stride, rounded = layer.stride[0], kernel.to(x.dtype)
+    turns = layer.groups > 1 and (stride == 1 or x.dtype == torch.bfloat16)
+    geometry = stride, layer.padding, layer.groups
+    of_x, of_kernel, _ = convolution_backward(gradient, padded, rounded, *geometry, wants=(not turns, True, False))
+    if turns:
+        spread = spread_out(gradient, x, pads_same(layer)) if stride == 2 else gradient
+        of_x = torch.conv2d(spread, rounded.flip((2, 3)), None, 1, 1, 1, layer.groups)  # sooner than its own gradient
     elif padded is not x:
         of_x = of_x[:, :, height % 2 : height % 2 + height, width % 2 : width % 2 + width]
     return of_x, of_kernel.to(kernel.dtype)
 
 
-def spread_gradient(gradient: Tensor, x: Tensor, kernel: Tensor, pads_same: bool) -> Tensor:
-    """The gradient of x for a depthwise 3 x 3 convolution with stride 2: with zeros between, it is one with stride 1.
+def spread_out(gradient: Tensor, x: Tensor, pads_same: bool) -> Tensor:
+    """What a depthwise 3 x 3 convolution with stride 2 gave, with zeros between: x has its gradient as of stride 1.
 
     In bfloat16 oneDNN takes ten times as long for the gradient itself.
     """
@@ -342,7 +343,7 @@ def spread_gradient(gradient: Tensor, x: Tensor, kernel: Tensor, pads_same: bool
     top, left = (int(pads_same and side % 2 == 0) for side in x.shape[2:])
     spread = torch.zeros_like(x)
     spread[:, :, top::2, left::2] = gradient
-    return torch.conv2d(spread, kernel.to(x.dtype).flip((2, 3)), None, 1, 1, 1, x.shape[1])
+    return spread
 
 
 def convolution_backward(

@@ -198,15 +198,14 @@ def test_weights_that_are_no_numbers_show_in_the_gradient() -> None:
 @needs_routines
 def test_where_it_is_used() -> None:
     network = MobileNetV2(3, 0.35)
-    assert isinstance(recomputing.recomputing(network, torch.float32, 64), Recomputing)
-    assert recomputing.recomputing(network, torch.float32, 32) is network
+    assert isinstance(recomputing.recomputing(network, torch.float32), Recomputing)
     elsewhere = MobileNetV2(3, 0.35).to("meta")
-    assert recomputing.recomputing(elsewhere, torch.float32, 64) is elsewhere
+    assert recomputing.recomputing(elsewhere, torch.float32) is elsewhere
     synchronized = MobileNetV2(3, 0.35)
     for module in synchronized.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.__class__ = SyncBatchNorm
-    assert recomputing.recomputing(synchronized, torch.float32, 64) is synchronized
+    assert recomputing.recomputing(synchronized, torch.float32) is synchronized
 
 
 @needs_routines
@@ -230,7 +229,7 @@ def test_wrong_routines_are_not_used(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(recomputing, "pointwise", lambda *given: routine(*given).clamp(max=3.0))
     network = MobileNetV2(3, 0.35)
     try:
-        assert recomputing.recomputing(network, torch.float32, 64) is network
+        assert recomputing.recomputing(network, torch.float32) is network
     finally:
         recomputing.gives_right_gradients.cache_clear()
     assert capsys.readouterr().out.startswith("Recomputing does not give the network's gradients here")

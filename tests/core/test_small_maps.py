@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On maps of few pixels blocks have the values and gradients of torchvision's, in double precision."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models.mobilenetv2 import InvertedResidual as TheirBlock
+
+from core.processes import SyncBatchNorm
+from core.small_maps import LARGEST_PRODUCT, back_through_relu6, call_layers
+from model import TENSORFLOW, InvertedResidual, MobileNetV2
+
+BLOCKS = [(1, 1, 16), (1, 6, 16), (2, 6, 24)]  # stride, expansion, channels
+
+
+def maps(side: int) -> Tensor:
+    values = torch.randn(6, 16, side, side, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    return values.contiguous(memory_format=torch.channels_last)
+
+
+def outcome(call: Callable[[Tensor], Tensor], block: nn.Module, side: int) -> list[Tensor]:
+    """What a block gives, the gradients of what it reads and of its weights, and its statistics."""
+    x = maps(side).requires_grad_()
+    y = call(x)
+    directions = torch.randn(y.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    gradients = torch.autograd.grad((y * directions).sum(), [x, *block.parameters()])
+    return [y, *gradients, *block.buffers()]
+
+
+def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 8, 9])
+@pytest.mark.parametrize(("stride", "expand_ratio", "channels"), BLOCKS)
+def test_block_has_the_gradients_of_torchvisions(stride: int, expand_ratio: int, channels: int, side: int) -> None:
+    torch.manual_seed(4)
+    theirs = TheirBlock(16, channels, stride, expand_ratio).double()
+    ours = InvertedResidual(16, channels, stride, expand_ratio).double().to(memory_format=torch.channels_last)
+    ours.load_state_dict(theirs.state_dict())
+    assert_same(outcome(lambda x: call_layers(ours, x), ours, side), outcome(theirs, theirs, side))
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+def test_block_with_tensorflows_padding(side: int) -> None:
+    """The layers as they are, which are compared with Keras elsewhere."""
+    torch.manual_seed(4)
+    block = InvertedResidual(16, 24, 2, 6, TENSORFLOW).double()
+    plain = copy.deepcopy(block)
+    assert_same(outcome(lambda x: call_layers(block, x), block, side), outcome(plain, plain, side))
+
+
+def test_other_batch_norms_compute_themselves() -> None:
+    """Those that take the images of all processes together."""
+    block = InvertedResidual(16, 16, 1, 6).double()
+    calls = []
+    for layer in block.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.__class__ = SyncBatchNorm
+            layer.register_forward_hook(lambda *given: calls.append(given[0]))
+    call_layers(block.eval(), maps(2))
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("side", [1, 2, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_lie_in_memory_as_their_weights_do(dtype: torch.dtype, side: int) -> None:
+    """torch's fused SGD takes the two for laid out alike, and DDP copies what is not."""
+    block = InvertedResidual(16, 24, 2, 6).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+        y = call_layers(block, maps(side).float())
+    y.float().square().sum().backward()
+    assert [name for name, weight in block.named_parameters() if weight.grad.stride() != weight.stride()] == []
+
+
+def test_general_routines_are_left_to_large_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = MobileNetV2(3, 0.35).to(memory_format=torch.channels_last)
+    sides: list[int] = []
+    for layer in network.features.modules():
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
+            layer.register_forward_hook(lambda layer, given, y: sides.append(y.shape[2]))
+    x = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    for block in network.features:
+        x = call_layers(block, x)
+    assert sides
+    assert all(side**2 > LARGEST_PRODUCT for side in sides)
+
+
+def test_gradient_that_is_one_number_for_all_pixels_is_not_written_over() -> None:
+    """A mean spreads one number over the map: in place, each pixel would take it from all others."""
+    active = torch.tensor([0.0, 3.0, 6.0, 3.0]).view(1, 1, 2, 2)
+    gradient = torch.tensor(2.0).expand(1, 1, 2, 2)
+    assert back_through_relu6(gradient, active).flatten().tolist() == [0.0, 2.0, 0.0, 2.0]
+    assert gradient.flatten().tolist() == [2.0] * 4

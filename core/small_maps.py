@@ -40,19 +40,24 @@ def convolve(x: Tensor, layer: nn.Conv2d) -> Tensor:
     if layer.kernel_size == (1, 1) and height * width <= LARGEST_PRODUCT:
         return nn.functional.linear(x.permute(0, 2, 3, 1), weight.flatten(1)).permute(0, 3, 1, 2)
     if layer.groups > 1 and height == width <= 2:
+        # With a stride in the precision of the weights, as the layer itself.
+        x = x.to(layer.weight.dtype) if isinstance(layer, StridedConv2d) else x
         kernel = weight.flatten(2).to(x.dtype)  # [C, 3, 3]
         if height == 1:  # the zeros around meet all of the kernel but its centre
             return x * kernel[:, 1:2, 1:2]
         if layer.stride == (1, 1):
             filtered: Tensor = Depthwise.apply(x, kernel)
             return filtered
-        begin = 0 if isinstance(layer, StridedConv2d) and layer.pads_same else 1
+        begin = 0 if cast(StridedConv2d, layer).pads_same else 1
         return (x * kernel[:, begin : begin + 2, begin : begin + 2]).sum((2, 3), keepdim=True)
     return cast(Tensor, layer(x))
 
 
 class NormedReLU6(torch.autograd.Function):
-    """Batch-norm and ReLU6 of a map that nothing else reads. `norm`: the layer of which scale and shift are."""
+    """Batch-norm and ReLU6 of a map; one layer alone may read what it gives, as the gradient of that is written over.
+
+    `norm`: the layer of which scale and shift are.
+    """
 
     @staticmethod
     def forward(context: Any, x: Tensor, scale: Tensor, shift: Tensor, norm: nn.BatchNorm2d) -> Tensor:
@@ -75,9 +80,10 @@ class NormedReLU6(torch.autograd.Function):
 
 
 def back_through_relu6(of_active: Tensor, active: Tensor) -> Tensor:
-    """The gradient of what a ReLU6 reads, in the memory of that of what it gives, where that is a map of its own.
+    """The gradient of what a ReLU6 reads, in the memory of that of what it gives, if that is laid out alike.
 
-    In bfloat16 it takes a fifth longer in place than into other memory, in float32 a quarter less.
+    Nothing else may need the latter. In bfloat16 it takes a fifth longer in place than into other memory, in float32
+    a quarter less.
     """
     if of_active.dtype != torch.float32 or of_active.stride() != active.stride():
         return cast(Tensor, aten.hardtanh_backward(of_active, active, 0.0, 6.0))
@@ -96,10 +102,11 @@ class Depthwise(torch.autograd.Function):
     def backward(context: Any, *of_outputs: Tensor) -> tuple[Tensor, Tensor]:
         x, kernel = context.saved_tensors
         given, read = (each.permute(0, 2, 3, 1).flatten(1, 2) for each in (of_outputs[0], x))  # [N, 4, C]
-        products = (given[:, :, None] * read[:, None]).sum(0)  # [4, 4, C]: of each pixel given and each read
+        precise = torch.promote_types(x.dtype, torch.float32)
+        products = (given[:, :, None] * read[:, None]).sum(0, dtype=precise)  # [4, 4, C]: of each given and each read
         taps = products.new_zeros(9, len(kernel)).index_add_(0, TAPS, products.flatten(0, 1))
         of_x = torch.conv2d(of_outputs[0], kernel[:, None].flip((2, 3)), None, 1, 1, 1, len(kernel))
-        return of_x, taps.t().reshape(kernel.shape)
+        return of_x, taps.t().reshape(kernel.shape).to(kernel.dtype)
 
 
 # Where in the kernel lies what a pixel that is given takes of one that is read: 2 x 2 of the one, 2 x 2 of the other.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual as TheirBlock
 
+from core import recomputing
 from core.processes import SyncBatchNorm
 from core.small_maps import LARGEST_PRODUCT, back_through_relu6, call_layers
 from model import TENSORFLOW, InvertedResidual, MobileNetV2
@@ -52,6 +53,39 @@ def test_block_with_tensorflows_padding(side: int) -> None:
     block = InvertedResidual(16, 24, 2, 6, TENSORFLOW).double()
     plain = copy.deepcopy(block)
     assert_same(outcome(lambda x: call_layers(block, x), block, side), outcome(plain, plain, side))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 2), (4, 4), (5, 7)])
+@pytest.mark.parametrize(("stride", "expand_ratio", "channels"), BLOCKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_block_is_as_precise_as_the_layers(
+    dtype: torch.dtype, stride: int, expand_ratio: int, channels: int, height: int, width: int
+) -> None:
+    """Values and gradients, against double precision; maps that are not square among them."""
+    torch.manual_seed(4)
+    exact = InvertedResidual(16, channels, stride, expand_ratio).double().to(memory_format=torch.channels_last)
+    images = torch.randn(64, 16, height, width).contiguous(memory_format=torch.channels_last)
+    found = []
+    for form in (None, call_layers, lambda block, x: block(x)):
+        block = copy.deepcopy(exact).to(torch.float32 if form else torch.float64)
+        x = (images.to(dtype) if form else images.to(dtype).double()).requires_grad_()
+        with torch.autocast("cpu", dtype, enabled=form is not None and dtype == torch.bfloat16):
+            y = form(block, x) if form else block(x)
+        directions = torch.randn(y.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+        weights = [weight for weight in block.parameters() if weight.ndim > 1]
+        gradients = torch.autograd.grad((y.double() * directions).sum(), [x, *weights])
+        found.append([value.double() for value in (y, *gradients, *block.buffers())])
+    for right, ours, plain in zip(*found, strict=True):
+        assert (ours - right).norm() <= 2 * (plain - right).norm() + 1e-5 * right.norm()
+
+
+def test_training_calls_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 32 pixels for the last blocks, with the sizes of maps as they are."""
+    called: list[int] = []
+    monkeypatch.setattr(recomputing, "call_layers", lambda layer, x: called.append(x.shape[2]) or layer(x))
+    network = MobileNetV2(3, 0.35).to(memory_format=torch.channels_last)
+    recomputing.Recomputing(network)(torch.randn(4, 3, 32, 32).contiguous(memory_format=torch.channels_last))
+    assert called == [4] * 3 + [2] * 7 + [1] * 4
 
 
 def test_other_batch_norms_compute_themselves() -> None:

@@ -218,8 +218,8 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
         return torch.bfloat16 if capability >= (8, 0) else torch.float16 if capability >= (7, 0) else torch.float32
-    # On a CPU with AVX512-BF16 a training step in bfloat16 takes 0.7 of the time in float32 at 224 pixels, but 1.4
-    # times as long at 32; and scoring would give other answers.
+    # On a CPU with AVX512-BF16 a training step in bfloat16 takes 0.7 of the time in float32 at 224 pixels; but scoring
+    # would give other answers.
     return torch.float32
 
 

@@ -2,7 +2,8 @@
 """The network in a form that trains on the CPU with half the memory: what costs little is computed twice, not kept.
 
 Autograd keeps what each convolution reads, what it gives, and that after batch-norm and ReLU6. Here a block keeps its
-input and what its depthwise convolution gives; the rest is computed again in the backward pass.
+input and what its depthwise convolution gives; the rest is computed again in the backward pass. Blocks that read small
+maps keep all.
 
 The expansion of a block reads few channels and gives six times as many. Because it is linear, mean and variance of what
 it gives follow from mean and covariance of what it reads: with y = W x, mean(y) = W mean(x) and
@@ -18,14 +19,15 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from core.convolution_gradients import back_through_relu6, convolution_backward, convolve, gradients
 from core.folding import has_fused_convolution
-from core.small_maps import back_through_relu6, call_layers
-from model import InvertedResidual, StridedConv2d, mean_of_map, pad_same
+from core.small_maps import call_layers
+from model import InvertedResidual, mean_of_map
 
 aten = torch.ops.aten
 # Pixels of the maps that a block reads, from which on computing again takes no longer than what it saves.
-# Measured for images of 32 to 224 pixels and blocks that read 7 x 7 to 112 x 112, 32 to 128 at a time.
-SMALLEST_MAP = 8 * 8
+# Measured for blocks that read 7 x 7 to 112 x 112, 32 and 64 images at a time.
+SMALLEST_MAP = 14 * 14
 
 
 def recomputing(network: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -308,60 +310,6 @@ ONE_BY_ONE = (0, 0), (1, 1), (1, 1)  # padding, stride, dilation
 pointwise = torch.ops.mkldnn._convolution_pointwise
 
 
-def convolve(x: Tensor, kernel: Tensor, layer: nn.Conv2d) -> Tensor:
-    """What a layer gives, in the precision of x."""
-    x = pad_same(x) if pads_same(layer) else x
-    return torch.conv2d(x, kernel.to(x.dtype), None, layer.stride, layer.padding, 1, layer.groups)
-
-
-def pads_same(layer: nn.Conv2d) -> bool:
-    return isinstance(layer, StridedConv2d) and layer.pads_same
-
-
-def gradients(gradient: Tensor, x: Tensor, kernel: Tensor, layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Of x and of the kernel, from that of convolve()."""
-    height, width = x.shape[2:]
-    padded = pad_same(x) if pads_same(layer) else x
-    stride, rounded = layer.stride[0], kernel.to(x.dtype)
-    turns = layer.groups > 1 and (stride == 1 or x.dtype == torch.bfloat16)
-    geometry = stride, layer.padding, layer.groups
-    of_x, of_kernel, _ = convolution_backward(gradient, padded, rounded, *geometry, wants=(not turns, True, False))
-    if turns:
-        spread = spread_out(gradient, x, pads_same(layer)) if stride == 2 else gradient
-        of_x = torch.conv2d(spread, rounded.flip((2, 3)), None, 1, 1, 1, layer.groups)  # sooner than its own gradient
-    elif padded is not x:
-        of_x = of_x[:, :, height % 2 : height % 2 + height, width % 2 : width % 2 + width]
-    return of_x, of_kernel.to(kernel.dtype)
-
-
-def spread_out(gradient: Tensor, x: Tensor, pads_same: bool) -> Tensor:
-    """What a depthwise 3 x 3 convolution with stride 2 gave, with zeros between: x has its gradient as of stride 1.
-
-    In bfloat16 oneDNN takes ten times as long for the gradient itself.
-    """
-    # TensorFlow's padding begins with the first pixel where a side is even: there is none above and on the left.
-    top, left = (int(pads_same and side % 2 == 0) for side in x.shape[2:])
-    spread = torch.zeros_like(x)
-    spread[:, :, top::2, left::2] = gradient
-    return spread
-
-
-def convolution_backward(
-    gradient: Tensor,
-    x: Tensor,
-    kernel: Tensor,
-    stride: int,
-    padding: Any,
-    groups: int,
-    wants: tuple[bool, bool, bool],
-    bias: list[int] | None = None,
-) -> tuple[Any, Any, Any]:
-    """The gradients of x, kernel and bias that are wanted, else None. bias: its shape."""
-    steps = (stride, stride), padding, (1, 1), False, (0, 0), groups
-    found: tuple[Any, Any, Any] = aten.convolution_backward(gradient, x, kernel, bias, *steps, wants)
-    return found
-
-
 @functools.cache
 def gives_right_gradients(dtype: torch.dtype) -> bool:
     """Whether the routines do here what this module takes them for; a line says so if not."""
@@ -376,7 +324,9 @@ def gives_right_gradients(dtype: torch.dtype) -> bool:
     except RuntimeError:  # a routine that this torch has not, or not so
         is_right = False
     if not is_right:
-        print(f"Recomputing does not give the network's gradients here (in {dtype}); training takes more memory.")
+        print(
+            f"Recomputing does not give the network's gradients here (in {dtype}); training takes more time and memory."
+        )
     return is_right
 
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual as TheirBlock
 
 from core import recomputing
+from core.folding import has_fused_convolution
 from core.processes import SyncBatchNorm
-from core.small_maps import LARGEST_PRODUCT, back_through_relu6, call_layers
+from core.small_maps import LARGEST_PRODUCT, call_layers
 from model import TENSORFLOW, InvertedResidual, MobileNetV2
 
 BLOCKS = [(1, 1, 16), (1, 6, 16), (2, 6, 24)]  # stride, expansion, channels
@@ -79,13 +80,27 @@ def test_block_is_as_precise_as_the_layers(
         assert (ours - right).norm() <= 2 * (plain - right).norm() + 1e-5 * right.norm()
 
 
+@pytest.mark.skipif(not has_fused_convolution(torch.device("cpu"), torch.float32), reason="needs oneDNN")
 def test_training_calls_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """At 32 pixels for the last blocks, with the sizes of maps as they are."""
     called: list[int] = []
     monkeypatch.setattr(recomputing, "call_layers", lambda layer, x: called.append(x.shape[2]) or layer(x))
     network = MobileNetV2(3, 0.35).to(memory_format=torch.channels_last)
     recomputing.Recomputing(network)(torch.randn(4, 3, 32, 32).contiguous(memory_format=torch.channels_last))
-    assert called == [4] * 3 + [2] * 7 + [1] * 4
+    assert called == [8] * 2 + [4] * 3 + [2] * 7 + [1] * 4
+
+
+@pytest.mark.parametrize("momentum", [0.01, 1.0])
+def test_statistics_move_as_the_layer_says(momentum: float) -> None:
+    torch.manual_seed(4)
+    block = InvertedResidual(16, 24, 2, 6).double()
+    for layer in block.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = momentum
+    plain = copy.deepcopy(block)
+    call_layers(block, maps(2))
+    plain(maps(2))
+    assert_same(list(block.buffers()), list(plain.buffers()))
 
 
 def test_other_batch_norms_compute_themselves() -> None:
@@ -124,9 +139,20 @@ def test_general_routines_are_left_to_large_maps(monkeypatch: pytest.MonkeyPatch
     assert all(side**2 > LARGEST_PRODUCT for side in sides)
 
 
-def test_gradient_that_is_one_number_for_all_pixels_is_not_written_over() -> None:
-    """A mean spreads one number over the map: in place, each pixel would take it from all others."""
-    active = torch.tensor([0.0, 3.0, 6.0, 3.0]).view(1, 1, 2, 2)
-    gradient = torch.tensor(2.0).expand(1, 1, 2, 2)
-    assert back_through_relu6(gradient, active).flatten().tolist() == [0.0, 2.0, 0.0, 2.0]
-    assert gradient.flatten().tolist() == [2.0] * 4
+def test_the_gradient_of_what_a_relu6_gives_stays_as_it_is() -> None:
+    """It may be needed elsewhere: here it is that of a sum, and so of both summands."""
+    layers = MobileNetV2(3, 0.35).features[-1].to(memory_format=torch.channels_last)
+    x = torch.randn(2, 112, 4, 4).contiguous(memory_format=torch.channels_last)
+    summand = torch.zeros(2, 1280, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
+    given = torch.ones_like(summand)
+    (call_layers(layers, x) + summand).backward(given)
+    assert (given == 1).all()
+    assert (summand.grad == 1).all()
+
+
+def test_batch_norm_of_one_value_a_channel_is_refused() -> None:
+    """As by torch, which could not divide by the number of the others."""
+    block = InvertedResidual(16, 16, 1, 6)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        call_layers(block, torch.ones(1, 16, 1, 1))
+    assert all(buffer.isfinite().all() for buffer in block.buffers())

@@ -18,6 +18,7 @@ class Stage(NamedTuple):
     stride: int  # s: of the first block; the others use 1
 
 
+OUTPUT_STRIDES = (8, 16, 32)
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 STAGES = (
@@ -119,12 +120,19 @@ def pad_same(x: Tensor) -> Tensor:
 
 
 def conv_bn_relu6(
-    in_channels: int, out_channels: int, kernel_size: int, definition: Definition, stride: int = 1, groups: int = 1
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    definition: Definition,
+    stride: int = 1,
+    groups: int = 1,
+    dilation: int = 1,
 ) -> nn.Module:
     """Convolution without bias, batch-norm, ReLU6: [N, in, H, W] -> [N, out, H / stride, W / stride]."""
     convolution: nn.Module
     if stride == 1:
-        convolution = nn.Conv2d(in_channels, out_channels, kernel_size, 1, kernel_size // 2, groups=groups, bias=False)
+        padding = dilation * (kernel_size // 2)
+        convolution = nn.Conv2d(in_channels, out_channels, kernel_size, 1, padding, dilation, groups, bias=False)
     else:
         convolution = StridedConv2d(in_channels, out_channels, groups, definition.padding)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels, definition.batch_norm_eps), ReLU6())
@@ -133,7 +141,7 @@ def conv_bn_relu6(
 class InvertedResidual(nn.Module):
     """Expand, filter depthwise, project linearly; add the input when the shapes allow (Figure 4d of the paper).
 
-    [N, in, H, W] -> [N, out, H / stride, W / stride].
+    [N, in, H, W] -> [N, out, H / stride, W / stride]. `dilation`: how far apart the depthwise filter takes its pixels.
     """
 
     def __init__(
@@ -143,6 +151,7 @@ class InvertedResidual(nn.Module):
         stride: int,
         expand_ratio: int,
         definition: Definition = TORCHVISION,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         hidden = in_channels * expand_ratio
@@ -150,7 +159,7 @@ class InvertedResidual(nn.Module):
         expand = [conv_bn_relu6(in_channels, hidden, 1, definition)] if expand_ratio > 1 else []
         self.conv = nn.Sequential(
             *expand,  # [N, hidden, H, W]
-            conv_bn_relu6(hidden, hidden, 3, definition, stride, groups=hidden),  # [N, hidden, H/s, W/s]
+            conv_bn_relu6(hidden, hidden, 3, definition, stride, hidden, dilation),  # [N, hidden, H/s, W/s]
             nn.Conv2d(hidden, out_channels, kernel_size=1, bias=False),  # [N, out, H/s, W/s]
             # no activation: a ReLU here would lose information (section 3.2)
             nn.BatchNorm2d(out_channels, definition.batch_norm_eps),
@@ -167,6 +176,8 @@ class MobileNetV2(nn.Module):
     paper). The total stride is 32: each image side should be a multiple of 32. `dropout` (probability, 0 <= p < 1)
     acts before the classifier, while training. `definition`: what the weights belong to. Names of sub-modules and the
     order of initialisation are those of torchvision.models.mobilenet_v2: the same seed gives the same weights.
+    `output_stride` (8, 16 or 32): where a map is as many times smaller than the image, strides become dilations, so
+    that the filters see as much of the image as before (section 6.3); the weights are the same.
     """
 
     def __init__(
@@ -175,19 +186,33 @@ class MobileNetV2(nn.Module):
         width_mult: float = 1.0,
         dropout: float = 0.2,
         definition: Definition = TORCHVISION,
+        output_stride: int = 32,
     ) -> None:
         super().__init__()
+        if output_stride not in OUTPUT_STRIDES:
+            raise ValueError(f"output_stride = {output_stride}; expected one of {OUTPUT_STRIDES}")
         channels = round_channels(STEM_CHANNELS * width_mult)
         head_channels = round_channels(HEAD_CHANNELS * max(1.0, width_mult))
 
         features = [conv_bn_relu6(3, channels, 3, definition, stride=2)]
+        self.strides = [2]  # how many times smaller than the image the map is that each of the features gives
+        dilation = 1
         for stage in STAGES:
             out_channels = round_channels(stage.channels * width_mult)
             for index in range(stage.repeats):
-                stride = stage.stride if index == 0 else 1
-                features.append(InvertedResidual(channels, out_channels, stride, stage.expand_ratio, definition))
+                stride, filter_dilation = stage.stride if index == 0 else 1, dilation
+                if self.strides[-1] == output_stride:
+                    # As the authors do (slim/nets/mobilenet.py): the filter whose stride goes keeps its dilation, those
+                    # after it get a larger one.
+                    stride, dilation = 1, dilation * stride
+                block = InvertedResidual(
+                    channels, out_channels, stride, stage.expand_ratio, definition, filter_dilation
+                )
+                features.append(block)
+                self.strides.append(self.strides[-1] * stride)
                 channels = out_channels
         features.append(conv_bn_relu6(channels, head_channels, 1, definition))
+        self.strides.append(self.strides[-1])
 
         self.features = nn.Sequential(*features)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(head_channels, num_classes))
@@ -208,9 +233,25 @@ class MobileNetV2(nn.Module):
         x = self.features(x)  # [N, head_channels, H/32, W/32]
         return self.classifier(mean_of_map(x))  # [N, num_classes]
 
+    def feature_maps(self, x: Tensor) -> dict[int, Tensor]:
+        """The last map of each stride: normalised images [N, 3, H, W] -> {s: [N, C, H / s, W / s]}, s = 2, 4, 8, ...
+
+        They are what features 1, 3, 6, 13 and 18 give, of 16, 24, 32, 96 and 1280 channels at width 1.0; with an
+        output stride of 16 or 8 the last one is what 18 gives, and there are no larger strides.
+        """
+        maps = {}
+        for stride, block in zip(self.strides, self.features, strict=True):
+            x = block(x)
+            maps[stride] = x
+        return maps
+
 
 def mobilenet_v2(
-    num_classes: int = 1000, width_mult: float = 1.0, dropout: float = 0.2, definition: Definition = TORCHVISION
+    num_classes: int = 1000,
+    width_mult: float = 1.0,
+    dropout: float = 0.2,
+    definition: Definition = TORCHVISION,
+    output_stride: int = 32,
 ) -> MobileNetV2:
     """Build a MobileNetV2; config.model_arch_name names this function."""
-    return MobileNetV2(num_classes, width_mult, dropout, definition)
+    return MobileNetV2(num_classes, width_mult, dropout, definition, output_stride)

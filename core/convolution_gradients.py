@@ -14,7 +14,7 @@ aten = torch.ops.aten
 def convolve(x: Tensor, kernel: Tensor, layer: nn.Conv2d) -> Tensor:
     """What a layer gives, in the precision of x."""
     x = pad_same(x) if pads_same(layer) else x
-    return torch.conv2d(x, kernel.to(x.dtype), None, layer.stride, layer.padding, 1, layer.groups)
+    return torch.conv2d(x, kernel.to(x.dtype), None, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
 def pads_same(layer: nn.Conv2d) -> bool:
@@ -27,11 +27,12 @@ def gradients(gradient: Tensor, x: Tensor, kernel: Tensor, layer: nn.Conv2d) -> 
     padded = pad_same(x) if pads_same(layer) else x
     stride, rounded = layer.stride[0], kernel.to(x.dtype)
     turns = layer.groups > 1 and (stride == 1 or x.dtype == torch.bfloat16)
-    geometry = stride, layer.padding, layer.groups
+    geometry = stride, layer.padding, layer.dilation, layer.groups
     of_x, of_kernel, _ = convolution_backward(gradient, padded, rounded, *geometry, wants=(not turns, True, False))
     if turns:
         spread = spread_out(gradient, x, pads_same(layer)) if stride == 2 else gradient
-        of_x = torch.conv2d(spread, rounded.flip((2, 3)), None, 1, 1, 1, layer.groups)  # sooner than its own gradient
+        around = layer.dilation  # as many pixels as the turned kernel, 3 x 3, needs on every side
+        of_x = torch.conv2d(spread, rounded.flip((2, 3)), None, 1, around, layer.dilation, layer.groups)
     elif padded is not x:
         of_x = of_x[:, :, height % 2 : height % 2 + height, width % 2 : width % 2 + width]
     return of_x, of_kernel.to(kernel.dtype)
@@ -66,11 +67,12 @@ def convolution_backward(
     kernel: Tensor,
     stride: int,
     padding: Any,
+    dilation: Any,
     groups: int,
     wants: tuple[bool, bool, bool],
     bias: list[int] | None = None,
 ) -> tuple[Any, Any, Any]:
     """The gradients of x, kernel and bias that are wanted, else None. bias: its shape."""
-    steps = (stride, stride), padding, (1, 1), False, (0, 0), groups
+    steps = (stride, stride), padding, dilation, False, (0, 0), groups
     found: tuple[Any, Any, Any] = aten.convolution_backward(gradient, x, kernel, bias, *steps, wants)
     return found

@@ -181,7 +181,7 @@ class Expansion(torch.autograd.Function):
             of_active, of_depthwise = gradients(of_piece, active, depthwise, context.filtering)
             g = back_through_relu6(of_active, active)
             del active, of_active
-            found = convolution_backward(g, piece, rounded, 1, (0, 0), 1, wants, bias=[len(matrix)])
+            found = convolution_backward(g, piece, rounded, 1, (0, 0), (1, 1), 1, wants, bias=[len(matrix)])
             return found[0], found[1].float(), found[2].float(), of_depthwise
 
         of_x, products, of_shift, of_depthwise = summed_pieces(go_back, x, of_outputs[0], len(matrix))

@@ -4,7 +4,7 @@
 import pytest
 import torch
 import torchvision
-from random_networks import assert_equal_tensors, random_images
+from random_networks import assert_equal_tensors, network_with_statistics, random_images
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -310,3 +310,61 @@ def test_definition_changes_neither_names_nor_initial_weights() -> None:
         torch.manual_seed(0)
         both.append(mobilenet_v2(5, 0.35, **options).state_dict())
     assert_equal_tensors(*both)
+
+
+def trained_features(**options: object) -> tuple[MobileNetV2, nn.Module]:
+    """Networks with statistics, in eval mode: this project's with the options, and torchvision's features."""
+    theirs = torchvision.models.mobilenet_v2()
+    ours = MobileNetV2(**options)
+    weights = network_with_statistics().state_dict()
+    for network in (ours, theirs):
+        network.load_state_dict(weights)
+    return ours.eval(), theirs.eval().features
+
+
+@torch.no_grad()
+def test_feature_maps_equal_torchvision() -> None:
+    ours, theirs = trained_features()
+    images = random_images(96, 64)
+    maps = ours.feature_maps(images)
+    assert [(stride, *found.shape[1:]) for stride, found in maps.items()] == [
+        *((2, 16, 48, 32), (4, 24, 24, 16), (8, 32, 12, 8)),
+        *((16, 96, 6, 4), (32, 1280, 3, 2)),
+    ]
+    for found, last in zip(maps.values(), (1, 3, 6, 13, 18), strict=True):
+        assert torch.equal(found, theirs[: last + 1](images))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("height", "width"), [(96, 64), (97, 65), (70, 99)])
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_dilated_network_holds_the_strided_one(output_stride: int, height: int, width: int) -> None:
+    """A filter on every 2nd or 4th pixel reads what the strided one reads, so that the map has that one's values."""
+    ours, theirs = trained_features(output_stride=output_stride)
+    images, step = random_images(height, width), 32 // output_stride
+    maps = ours.feature_maps(images)
+    assert max(maps) == output_stride
+    assert maps[output_stride].shape[2:] == (-(-height // output_stride), -(-width // output_stride))
+    torch.testing.assert_close(maps[output_stride][..., ::step, ::step], theirs(images), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_dilated_network_with_tensorflows_padding_holds_the_strided_one(output_stride: int) -> None:
+    """On sides that are a multiple of 32 a strided filter is centred on every second pixel from the second on."""
+    weights = network_with_statistics(TENSORFLOW).state_dict()
+    strided, dilated = (
+        MobileNetV2(definition=TENSORFLOW),
+        MobileNetV2(definition=TENSORFLOW, output_stride=output_stride),
+    )
+    for network in (strided, dilated):
+        network.load_state_dict(weights)
+    images, step = random_images(64, 96), 32 // output_stride
+    found = dilated.eval().features(images)[..., step - 1 :: step, step - 1 :: step]
+    torch.testing.assert_close(found, strided.eval().features(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("output_stride", [0, 4, 64])
+def test_output_stride_must_be_one_of_three(output_stride: int) -> None:
+    with pytest.raises(ValueError, match=f"output_stride = {output_stride}; expected one of"):
+        MobileNetV2(output_stride=output_stride)

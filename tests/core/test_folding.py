@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from core import folding
 from core.folding import as_one_graph, folded
-from model import TENSORFLOW, MobileNetV2, StridedConv2d
+from model import TENSORFLOW, TORCHVISION, Definition, MobileNetV2, StridedConv2d
 
 
 @torch.inference_mode()
@@ -28,6 +28,20 @@ def test_folded_network_gives_the_logits_of_torchvision(size: tuple[int, int]) -
     for count in (2, 1):  # the last batch is smaller
         torch.testing.assert_close(copied(images[:count]), expected[:count], rtol=0, atol=1e-4)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in copied.modules())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("definition", [TORCHVISION, TENSORFLOW])
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_folded_network_keeps_its_dilations(output_stride: int, definition: Definition) -> None:
+    """The layers as they are, which are compared with torchvision's elsewhere."""
+    network = MobileNetV2(definition=definition, output_stride=output_stride).to(memory_format=torch.channels_last)
+    network.load_state_dict(network_with_statistics(definition).state_dict())
+    images = random_images(97, 64)
+    expected = network.eval()(images)
+    assert_near(folded(network)(images), expected)
+    strided = network_with_statistics(definition).eval()(images)
+    assert (strided - expected).abs().max() > 1e-3 * expected.abs().max()  # so that the line above can fail
 
 
 @torch.inference_mode()

@@ -35,9 +35,11 @@ def _clean_cache() -> None:
     recomputing.gives_right_gradients.cache_clear()
 
 
-def block_with_statistics(stride: int, expand_ratio: int, definition: Definition) -> InvertedResidual:
+def block_with_statistics(
+    stride: int, expand_ratio: int, definition: Definition, dilation: int = 1
+) -> InvertedResidual:
     torch.manual_seed(4)
-    block = InvertedResidual(16, 16, stride, expand_ratio, definition).to(memory_format=torch.channels_last)
+    block = InvertedResidual(16, 16, stride, expand_ratio, definition, dilation).to(memory_format=torch.channels_last)
     for module in block.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -94,6 +96,19 @@ def test_block_with_tensorflows_padding(dtype: torch.dtype, height: int, width: 
     plain = copy.deepcopy(block).double()
     expected = outcome(plain, plain, maps(height, width).double(), torch.float64)
     assert_as_precise(block, expected, maps(height, width), dtype)
+
+
+@needs_routines
+@pytest.mark.parametrize(("dilation", "dtype", "height", "width"), [(2, *CASES[0]), (4, *CASES[1]), (2, *CASES[2])])
+def test_dilated_block_has_the_gradients_of_torchvisions(
+    dilation: int, dtype: torch.dtype, height: int, width: int
+) -> None:
+    ours = block_with_statistics(1, 6, TORCHVISION, dilation)
+    theirs = TheirBlock(16, 16, 1, 6)
+    theirs.load_state_dict(ours.state_dict())
+    theirs.conv[1][0].dilation = theirs.conv[1][0].padding = (dilation, dilation)
+    expected = outcome(theirs.double(), theirs, maps(height, width).double(), torch.float64)
+    assert_as_precise(ours, expected, maps(height, width), dtype)
 
 
 @needs_routines

@@ -47,6 +47,16 @@ def test_block_has_the_gradients_of_torchvisions(stride: int, expand_ratio: int,
     assert_same(outcome(lambda x: call_layers(ours, x), ours, side), outcome(theirs, theirs, side))
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 8])
+def test_dilated_block_has_the_gradients_of_torchvisions(side: int) -> None:
+    torch.manual_seed(4)
+    theirs = TheirBlock(16, 16, 1, 6).double()
+    theirs.conv[1][0].dilation = theirs.conv[1][0].padding = (2, 2)
+    ours = InvertedResidual(16, 16, 1, 6, dilation=2).double().to(memory_format=torch.channels_last)
+    ours.load_state_dict(theirs.state_dict())
+    assert_same(outcome(lambda x: call_layers(ours, x), ours, side), outcome(theirs, theirs, side))
+
+
 @pytest.mark.parametrize("side", [1, 2, 3, 4])
 def test_block_with_tensorflows_padding(side: int) -> None:
     """The layers as they are, which are compared with Keras elsewhere."""

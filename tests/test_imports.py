@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What imports what, read from the syntax trees: top level, core/ and scripts/, imports inside functions among them."""
+"""What imports what, read from the syntax trees, imports inside functions among them."""
 
 import ast
 import graphlib
@@ -35,8 +35,10 @@ COMMANDS = {
     *("score_published", "benchmark", "kill_storm", "measure_run", "measure_scale"),
     *("export", "report"),
 }
+# The packages of other tasks, which share the eight files' code.
+TASKS = ("detection", "segmentation")
 # What stands in front on sys.path, and the folders of modules in it.
-PLACES = {ROOT: ("core",), ROOT / "scripts": tuple(FOLDERS)}
+PLACES = {ROOT: ("core", *TASKS), ROOT / "scripts": tuple(FOLDERS)}
 
 
 def find_modules() -> dict[str, Path]:
@@ -73,7 +75,7 @@ def folder_of(module: str) -> str:
 
 
 def test_every_file_is_looked_at() -> None:
-    files = {path for folder in ("core", "scripts") for path in (ROOT / folder).rglob("*.py")}
+    files = {path for folder in ("core", "scripts", *TASKS) for path in (ROOT / folder).rglob("*.py")}
     assert files | set(ROOT.glob("*.py")) == set(MODULES.values())
     assert GRAPH["train"] >= {"dataset", "core.network_weights"}
     assert "core.image_index" in GRAPH["prepare_dataset"]  # inside a function, too
@@ -97,6 +99,20 @@ def test_top_level_imports_point_one_way(module: str) -> None:
 def test_core_imports_none_of_the_scripts_and_their_files(module: str) -> None:
     """But for model.py, where a network is meant."""
     assert {name for name in GRAPH[module] if name.partition(".")[0] != "core"} <= {"model"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tasks_import_what_all_share_and_not_each_other(task: str) -> None:
+    imported = {name for module in MODULES if module.partition(".")[0] == task for name in GRAPH[module]}
+    others = {name for name in imported if name.partition(".")[0] not in (task, "core")}
+    assert others <= {"dataset", "imgproc", "model", "utils"}
+
+
+def test_no_other_file_imports_a_task() -> None:
+    importing = {
+        module for module, imported in GRAPH.items() if {name.partition(".")[0] for name in imported} & {*TASKS}
+    }
+    assert {module.partition(".")[0] for module in importing} <= {*TASKS}
 
 
 def test_the_top_of_scripts_has_the_commands_alone() -> None:

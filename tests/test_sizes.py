@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-FOLDERS = ("core", "scripts", "examples/python")
+FOLDERS = ("core", "detection", "segmentation", "scripts", "examples/python")
 FILES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
 LONGEST_FILE, LONGEST_FUNCTION = 400, 40
 

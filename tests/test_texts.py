@@ -18,8 +18,9 @@ TEXTS = [
     *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
     *("examples/README.md", "examples/android/README.md", "examples/ios/README.md"),
 ]
-FOLDERS = ("core", "docs", "examples", "figure", "findings", "scripts", "tests", r"\.github", r"\.ci")
-PYTHON_FILES = [path for folder in (".", "core", "scripts") for path in (ROOT / folder).glob("*.py")]
+TASKS = ("detection", "segmentation")
+FOLDERS = ("core", *TASKS, "docs", "examples", "figure", "findings", "scripts", "tests", r"\.github", r"\.ci")
+PYTHON_FILES = [path for folder in (".", "core", *TASKS, "scripts") for path in (ROOT / folder).glob("*.py")]
 
 
 def prose(name: str) -> str:
@@ -101,8 +102,9 @@ def test_every_test_that_is_named_exists(name: str) -> None:
 def test_code_map_has_every_file_and_what_answers_each_question() -> None:
     text = (ROOT / "docs/code.md").read_text()
     linked = set(re.findall(r"\]\(\.\./([\w/]+\.py)\)", text))
-    files = {f"{path.relative_to(ROOT)}" for folder in (ROOT, ROOT / "core") for path in folder.glob("*.py")}
-    assert linked == files - {"core/__init__.py"}
+    folders = [ROOT, *(ROOT / name for name in ("core", *TASKS))]
+    files = {f"{path.relative_to(ROOT)}" for folder in folders for path in folder.glob("*.py")}
+    assert linked == {file for file in files if not file.endswith("__init__.py")}
     for file, answer in re.findall(r"^\|[^|]+\? \| ([\w/.]+), ([^|]+) \|$", text, re.MULTILINE):
         assert set(re.findall(r"`(\w+)`", answer)) <= defined_names(ROOT / file), answer
 

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mobile DeepLabv3 (arXiv:1801.04381, section 6.3): MobileNetV2 with dilations, and a class for every pixel."""
+
+from torch import Tensor, nn
+from torchvision.models.segmentation.deeplabv3 import ASPP
+
+from model import TORCHVISION, Definition, MobileNetV2
+
+__all__ = ["DeepLabV3", "deeplab_v3"]
+
+HEAD_CHANNELS = 256
+
+
+class DeepLabV3(nn.Module):
+    """Normalised images [N, 3, H, W], float -> logits [N, num_classes, H, W].
+
+    `features` are those of MobileNetV2 under their own names, so that its weights fit: all but the last one, as in
+    Table 7 of the paper, or with `last_map` that too, which has four times the channels and did about as well. Of
+    DeepLabv3's head (arXiv:1706.05587) there are the 1 x 1 convolution and the pooled image, not the dilated ones.
+    `output_stride` (8, 16 or 32): how many times smaller than the image the map is that the head reads. `dropout`
+    (probability, 0 <= p < 1) acts before the last convolution, while training.
+    A batch to train on needs two images: batch-norm needs two values, and a pooled image is one.
+    """
+
+    gives_map = True  # which folding, where it turns the images, turns back
+
+    def __init__(
+        self,
+        num_classes: int,
+        width_mult: float = 1.0,
+        dropout: float = 0.5,
+        definition: Definition = TORCHVISION,
+        output_stride: int = 16,
+        last_map: bool = False,
+    ) -> None:
+        super().__init__()
+        features = MobileNetV2(1, width_mult, 0.0, definition, output_stride).features
+        self.features = features if last_map else features[:-1]
+        channels = [layer for layer in self.features.modules() if isinstance(layer, nn.BatchNorm2d)][-1].num_features
+        head = ASPP(channels, atrous_rates=(), out_channels=HEAD_CHANNELS)
+        head.project[-1].p = dropout
+        for layer in head.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eps = definition.batch_norm_eps
+        self.classifier = nn.Sequential(head, nn.Conv2d(HEAD_CHANNELS, num_classes, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.classifier(self.features(x))  # [N, num_classes, H / output_stride, W / output_stride]
+        return nn.functional.interpolate(logits.float(), x.shape[2:], mode="bilinear", align_corners=False)
+
+
+def deeplab_v3(
+    num_classes: int = 21,
+    width_mult: float = 1.0,
+    dropout: float = 0.5,
+    definition: Definition = TORCHVISION,
+    output_stride: int = 16,
+    last_map: bool = False,
+) -> DeepLabV3:
+    """Build a DeepLabV3; 21 classes are those of Pascal VOC with the background."""
+    return DeepLabV3(num_classes, width_mult, dropout, definition, output_stride, last_map)

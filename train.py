@@ -16,9 +16,8 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +30,7 @@ from core.interruptions import Interruptions, note_worker, only_run
 from core.metrics import EpochMeter, FiniteCheck, show_scores
 from core.moving_average import MovingAverage
 from core.network_weights import create_network, load_pretrained_weights
-from core.optimisation import create_optimizer, place_in_group, warmup_cosine
+from core.optimisation import create_optimizer, place_in_group, take_step, warmup_cosine
 from core.processes import (
     from_main,
     joined_processes,
@@ -48,6 +47,7 @@ from core.recomputing import recomputing
 from core.reports import (
     Progress,
     Writer,
+    compare_losses,
     log_images,
     log_scalars,
     open_writer,
@@ -57,7 +57,8 @@ from core.reports import (
     warn_of_rate,
 )
 from core.resuming import INTERRUPTED, prepare_folders, remove_old_checkpoints, resume_training
-from core.settings import check_config, config_lines
+from core.settings import CLASSIFIER_RULES, check_config, config_lines
+from core.tasks import Loss, Task
 from core.training_loss import create_criterion, create_mixing
 from dataset import (
     CPUPrefetcher,
@@ -81,32 +82,24 @@ from utils import (
 )
 
 
-class Forms(NamedTuple):
-    """What computes with a network's weights in a precision: in training, and in scoring."""
-
-    train: Callable[[nn.Module, torch.dtype], nn.Module]
-    score: Callable[[nn.Module, torch.dtype], nn.Module]
-
-
-PLAIN = Forms(recomputing, folded)
-
-
-def main(config: ModuleType, forms: Forms = PLAIN) -> None:
-    check_config(config, needed_mode="train")
+def main(config: ModuleType, task: Task | None = None) -> None:
+    task = task or CLASSIFIER
+    check_config(config, "train", task.rules)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=2)
     with joined_processes(device), contextlib.ExitStack() as held:
-        train_batches, valid_batches = create_splits(config, device)
-        state = create_train_state(config, device, train_batches, forms)
+        train_batches, valid_batches = task.create_splits(config, device)
+        state = create_train_state(config, device, train_batches, task)
         from_main(lambda: held.enter_context(only_run(Path("samples", config.exp_name))))
         start = resume_training(state, config)
         if start is None and config.pretrained_model_weights_path:
-            print(load_pretrained_weights(state.network, config, state.class_names))
+            print(task.load_pretrained_weights(state.network, config, state.class_names))
             state.ema_network.module.load_state_dict(state.network.state_dict())
-        refuse_untrained(config, start)
+        if state.frozen_blocks:
+            refuse_untrained(config, start)
         if config.compile_model:
             compile_network(unwrapped(state.parallel_network), device)
-        train(config, state, train_batches, valid_batches, start, forms)
+        train(config, state, train_batches, valid_batches, start, task)
 
 
 def train(
@@ -115,14 +108,14 @@ def train(
     train_batches: CPUPrefetcher,
     valid_batches: CPUPrefetcher,
     start: Path | None,
-    forms: Forms,
+    task: Task,
 ) -> None:
     """Run the epochs that are left. Raises: SystemExit with status 128 + number after a signal."""
     if state.epoch < config.epochs:
         from_main(partial(prepare_folders, config.exp_name))
         train_batches, valid_batches = freeze_blocks(config, state, train_batches, valid_batches)
     interruptions = Interruptions(config.checkpoint_every_minutes, Path("samples", config.exp_name))
-    print_run(config, state, len(train_batches), len(valid_batches.dataset), start)
+    print_run(config, state, len(train_batches), len(valid_batches.dataset), start, task.compare_losses(config))
     if state.epoch >= config.epochs:
         print_end(config, state, len(train_batches))
         return
@@ -130,10 +123,11 @@ def train(
     with contextlib.closing(open_writer(config, state, len(train_batches), start)) as writer:
         pause = partial(pause_if_asked, config, state, train_batches, interruptions, writer)
         while state.epoch < config.epochs:
-            trained = train_one_epoch(config, state, train_batches, writer, pause)
+            compute_loss = task.create_loss(config, state, train_batches, writer)
+            trained = train_one_epoch(config, state, train_batches, writer, pause, compute_loss)
             share_buffers(state.ema_network.module)
-            metrics = evaluate(
-                scored_form(state, valid_batches, forms),
+            metrics = task.evaluate(
+                scored_form(state, valid_batches, task),
                 valid_batches,
                 num_classes=config.model_num_classes,
                 device=state.device,
@@ -147,11 +141,7 @@ def train(
 
 
 def pause_if_asked(
-    config: ModuleType,
-    state: TrainState,
-    batches: CPUPrefetcher,
-    interruptions: Interruptions,
-    writer: Writer,
+    config: ModuleType, state: TrainState, batches: CPUPrefetcher, interruptions: Interruptions, writer: Writer
 ) -> None:
     """Between two steps: write a checkpoint if one is due or a signal came, and leave after a signal.
 
@@ -227,22 +217,24 @@ def create_datasets(config: ModuleType) -> tuple[ImageDataset, ImageDataset]:
 
 
 def create_train_state(
-    config: ModuleType, device: torch.device, batches: CPUPrefetcher, forms: Forms = PLAIN
+    config: ModuleType, device: torch.device, batches: CPUPrefetcher, task: Task | None = None
 ) -> TrainState:
     """Network, average, optimizer and schedule at the start of a run."""
-    network = create_network(config, config.model_dropout).to(device).to(memory_format=torch.channels_last)
+    task = task or CLASSIFIER
+    network = task.create_network(config, config.model_dropout).to(device).to(memory_format=torch.channels_last)
     if config.sync_batch_norm:
         network = synchronize_batch_norm(network, device)
-    FrozenPart(network, config.frozen_blocks).requires_grad_(False)
+    frozen_blocks = getattr(config, "frozen_blocks", 0)  # not all tasks have any
+    FrozenPart(network, frozen_blocks).requires_grad_(False)
     optimizer = create_optimizer(network, config)
     fill_momentum(optimizer, saved={})
     dtype = choose_dtype(config.precision, device)
     steps_per_epoch = math.ceil(len(batches) / config.gradient_accumulation_steps)
     warmup_steps = round(config.lr_warmup_epochs * steps_per_epoch)
-    trained = TrainedPart(network, config.frozen_blocks) if config.frozen_blocks else network
+    trained = TrainedPart(network, frozen_blocks) if frozen_blocks else network
     return TrainState(
         network=network,
-        parallel_network=parallelize(forms.train(trained, dtype), device),
+        parallel_network=parallelize(task.train_form(trained, dtype), device),
         ema_network=MovingAverage(network, config.model_ema_decay),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.LambdaLR(
@@ -254,10 +246,11 @@ def create_train_state(
         class_names=batches.dataset.classes,
         num_images=len(batches.dataset.targets),
         steps_per_epoch=steps_per_epoch,
-        meter=EpochMeter(device),
+        meter=task.meter(device),
         finite=FiniteCheck(device),
-        class_counts=numpy.bincount(batches.dataset.targets).tolist(),
-        frozen_blocks=config.frozen_blocks,
+        frozen_blocks=frozen_blocks,
+        score=task.score,
+        rules=task.rules,
     )
 
 
@@ -291,12 +284,30 @@ def keep(config: ModuleType, state: TrainState, form: FrozenForm, batches: CPUPr
     return OutputBatches(batches, outputs) if outputs else batches
 
 
-def scored_form(state: TrainState, valid_batches: CPUPrefetcher, forms: Forms) -> nn.Module:
+def scored_form(state: TrainState, valid_batches: CPUPrefetcher, task: Task) -> nn.Module:
     """The averaged network, or what follows its frozen blocks, in the form that scores."""
     network = state.ema_network.module
     if isinstance(valid_batches, OutputBatches):
         return folded(TrainedPart(network, state.frozen_blocks), state.dtype, valid_batches.outputs.shape)
-    return forms.score(network, state.dtype)
+    return task.score_form(network, state.dtype)
+
+
+def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, writer: Writer) -> Loss:
+    """The loss of the classifier for batch `index` of an epoch: images [N, 3, S, S] and classes [N]; it is metered."""
+    criterion = create_criterion(config, batches, state.device)
+    mix = create_mixing(config)
+
+    def compute_loss(images: Tensor, targets: Tensor, index: int) -> Tensor:
+        mixed_images, mixed_targets = mix(images, targets) if mix else (images, targets)
+        if state.epoch == index == 0 and batches.shows_images:
+            log_images(writer, denormalize(mixed_images[:16], batches.mean, batches.std))
+        with autocast(state.device, state.dtype):
+            logits = state.parallel_network(state.frozen_form(mixed_images))  # [N, num_classes]
+            loss = criterion(logits, mixed_targets)  # nats, mean over N
+        state.meter.add(loss, logits, targets)
+        return loss
+
+    return compute_loss
 
 
 def train_one_epoch(
@@ -305,29 +316,23 @@ def train_one_epoch(
     batches: CPUPrefetcher,
     writer: Writer,
     pause: Callable[[], None],
+    compute_loss: Loss | None = None,
 ) -> dict[str, float]:
     """Run the batches of epoch state.epoch from state.position on, and `pause` between two steps.
 
     Returns EpochMeter.averages(), seconds, images_per_second and batches. Raises: FloatingPointError.
     """
-    criterion = create_criterion(config, state)
-    mix = create_mixing(config)
+    compute_loss = compute_loss or create_loss(config, state, batches, writer)
     progress = Progress(config, state, len(batches), writer)
     state.parallel_network.train()
     batches.set_epoch(state.epoch, state.position)
     pause()
-    for index, (images, targets) in enumerate(progress.watch(batches), start=state.position):  # [N, 3, S, S] and [N]
+    for index, (images, targets) in enumerate(progress.watch(batches), start=state.position):
         group_size, is_last = place_in_group(index, len(batches), config.gradient_accumulation_steps)
         seed_step(config.seed, state.epoch, index)
-        mixed_images, mixed_targets = mix(images, targets) if mix else (images, targets)
-        if state.epoch == index == 0 and batches.shows_images:
-            log_images(writer, denormalize(mixed_images[:16], batches.mean, batches.std))
         with contextlib.nullcontext() if is_last else without_averaging(state.parallel_network):
-            with autocast(state.device, state.dtype):
-                logits = state.parallel_network(state.frozen_form(mixed_images))  # [N, num_classes]
-                loss = criterion(logits, mixed_targets)  # nats, mean over N
+            loss = compute_loss(images, targets, index)
             state.scaler.scale(loss / group_size).backward()
-        state.meter.add(loss, logits, targets)
         state.finite.add_loss(index, loss)
         if is_last:
             take_step(state, index)
@@ -341,35 +346,20 @@ def train_one_epoch(
     return averages | progress.speed(len(batches)) | {"batches": len(batches)}
 
 
-def take_step(state: TrainState, index: int) -> None:
-    """Let the optimizer, the schedule and the average take what batch `index` completes."""
-    state.scaler.unscale_(state.optimizer)
-    norm = nn.utils.get_total_norm([weight.grad for weight in state.network.parameters() if weight.grad is not None])
-    if state.scaler.is_enabled():
-        state.meter.count_skipped(norm)
-    else:
-        state.finite.add_gradient(index, norm)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scheduler.step()
-    state.ema_network.update_parameters(state.network)
-    state.position = index + 1
-
-
 def finish_epoch(
     config: ModuleType, state: TrainState, trained: dict[str, float], metrics: dict[str, float], writer: Writer
 ) -> None:
     """Count the epoch, write weights and checkpoint, log one line."""
     results, samples = Path("results", config.exp_name), Path("samples", config.exp_name)
-    is_best = metrics["acc1"] > state.best_acc1 or not from_main((results / "best.pth.tar").exists)
+    score = metrics[state.score]
+    is_best = score > state.best_score or not from_main((results / "best.pth.tar").exists)
     log_scalars(writer, "Valid", metrics, (state.epoch + 1) * int(trained["batches"]))
     writer.flush()
     state.start_epoch(state.epoch + 1)
-    state.best_acc1 = max(state.best_acc1, metrics["acc1"])
-    from_main(partial(save_weights, results / "last.pth.tar", state, config, metrics["acc1"]))
+    state.best_score = max(state.best_score, score)
+    from_main(partial(save_weights, results / "last.pth.tar", state, config, score))
     if is_best:
-        from_main(partial(save_weights, results / "best.pth.tar", state, config, metrics["acc1"]))
+        from_main(partial(save_weights, results / "best.pth.tar", state, config, score))
     # The checkpoint comes last: with it the epoch counts as done, and a crash before it repeats the epoch.
     save_train_state(samples / f"epoch_{state.epoch}.pth.tar", state, config)
     from_main(partial(remove_old_checkpoints, samples, state.epoch, config.keep_checkpoints))
@@ -381,11 +371,25 @@ def finish_epoch(
     warn_of_rate(config, trained["loss"], metrics["loss"])
     print(
         f" * Epoch {state.epoch}/{config.epochs} {show_scores(metrics, config.model_num_classes, 3)} "
-        f"Loss {metrics['loss']:.4f} (train {trained['loss']:.4f}) Best {state.best_acc1:.3f} "
+        f"Loss {metrics['loss']:.4f} (train {trained['loss']:.4f}) Best {state.best_score:.3f} "
         f"{trained['images_per_second']:.0f} images/s {timedelta(seconds=round(trained['seconds']))}",
         flush=True,
     )
 
+
+CLASSIFIER = Task(
+    rules=CLASSIFIER_RULES,
+    score="acc1",
+    meter=EpochMeter,
+    create_splits=create_splits,
+    create_network=create_network,
+    load_pretrained_weights=load_pretrained_weights,
+    train_form=recomputing,
+    score_form=folded,
+    create_loss=create_loss,
+    evaluate=evaluate,
+    compare_losses=compare_losses,
+)
 
 if __name__ == "__main__":
     with user_errors('Interrupted; training continues at its newest checkpoint with resume = "auto".'):

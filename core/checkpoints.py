@@ -2,7 +2,7 @@
 """All of the state of a training run: saved, checked and taken over."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,13 +16,14 @@ from core.atomic_files import write_atomically
 from core.metrics import EpochMeter, FiniteCheck
 from core.network_weights import DEFINITION, check_weights, load_weights, refuse_other_values
 from core.processes import from_main, num_processes, process_rank
-from core.settings import MODE_RULES, SHARED_RULES, is_int, is_number, to_plain
+from core.settings import CLASSIFIER_RULES, Rules, is_int, is_number, to_plain
 
 # samples/<exp_name>/epoch_N.pth.tar, and interrupted.pth.tar within an epoch, hold all of the training state:
 #   epoch           int    finished epochs; training continues with this 0-based one
 #   position        int    batches done in that epoch by each process: all of them before validation, 0 between epochs
 #   epoch_sums      list   the EpochMeter sums of these batches
-#   best_acc1       float  best top-1 accuracy of the averaged weights on the validation set so far, percent
+#   best_acc1       float  best top-1 accuracy of the averaged weights on the validation set so far, percent; of another
+#                          task its own score, best_<score>
 #   state_dict      dict   raw weights, bare names ("features.0.0.weight"), never "module." or "_orig_mod."
 #   ema_state_dict  dict   averaged weights, same names: what is validated, tested and published
 #   ema_updates     int    updates of the average so far; without it the next one would start its warm-up again
@@ -36,7 +37,7 @@ from core.settings import MODE_RULES, SHARED_RULES, is_int, is_number, to_plain
 #   model_std_parameters, image_size, apply_orientation
 #                          as in config.py
 #   class_names     list   as above
-#   acc1            float  top-1 accuracy on the validation set, percent
+#   acc1            float  top-1 accuracy on the validation set, percent; of another task its own score
 #   epoch           int    finished epochs
 
 
@@ -57,17 +58,18 @@ class TrainState:
     steps_per_epoch: int  # of the optimizer
     meter: EpochMeter  # of the epoch so far, in this process
     finite: FiniteCheck
-    class_counts: Sequence[int] = ()  # training images of each class
     frozen_blocks: int = 0  # the first ones of the network
     frozen_form: Callable[[Tensor], Tensor] = lambda images: images  # from a batch to what is trained
     epoch: int = 0
     position: int = 0  # batches done in this epoch
-    best_acc1: float = 0.0
+    score: str = "acc1"  # what is validated, by its name among the metrics, percent
+    best_score: float = 0.0
+    rules: Rules = CLASSIFIER_RULES  # whose names of config.py are recorded
 
     def start_epoch(self, epoch: int) -> None:
         """Be at the beginning of an epoch."""
         self.epoch, self.position = epoch, 0
-        self.meter, self.finite = EpochMeter(self.device), FiniteCheck(self.device)
+        self.meter, self.finite = type(self.meter)(self.device), FiniteCheck(self.device)
 
 
 def save_train_state(path: Path, state: TrainState, config: ModuleType) -> None:
@@ -80,7 +82,7 @@ def save_train_state(path: Path, state: TrainState, config: ModuleType) -> None:
         "epoch": state.epoch,
         "position": state.position,
         "epoch_sums": sums,
-        "best_acc1": state.best_acc1,
+        f"best_{state.score}": state.best_score,
         "state_dict": state.network.state_dict(),
         "ema_state_dict": averaged_weights(state),
         "ema_updates": int(state.ema_network.n_averaged),
@@ -104,25 +106,24 @@ def averaged_weights(state: TrainState) -> dict[str, Tensor]:
 
 def config_record(config: ModuleType, state: TrainState) -> dict[str, Any]:
     """Every value of config.py that check_config knows, as plain types, and what else decides the batches."""
-    names = SHARED_RULES | MODE_RULES[config.mode]
-    values: dict[str, Any] = to_plain({name: getattr(config, name) for name in names})
+    values: dict[str, Any] = to_plain({name: getattr(config, name) for name in state.rules.of_mode(config.mode)})
     return values | {"num_processes": num_processes(), "num_images": state.num_images}
 
 
-def save_weights(path: Path, state: TrainState, config: ModuleType, acc1: float) -> None:
+def save_weights(path: Path, state: TrainState, config: ModuleType, score: float) -> None:
     """Write results/<exp_name>/{best,last}.pth.tar, whole or not at all."""
     described = (
         *("model_arch_name", "model_width_mult", "model_padding", "model_batch_norm_eps"),
         *("model_mean_parameters", "model_std_parameters", "image_size", "apply_orientation"),
     )
     checkpoint = to_plain({name: getattr(config, name) for name in described})
-    checkpoint |= {"class_names": state.class_names, "acc1": acc1, "epoch": state.epoch}
+    checkpoint |= {"class_names": state.class_names, state.score: score, "epoch": state.epoch}
     checkpoint["state_dict"] = averaged_weights(state)
     write_atomically(path, lambda partial: torch.save(checkpoint, partial))
 
 
 TRAIN_STATE_TYPES = {
-    **{"epoch": int, "position": int, "epoch_sums": list, "best_acc1": float, "ema_updates": int},
+    **{"epoch": int, "position": int, "epoch_sums": list, "ema_updates": int},
     **dict.fromkeys(("state_dict", "ema_state_dict", "optimizer", "scheduler", "scaler", "config"), dict),
     "class_names": list,
 }
@@ -130,7 +131,8 @@ TRAIN_STATE_TYPES = {
 
 def check_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainState) -> None:
     """Raise ValueError if a checkpoint is not one of train.py, of another network, other classes, or diverged."""
-    for key, kind in TRAIN_STATE_TYPES.items():
+    best = f"best_{state.score}"
+    for key, kind in (TRAIN_STATE_TYPES | {best: float}).items():
         if type(checkpoint.get(key)) is not kind:
             raise ValueError(f"{path}: cannot be resumed, it has no {key}; use samples/<exp_name>/epoch_N.pth.tar")
     names, own = checkpoint["class_names"], state.class_names
@@ -147,7 +149,7 @@ def check_train_state(path: str | Path, checkpoint: dict[str, Any], state: Train
         )
     if names != own:
         raise ValueError(f"{path}: trained on other classes, {names[:3]}...; check dataset_name")
-    sums, limits = checkpoint["epoch_sums"], {"epoch": 2**31, "position": 2**31, "best_acc1": 100, "ema_updates": 2**62}
+    sums, limits = checkpoint["epoch_sums"], {"epoch": 2**31, "position": 2**31, best: 100, "ema_updates": 2**62}
     is_sound = all(0 <= checkpoint[key] <= limit for key, limit in limits.items())
     is_sound = is_sound and len(sums) in (4, 5) and all(is_number(value) for value in sums)  # 4 in the first version
     if not is_sound or not has_sound_record(checkpoint) or checkpoint["position"] > sums[3]:
@@ -216,7 +218,7 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
     load_weights(state.ema_network.module, checkpoint["ema_state_dict"], path)
     state.ema_network.n_averaged.fill_(checkpoint["ema_updates"])
     state.start_epoch(checkpoint["epoch"])
-    state.position, state.best_acc1 = checkpoint["position"], checkpoint["best_acc1"]
+    state.position, state.best_score = checkpoint["position"], checkpoint[f"best_{state.score}"]
     if process_rank() == 0:  # the sums of all processes
         state.meter.sums[: len(checkpoint["epoch_sums"])] = torch.tensor(checkpoint["epoch_sums"], dtype=torch.float64)
     if checkpoint["scaler"] and state.scaler.is_enabled():

@@ -76,8 +76,8 @@ def choose_frozen_dtype(config: ModuleType, dtype: torch.dtype, device: torch.de
 
 
 def refuse_untrained(config: ModuleType, start: Path | None) -> None:
-    """Raise ValueError if blocks would be frozen that nobody has trained."""
-    if config.frozen_blocks and start is None and not config.pretrained_model_weights_path:
+    """Raise ValueError if the blocks that are to be frozen are those of a new network."""
+    if start is None and not config.pretrained_model_weights_path:
         lines = config_lines(config)
         raise ValueError(
             f"config.py line {lines.get('frozen_blocks', '?')}: frozen_blocks = {config.frozen_blocks} would keep "

@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -33,9 +34,12 @@ class EpochMeter:
 
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """loss: mean over the N images, nats; logits [N, C]; targets int64 [N]."""
-        count = len(targets)
-        self.sums[0] += loss.detach() * count
+        self.add_loss(loss, len(targets))
         self.sums[1:3] += topk_hits(logits.detach(), targets)
+
+    def add_loss(self, loss: Tensor, count: int) -> None:
+        """loss: mean over so many images, nats."""
+        self.sums[0] += loss.detach() * count
         self.sums[3] += count
 
     def count_skipped(self, norm: Tensor) -> None:
@@ -43,9 +47,9 @@ class EpochMeter:
         if process_rank() == 0:
             self.sums[4] += ~norm.isfinite()
 
-    def over_processes(self) -> "EpochMeter":
+    def over_processes(self) -> Self:
         """The sums of all processes."""
-        total = EpochMeter(self.sums.device)
+        total = type(self)(self.sums.device)
         total.sums = sum_over_processes(self.sums)
         return total
 
@@ -64,6 +68,14 @@ class EpochMeter:
             "images": int(images),
             "skipped": int(skipped),
         }
+
+
+class LossMeter(EpochMeter):
+    """The same for what has no classes of whole images: without hits."""
+
+    def averages(self, remedy: str = "lower model_lr in config.py") -> dict[str, float]:
+        """Loss in nats; as EpochMeter.averages()."""
+        return {name: value for name, value in super().averages(remedy).items() if not name.startswith("acc")}
 
 
 class ClassHits:

@@ -9,6 +9,8 @@ from types import ModuleType
 import torch
 from torch import nn
 
+from core.checkpoints import TrainState
+
 
 class QuickSGD(torch.optim.SGD):
     """torch.optim.SGD without the marks for torch.compile around its methods, which import all of the compiler.
@@ -61,3 +63,19 @@ def place_in_group(index: int, num_batches: int, accumulation_steps: int) -> tup
     first = index // accumulation_steps * accumulation_steps
     size = min(accumulation_steps, num_batches - first)
     return size, index + 1 == first + size
+
+
+def take_step(state: TrainState, index: int) -> None:
+    """Let the optimizer, the schedule and the average take what batch `index` completes."""
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.get_total_norm([weight.grad for weight in state.network.parameters() if weight.grad is not None])
+    if state.scaler.is_enabled():
+        state.meter.count_skipped(norm)
+    else:
+        state.finite.add_gradient(index, norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scheduler.step()
+    state.ema_network.update_parameters(state.network)
+    state.position = index + 1

@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from core.checkpoints import TrainState
-from core.metrics import show_scores
+from core.metrics import SCORES, show_scores
 from core.processes import from_main, num_processes, process_rank
 from core.settings import NUM_BLOCKS, config_lines, precision_name
 from core.weights_files import read_checkpoint
@@ -154,8 +154,9 @@ def print_run(
     num_batches: int,
     num_valid_images: int,
     start: Path | None,
+    note: str,
 ) -> None:
-    """Say what is about to happen."""
+    """Say what is about to happen. `note`: what to keep in mind about the figures to come."""
     parameters = sum(parameter.numel() for parameter in state.network.parameters())
     print(f"Build `{config.model_arch_name}` model successfully: {parameters:,} parameters.")
     print(
@@ -170,12 +171,13 @@ def print_run(
     elif start:
         within = f" and {state.position} of {num_batches} batches" if state.position else ""
         print(
-            f"Resume `{start}` after {state.epoch} of {config.epochs} epochs{within}, best Acc@1 {state.best_acc1:.3f}."
+            f"Resume `{start}` after {state.epoch} of {config.epochs} epochs{within}, best {SCORES[state.score]} "
+            f"{state.best_score:.3f}."
         )
     if config.batch_size * (num_processes() if config.sync_batch_norm else 1) == 1:
         line = config_lines(config).get("batch_size", "?")
         print(f"batch_size = 1 (config.py line {line}): batch-norm sees one image and learns little; take 16.")
-    print(compare_losses(config))
+    print(note)
     print(f"TensorBoard: tensorboard --logdir samples/logs/{config.exp_name}", flush=True)
 
 
@@ -199,7 +201,7 @@ def print_end(config: ModuleType, state: TrainState, num_batches: int) -> None:
     """Say what the run has left behind, what it did not see, and how to go on."""
     results = Path("results", config.exp_name)
     best = results / "best.pth.tar"
-    found = from_main(partial(describe_weights, best))
+    found = from_main(partial(describe_weights, best, state.score))
     if found is None:
         return
     print(f"Best weights: {best}, of {found}. Those of the last epoch: {results / 'last.pth.tar'}.")
@@ -221,9 +223,9 @@ def print_end(config: ModuleType, state: TrainState, num_batches: int) -> None:
     )
 
 
-def describe_weights(path: Path) -> str | None:
-    """The epoch and the accuracy of a file of weights; None if it is gone, or another's."""
+def describe_weights(path: Path, score: str) -> str | None:
+    """The epoch and the score of a file of weights; None if it is gone, or another's."""
     with contextlib.suppress(OSError, ValueError, LookupError):
         weights = read_checkpoint(path)
-        return f"epoch {weights['epoch']} (Acc@1 {weights['acc1']:.3f})"
+        return f"epoch {weights['epoch']} ({SCORES[score]} {weights[score]:.3f})"
     return None

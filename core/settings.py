@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -122,7 +122,6 @@ TEST_RULES: dict[str, Rule] = {
     "num_workers": WORKERS,
     "test_print_frequency": COUNT,
 }
-MODE_RULES = {"train": TRAIN_RULES, "test": TEST_RULES}
 # What other programs call some of them, where neither the words nor the spelling are alike.
 OTHER_NAMES = {
     **dict.fromkeys(("lr", "lr0", "learning_rate", "base_lr", "max_lr", "peak_lr"), "model_lr"),
@@ -135,19 +134,37 @@ OTHER_NAMES = {
 }
 
 
-def check_config(config: ModuleType, needed_mode: str | None = None) -> None:
+class Rules(NamedTuple):
+    """The names of a config.py and what each must be: for all scripts, and for those of a mode."""
+
+    shared: dict[str, Rule]
+    train: dict[str, Rule]
+    test: dict[str, Rule]
+    check_together: Callable[[ModuleType, dict[str, int]], None]  # of training; with the line of each name
+
+    def of_mode(self, mode: str) -> dict[str, Rule]:
+        """Those that a mode reads."""
+        return self.shared | {"train": self.train, "test": self.test}.get(mode, {})
+
+    def all(self) -> dict[str, Rule]:
+        """Those of both modes."""
+        return self.shared | self.train | self.test
+
+
+def check_config(config: ModuleType, needed_mode: str | None = None, rules: Rules | None = None) -> None:
     """Check every value of config.py before the first slow action, and expand ~ in its paths.
 
-    `needed_mode`: the mode the calling script runs in; None takes either.
+    `needed_mode`: the mode the calling script runs in; None takes either. `rules`: of another task than classifying.
     Raises: ValueError for the first name that is missing, unknown or has a bad value, with its line.
     """
+    rules = rules or CLASSIFIER_RULES
     mode = getattr(config, "mode", None)
     lines = config_lines(config)
     if mode in ("train", "test") and needed_mode not in (None, mode):
         raise ValueError(f'config.py line {lines["mode"]}: mode = "{mode}"; this script needs "{needed_mode}"')
-    known = SHARED_RULES | TRAIN_RULES | TEST_RULES
+    known = rules.all()
     unknown = [name for name in lines if name not in known and not name.startswith("_")]
-    for name, rule in (SHARED_RULES | MODE_RULES.get(str(mode), {})).items():
+    for name, rule in rules.of_mode(str(mode)).items():
         is_valid, expected = rule
         if not hasattr(config, name):
             meant = next((other for other in unknown if likely_name(other, [name])), None)
@@ -170,7 +187,7 @@ def check_config(config: ModuleType, needed_mode: str | None = None) -> None:
             f'"cpu" (line {lines.get("device", "?")}); set it to "float32" or "auto"'
         )
     if needed_mode == "train":
-        check_together(config, lines)
+        rules.check_together(config, lines)
 
 
 def likely_name(name: str, known: Iterable[str]) -> str | None:
@@ -186,12 +203,7 @@ def likely_name(name: str, known: Iterable[str]) -> str | None:
 def check_together(config: ModuleType, lines: dict[str, int]) -> None:
     """Raise ValueError where values of a training run are right one by one, but not together."""
     line = {name: lines.get(name, "?") for name in SHARED_RULES | TRAIN_RULES}
-    if config.lr_warmup_epochs >= config.epochs:
-        raise ValueError(
-            f"config.py line {line['lr_warmup_epochs']}: lr_warmup_epochs = {config.lr_warmup_epochs} is not below "
-            f"epochs = {config.epochs} (line {line['epochs']}), so that the rate never falls; lower it, to a tenth of "
-            "the epochs, say, or raise epochs"
-        )
+    check_warmup(config, lines)
     check_frozen(config, line)
     side = math.ceil(config.image_size / 32)  # of the last feature map
     processes = int(os.environ.get("WORLD_SIZE", "1")) if config.sync_batch_norm else 1
@@ -200,6 +212,19 @@ def check_together(config: ModuleType, lines: dict[str, int]) -> None:
             f"config.py line {line['batch_size']}: batch_size = 1 with image_size = {config.image_size} (line "
             f"{line['image_size']}) leaves batch-norm one value of each channel, and it needs 2; set batch_size to at "
             "least 2; 16 or more trains better"
+        )
+
+
+CLASSIFIER_RULES = Rules(SHARED_RULES, TRAIN_RULES, TEST_RULES, check_together)
+
+
+def check_warmup(config: ModuleType, lines: dict[str, int]) -> None:
+    """Raise ValueError if the learning rate would never fall."""
+    if config.lr_warmup_epochs >= config.epochs:
+        raise ValueError(
+            f"config.py line {lines.get('lr_warmup_epochs', '?')}: lr_warmup_epochs = {config.lr_warmup_epochs} is not "
+            f"below epochs = {config.epochs} (line {lines.get('epochs', '?')}), so that the rate never falls; lower "
+            "it, to a tenth of the epochs, say, or raise epochs"
         )
 
 

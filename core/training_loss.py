@@ -3,21 +3,24 @@
 
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-
-from core.checkpoints import TrainState
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
-def create_criterion(config: ModuleType, state: TrainState) -> Criterion:
-    """The loss of logits [N, C] and classes int64 [N] or shares [N, C]: nats, a mean over the images."""
+def create_criterion(config: ModuleType, batches: Any, device: torch.device) -> Criterion:
+    """The loss of logits [N, C] and classes int64 [N] or shares [N, C]: nats, a mean over the images.
+
+    batches: those of training, whose dataset knows the class of each image, [M].
+    """
     if config.class_weights is None:
         return nn.CrossEntropyLoss(label_smoothing=config.loss_label_smoothing)
-    counts = torch.tensor(state.class_counts, dtype=torch.float32)
-    return BalancedLoss((counts / counts.sum()).to(state.device), config.loss_label_smoothing)
+    counts = torch.from_numpy(np.bincount(batches.dataset.targets)).float()
+    return BalancedLoss((counts / counts.sum()).to(device), config.loss_label_smoothing)
 
 
 class BalancedLoss:

@@ -109,7 +109,7 @@ def train_quantised(config: ModuleType, folder: Path | None, count: int | None) 
     def simulate(plain: nn.Module, *_: object) -> SimulatedInt8:
         return SimulatedInt8(plain, graph.to(next(plain.parameters()).device))
 
-    train.main(changed, train.Forms(simulate, simulate))
+    train.main(changed, train.CLASSIFIER._replace(train_form=simulate, score_form=simulate))
 
 
 def find_classes(config: ModuleType, class_names: list[str] | None) -> list[str]:

@@ -56,7 +56,7 @@ class WriterStorm:
             parameter.grad = torch.randn_like(parameter)
         state.optimizer.step()
         state.ema_network.update_parameters(state.network)
-        state.epoch, state.best_acc1 = EPOCH, 10.0 + version
+        state.epoch, state.best_score = EPOCH, 10.0 + version
         return state
 
     def _write_first_files(self) -> None:

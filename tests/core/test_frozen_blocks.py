@@ -99,7 +99,7 @@ def test_native_bfloat16_is_what_the_processor_says() -> None:
     assert folding.has_native_bfloat16() == ("avx512_bf16" in flags)
 
 
-def test_blocks_that_nobody_trained_are_not_frozen() -> None:
+def test_blocks_of_a_new_network_are_not_frozen() -> None:
     config = config_with(frozen_blocks=14, __file__=str(ROOT / "config.py"))
     with pytest.raises(ValueError, match=r"^config.py line \d+: frozen_blocks = 14 .* \(line 50\) to trained ones$"):
         frozen_blocks.refuse_untrained(config, None)

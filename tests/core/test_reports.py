@@ -28,7 +28,7 @@ def test_the_end_names_images_left_out_and_other_weights(
     monkeypatch.setenv("EXP_NAME", "MobileNetV2-Colours")
     config = config_with(exp_name="MobileNetV2-Colours", batch_size=16, model_weights_path="results/other/best.pth.tar")
     config.__file__ = "config.py"
-    reports.print_end(config, SimpleNamespace(num_images=150), num_batches=9)
+    reports.print_end(config, SimpleNamespace(num_images=150, score="acc1"), num_batches=9)
     left_out, weights, commands = capsys.readouterr().out.splitlines()[1:]
     assert left_out.startswith("Each epoch left out 6 of 150 training images")
     expected = 'To use them, set config.py line 89: model_weights_path = "results/MobileNetV2-Colours/best.pth.tar".'
@@ -43,7 +43,7 @@ def test_one_image_a_batch_is_named_before_the_run(
     config = config_with(batch_size=batch_size, image_size=64, __file__=str(ROOT / "config.py"))
     state = SimpleNamespace(network=nn.Linear(1, 1), device="cpu", dtype=torch.float32, epoch=0, num_images=9)
     state.frozen_blocks = 0
-    reports.print_run(config, state, num_batches=9, num_valid_images=9, start=None)
+    reports.print_run(config, state, num_batches=9, num_valid_images=9, start=None, note="")
     assert ("batch_size = 1 (config.py line 56): batch-norm sees one" in capsys.readouterr().out) == is_named
 
 

@@ -40,7 +40,7 @@ def test_shipped_config_is_valid_and_every_name_has_a_rule(
 ) -> None:
     config = load_config(tmp_path, monkeypatch, mode)
     settings.check_config(config, needed_mode=mode)
-    assert set(settings.config_lines(config)) == set(settings.SHARED_RULES | settings.MODE_RULES[mode])
+    assert set(settings.config_lines(config)) == set(settings.CLASSIFIER_RULES.of_mode(mode))
 
 
 @pytest.mark.parametrize(

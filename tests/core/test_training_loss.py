@@ -4,6 +4,7 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,8 +12,9 @@ from core.training_loss import Criterion, create_criterion, create_mixing
 
 
 def criterion_of(class_weights: str | None, counts: list[int], smoothing: float = 0.0) -> Criterion:
-    state = SimpleNamespace(class_counts=counts, device=torch.device("cpu"))
-    return create_criterion(SimpleNamespace(class_weights=class_weights, loss_label_smoothing=smoothing), state)
+    config = SimpleNamespace(class_weights=class_weights, loss_label_smoothing=smoothing)
+    dataset = SimpleNamespace(targets=np.repeat(np.arange(len(counts)), counts))
+    return create_criterion(config, SimpleNamespace(dataset=dataset), torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from preparing.archives import DAMAGE, GZIP_MAGIC, MAX_READ_BYTES, read_whole
+from core.digit_scenes import is_valid, read_digits_csv, to_grey
+from preparing.archives import GZIP_MAGIC, read_whole
 from preparing.sources import SPLITS, Sample, Source, encode_png, visible_files
 
-DIGITS_LINES = 1797
 # Images of each digit, to tell MNIST from the datasets that copy its format and size.
 MNIST_COUNTS = {
     60_000: (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
@@ -30,24 +30,13 @@ def unpack(where: object, data: bytes) -> bytes:
 def read_digits(source: Source) -> Iterator[Sample]:
     """Yield the 1,797 digits as 8 x 8 grey PNG files named after their line in the CSV file, counted from 1.
 
-    The split is fixed and uses no random numbers: the lines, sorted by class and inside a class as they stand in the
-    file, go to valid if their place is 0, 5, 10, ...: 360 of them, a fifth of every class to within one image.
+    The split is fixed: core.digit_scenes.is_valid(). The digits come sorted by class.
     Raises: ValueError if the source is not the published file.
     """
-    try:
-        with gzip.open(source.path) as file:
-            lines = file.read(MAX_READ_BYTES).splitlines()
-        table = np.array([[int(value) for value in line.split(b",")] for line in lines], dtype=np.int64)
-    except (ValueError, OverflowError, *DAMAGE) as error:
-        raise ValueError(f"{source.path}: damaged or not a digits.csv.gz ({error}); restore the file") from error
-    if table.shape != (DIGITS_LINES, 65) or table.min() < 0 or table[:, :64].max() > 16 or table[:, 64].max() > 9:
-        raise ValueError(
-            f"{source.path}: not {DIGITS_LINES} lines of 64 values 0..16 and a class 0..9; restore the file"
-        )
-    pixels = np.rint(table[:, :64] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
-    labels = table[:, 64]
-    for place, line in enumerate(np.argsort(labels, kind="stable")):
-        split = "valid" if place % 5 == 0 else "train"
+    levels, labels = read_digits_csv(source.path)
+    pixels, valid = to_grey(levels), is_valid(labels)
+    for line in np.argsort(labels, kind="stable"):
+        split = "valid" if valid[line] else "train"
         yield Sample(split, str(labels[line]), f"{line + 1:04d}.png", encode_png(pixels[line]))
 
 

@@ -352,7 +352,7 @@ class OutputBatches(CPUPrefetcher):
 
 
 def create_batches(
-    dataset: ImageDataset | NumberedImages,
+    dataset: Any,
     *,
     batch_size: int,
     num_workers: int,
@@ -366,6 +366,7 @@ def create_batches(
 ) -> CPUPrefetcher:
     """The loader of one split for one of `num_processes`, in the order of EpochSampler.
 
+    `dataset`: with `root`, what it is called, and `seed`, None for what is taken in order.
     `as_levels`: uint8 batches for networks that normalise themselves, on the CPU; else they are normalised.
 
     `on_worker_start`: called in each worker.

@@ -34,7 +34,7 @@ from core.settings import CLASSIFIER_RULES, Rules, is_int, is_number, to_plain
 # results/<exp_name>/{best,last}.pth.tar hold weights to use:
 #   state_dict      dict   the averaged weights, as they were validated
 #   model_arch_name, model_width_mult, model_padding, model_batch_norm_eps, model_mean_parameters,
-#   model_std_parameters, image_size, apply_orientation
+#   model_std_parameters, image_size, apply_orientation, of another task model_output_stride too
 #                          as in config.py
 #   class_names     list   as above
 #   acc1            float  top-1 accuracy on the validation set, percent; of another task its own score
@@ -113,10 +113,10 @@ def config_record(config: ModuleType, state: TrainState) -> dict[str, Any]:
 def save_weights(path: Path, state: TrainState, config: ModuleType, score: float) -> None:
     """Write results/<exp_name>/{best,last}.pth.tar, whole or not at all."""
     described = (
-        *("model_arch_name", "model_width_mult", "model_padding", "model_batch_norm_eps"),
+        *("model_arch_name", "model_width_mult", "model_padding", "model_batch_norm_eps", "model_output_stride"),
         *("model_mean_parameters", "model_std_parameters", "image_size", "apply_orientation"),
     )
-    checkpoint = to_plain({name: getattr(config, name) for name in described})
+    checkpoint = to_plain({name: getattr(config, name) for name in described if name in state.rules.shared})
     checkpoint |= {"class_names": state.class_names, state.score: score, "epoch": state.epoch}
     checkpoint["state_dict"] = averaged_weights(state)
     write_atomically(path, lambda partial: torch.save(checkpoint, partial))

@@ -13,6 +13,7 @@ from torch.utils.data import get_worker_info
 
 from core.pixels import Image
 
+Sample = tuple[Image, int | np.ndarray]
 Batch = tuple[Tensor, Tensor]
 BATCHES_OF_WORKER = 3  # two that it prepares ahead, and one in use
 
@@ -20,6 +21,7 @@ BATCHES_OF_WORKER = 3  # two that it prepares ahead, and one in use
 class Stack:
     """Makes batches of samples: uint8 [N, S, S, 3] and int64 [N], with N smaller if some could not be read.
 
+    Targets that are arrays of one shape, like masks, are stacked as they are.
     A worker uses the same places of shared memory again and again: paging in new ones takes ten times as long as the
     copying. So a batch may be overwritten as soon as the next one has been taken from the loader.
     Raises: ValueError if the samples leave fewer than 2, of which batch-norm cannot learn.
@@ -30,27 +32,28 @@ class Stack:
         self.places: list[Batch] = []  # of one worker
         self.batches = 0
 
-    def __call__(self, samples: list[tuple[Image, int] | None]) -> Batch:
+    def __call__(self, samples: list[Sample | None]) -> Batch:
         readable = [sample for sample in samples if sample is not None]
         check_readable(len(readable), len(samples))
         images, targets = zip(*readable, strict=True)
         if get_worker_info() is None:
-            return torch.from_numpy(np.stack(images)), torch.tensor(targets)
+            return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets))
         if not self.places:
-            self.places = self._create_places(images[0].shape)
+            self.places = self._create_places(images[0].shape, np.asarray(targets[0]))
         images_place, targets_place = (place[: len(readable)] for place in self.places[self.batches % len(self.places)])
         self.batches += 1
         np.stack(images, out=images_place.numpy())
         np.stack(targets, out=targets_place.numpy())
         return images_place, targets_place
 
-    def _create_places(self, shape: tuple[int, ...]) -> list[Batch]:
+    def _create_places(self, shape: tuple[int, ...], target: np.ndarray) -> list[Batch]:
         """For whole batches, all in one segment of shared memory: each segment is an open file."""
-        end = 8 * BATCHES_OF_WORKER * self.batch_size  # of the targets, first so that they are aligned
+        end = target.nbytes * BATCHES_OF_WORKER * self.batch_size  # of the targets, first so that they are aligned
         size = BATCHES_OF_WORKER * self.batch_size * math.prod(shape)
         memory = torch.empty(end + size, dtype=torch.uint8).share_memory_()
         images = memory[end:].view(BATCHES_OF_WORKER, self.batch_size, *shape)
-        targets = memory[:end].view(torch.int64).view(BATCHES_OF_WORKER, self.batch_size)
+        kind = torch.from_numpy(np.empty(0, target.dtype)).dtype
+        targets = memory[:end].view(kind).view(BATCHES_OF_WORKER, self.batch_size, *target.shape)
         return list(zip(images, targets, strict=True))
 
 

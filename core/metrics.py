@@ -102,7 +102,10 @@ def show_scores(values: dict[str, float], num_classes: int, digits: int) -> str:
     return " ".join(f"{SCORES[key]} {values[key]:.{digits}f}" for key in keys)
 
 
-SCORES = {"acc1": "Acc@1", "acc5": "Acc@5", "err1": "Err@1", "err5": "Err@5", "macro": "Macro"}
+SCORES = {
+    **{"acc1": "Acc@1", "acc5": "Acc@5", "err1": "Err@1", "err5": "Err@5", "macro": "Macro"},
+    **{"miou": "mIoU", "pixels": "Pixels"},
+}
 
 
 class FiniteCheck:

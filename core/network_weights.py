@@ -121,6 +121,30 @@ def load_pretrained_weights(network: nn.Module, config: ModuleType, class_names:
     return "\n".join(lines)
 
 
+def load_pretrained_features(network: nn.Module, config: ModuleType, class_names: list[str]) -> str:
+    """Start with the features of config.pretrained_model_weights_path, a classifier's, or with all weights of the task.
+
+    Returns the line that tells which. Raises: ValueError if they do not fit, or if batch-norm was folded.
+    """
+    path = config.pretrained_model_weights_path
+    checkpoint = read_checkpoint(path)
+    weights = extract_weights(checkpoint, path)
+    is_same_task = weights.keys() == network.state_dict().keys()
+    if is_same_task:
+        load_weights(network, weights, path)
+    else:
+        features = network.get_submodule("features")
+        last = len(list(features.children())) - 1  # a task may do without the last one of the classifier
+        found = {name: weights[name] for name in weights if (place := FEATURE.match(name)) and int(place[1]) <= last}
+        load_weights(features, {name.removeprefix("features."): value for name, value in found.items()}, path)
+    refuse_folded(network.state_dict(), config, checkpoint)
+    refuse_other_values(checkpoint, config, DEFINITION, path)
+    return f"Load pretrained weights `{path}`{'' if is_same_task else ', those of the features'}."
+
+
+FEATURE = re.compile(r"features\.(\d+)\.")
+
+
 def match_classes(network: nn.Module, trained_names: list[str], class_names: list[str]) -> str:
     """Give each class the row of the classifier that has its name. Returns a line, also if the names are others."""
     if sorted(trained_names) == sorted(class_names):
@@ -150,7 +174,7 @@ def refuse_folded(weights: dict[str, Tensor], config: ModuleType, checkpoint: di
     folded, path = folded_layers(weights), config.pretrained_model_weights_path
     if folded:
         said = {name: checkpoint[name] for name in (*NORMALISATION, *DEFINITION) if name in checkpoint}
-        command = unfolding(path, config.train_image_dir, vars(config) | said)
+        command = unfolding(path, getattr(config, "train_image_dir", "IMAGES"), vars(config) | said)
         raise ValueError(
             f"{path}: its batch-norm is folded into convolutions ({len(folded)} layers have variance 1 throughout); "
             f"training would not survive that; `{command}` makes a file to start from"
@@ -234,7 +258,7 @@ def load_trained_network(network: nn.Module, config: ModuleType) -> list[str] | 
     path = config.model_weights_path
     checkpoint = read_checkpoint(path)
     names = ("model_width_mult", *DEFINITION, *NORMALISATION, "apply_orientation")
-    refuse_other_values(checkpoint, config, names, path)
+    refuse_other_values(checkpoint, config, [name for name in names if hasattr(config, name)], path)
     load_weights(network, extract_weights(checkpoint, path), path)
     print_other_size(checkpoint, config, path)
     return stored_class_names(checkpoint, config.model_num_classes)

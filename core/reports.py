@@ -122,6 +122,8 @@ SCALAR_TITLES = {
     "acc1": "Acc@1",
     "acc5": "Acc@5",
     "macro": "Macro",
+    "miou": "mIoU",
+    "pixels": "Pixels",
     "lr": "Learning rate",
     "images_per_second": "Images per second",
 }
@@ -216,8 +218,10 @@ def print_end(config: ModuleType, state: TrainState, num_batches: int) -> None:
         line = lines.get("model_weights_path", "?")
         print(f'To use them, set config.py line {line}: model_weights_path = "{best}".')
     prefix = f"EXP_NAME={config.exp_name} " if os.environ.get("EXP_NAME") == config.exp_name else ""
+    folder = os.path.relpath(Path(str(config.__file__)).resolve().parent)  # of the scripts of this task
+    command = f"{prefix}python3 " + ("" if folder == "." else f"{folder}/")
     print(
-        f"Go on with `{prefix}python3 inference.py IMAGE`, or `{prefix}python3 test.py` after "
+        f"Go on with `{command}inference.py IMAGE`, or `{command}test.py` after "
         f'mode = "test" (config.py line {lines.get("mode", "?")}).',
         flush=True,
     )

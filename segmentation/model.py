@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mobile DeepLabv3 (arXiv:1801.04381, section 6.3): MobileNetV2 with dilations, and a class for every pixel."""
 
+from types import ModuleType
+
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from model import TORCHVISION, Definition, MobileNetV2
 
-__all__ = ["DeepLabV3", "deeplab_v3"]
+__all__ = ["DeepLabV3", "create_network", "deeplab_v3"]
 
 HEAD_CHANNELS = 256
 
@@ -59,3 +61,11 @@ def deeplab_v3(
 ) -> DeepLabV3:
     """Build a DeepLabV3; 21 classes are those of Pascal VOC with the background."""
     return DeepLabV3(num_classes, width_mult, dropout, definition, output_stride, last_map)
+
+
+def create_network(config: ModuleType, dropout: float = 0.0) -> DeepLabV3:
+    """The network of segmentation/config.py with fresh weights."""
+    definition = Definition(config.model_padding, config.model_batch_norm_eps)
+    return deeplab_v3(
+        config.model_num_classes, config.model_width_mult, dropout, definition, config.model_output_stride
+    )

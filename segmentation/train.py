@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train the network of segmentation/config.py, with the loop of train.py: python3 segmentation/train.py."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the folder of the files that all tasks share
+
+from core.environment import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
+from functools import partial
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+import train
+from core.checkpoints import TrainState
+from core.folding import folded
+from core.metrics import LossMeter
+from core.network_weights import load_pretrained_features
+from core.processes import num_processes, process_rank
+from core.reports import Writer, log_images
+from core.tasks import Loss, Task
+from dataset import CPUPrefetcher, create_batches
+from imgproc import denormalize
+from segmentation.dataset import IGNORED, SceneMasks
+from segmentation.model import create_network
+from segmentation.scoring import evaluate
+from segmentation.settings import RULES
+from utils import autocast, user_errors
+
+
+def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetcher, CPUPrefetcher]:
+    """The batches to train and to validate on."""
+    loading = train.loader_options(config, device) | {"rank": process_rank(), "num_processes": num_processes()}
+    train_set = SceneMasks("train", config.train_scenes, config.image_size, config.seed, config.random_crop_scale)
+    valid_set = SceneMasks("valid", config.valid_scenes, config.image_size)
+    return create_batches(train_set, **loading), create_batches(valid_set, **loading)
+
+
+def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, writer: Writer) -> Loss:
+    """The loss of a batch, images [N, 3, S, S] and masks [N, S, S]: nats, a mean over all pixels."""
+
+    def compute_loss(images: Tensor, masks: Tensor, index: int) -> Tensor:
+        if state.epoch == index == 0:
+            log_images(writer, denormalize(images[:16], batches.mean, batches.std))
+        with autocast(state.device, state.dtype):
+            logits = state.parallel_network(images)  # [N, C, S, S]
+        loss = nn.functional.cross_entropy(logits, masks.long(), ignore_index=IGNORED)
+        state.meter.add_loss(loss, len(images))
+        return loss
+
+    return compute_loss
+
+
+def compare_losses(config: ModuleType) -> str:
+    return "The two losses do not compare: in training pictures are cropped at random and weights still move."
+
+
+SEGMENTATION = Task(
+    rules=RULES,
+    score="miou",
+    meter=LossMeter,
+    create_splits=create_splits,
+    create_network=create_network,
+    load_pretrained_weights=load_pretrained_features,
+    train_form=lambda network, dtype: network,
+    score_form=partial(folded, input_shape=(3, 64, 64)),
+    create_loss=create_loss,
+    evaluate=evaluate,
+    compare_losses=compare_losses,
+)
+
+if __name__ == "__main__":
+    with user_errors('Interrupted; training continues at its newest checkpoint with resume = "auto".'):
+        from segmentation import config
+
+        train.main(config, SEGMENTATION)

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SSDLite (arXiv:1801.04381, section 6.2): MobileNetV2, and boxes predicted from six of its maps."""
+
+import itertools
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.ssd import SSD
+from torchvision.models.detection.ssdlite import SSDLiteHead
+from torchvision.ops import box_iou
+
+from core.network_weights import CLASSIFIER, load_weights
+from model import TORCHVISION, Definition, MobileNetV2, conv_bn_relu6, round_channels
+
+__all__ = ["DefaultBoxes", "SSDLite", "load_features", "ssdlite"]
+
+EXPANDED_BLOCK = 14  # its expansion is the last layer of stride 16: what the authors call layer_15/expansion_output
+EXTRA_CHANNELS = (512, 256, 256, 128)  # of each layer after the last one of MobileNetV2, at width 1.0
+# Where several boxes are of one object: as in torchvision's ssdlite320_mobilenet_v3_large.
+DETECTION = {"score_thresh": 0.001, "nms_thresh": 0.55, "detections_per_img": 300, "topk_candidates": 300}
+
+
+class DefaultBoxes(DefaultBoxGenerator):  # type: ignore[misc]
+    """The anchors of the paper's authors: three in each place of the first map, six in each of the five others.
+
+    Sides are shares of the image's: from 0.2 to 0.95 in equal steps, with aspect ratios 1, 2, 1/2, 3 and 1/3, and one
+    square between this step and the next; in the first map 0.1 squared, and 0.2 with ratios 2 and 1/2. None is clipped
+    to the image. Source: create_ssd_anchors in tensorflow/models, research/object_detection/anchor_generators.
+    torchvision's ssdlite320_mobilenet_v3_large has six in each place, with which SSD does not have the paper's size.
+    """
+
+    def __init__(self) -> None:
+        super().__init__([[2], *[[2, 3]] * 5], min_ratio=0.2, max_ratio=0.95, clip=False)
+
+    def _generate_wh_pairs(
+        self, num_outputs: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> list[Tensor]:
+        # torchvision 0.29.2 has no option for this: its generator puts two squares into every map.
+        first, *others = super()._generate_wh_pairs(num_outputs, dtype, device)
+        smallest = torch.tensor([[0.1, 0.1]], dtype=dtype, device=device)
+        return [torch.cat([smallest, first[2:]]), *others]
+
+    def num_anchors_per_location(self) -> list[int]:
+        return [len(pairs) for pairs in self._wh_pairs]
+
+    def for_image(self, image_size: int) -> Tensor:
+        """Of an image of S x S pixels: [A, 4], left, top, right, bottom in pixels, in the order of the outputs."""
+        images = ImageList(torch.empty(1, 3, image_size, image_size), [(image_size, image_size)])
+        sides = [-(-image_size // 2**halvings) for halvings in range(4, 10)]  # every stride of 2 rounds up
+        (boxes,) = self(images, [torch.empty(1, 1, side, side) for side in sides])
+        return boxes
+
+
+def extra_layer(in_channels: int, out_channels: int, definition: Definition) -> nn.Module:
+    """[N, in, H, W] -> [N, out, H / 2, W / 2]: a 1 x 1 convolution to half of out, a depthwise 3 x 3, a 1 x 1.
+
+    As the authors build them (multi_resolution_feature_maps in tensorflow/models, research/object_detection), and
+    torchvision's SSDLite too.
+    """
+    half = out_channels // 2
+    layer = nn.Sequential(
+        conv_bn_relu6(in_channels, half, 1, definition),
+        conv_bn_relu6(half, half, 3, definition, stride=2, groups=half),
+        conv_bn_relu6(half, out_channels, 1, definition),
+    )
+    for convolution in layer.modules():
+        if isinstance(convolution, nn.Conv2d):
+            nn.init.normal_(convolution.weight, std=0.03)  # as the head's
+    return layer
+
+
+class SSDLite(SSD):  # type: ignore[misc]
+    """Normalised images [N, 3, S, S], float -> losses while training, else the objects of each image; see forward().
+
+    S is `image_size`, of which the anchors are, at least 64. `num_classes` counts no background, which is class 0 of
+    the outputs. `features` are those of MobileNetV2 under their own names, so that its weights fit. The first of six
+    maps is the expansion in block 14 (stride 16, 576 channels), the second what features end with (stride 32, 1280),
+    the others come from `extra` (strides 64 to 512). Width scales the extra layers too, by the rule of model.py, which
+    rounds to multiples of 8; the authors round them down, to 179 channels and the like.
+    Head, matching, loss and choice of boxes are torchvision's, with the names of SSD: `score_thresh`, `nms_thresh`,
+    `detections_per_img` and `topk_candidates` may be set at any time. The loss is that of the SSD paper
+    (arXiv:1512.02325), with softmax; the authors' configuration has a sigmoid for each class.
+    A batch to train on needs two images: batch-norm needs two values, and the last map may be one.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_size: int = 320,
+        width_mult: float = 1.0,
+        definition: Definition = TORCHVISION,
+    ) -> None:
+        features: Any = MobileNetV2(1, width_mult, 0.0, definition).features
+        extra_channels = [round_channels(channels * width_mult) for channels in EXTRA_CHANNELS]
+        channels = [features[EXPANDED_BLOCK].conv[0][0].out_channels, features[-1][0].out_channels, *extra_channels]
+        boxes = DefaultBoxes()
+        norm = partial(nn.BatchNorm2d, eps=definition.batch_norm_eps)
+        head = SSDLiteHead(channels, boxes.num_anchors_per_location(), num_classes + 1, norm)
+        super().__init__(nn.Identity(), boxes, (image_size, image_size), num_classes + 1, head=head, **DETECTION)
+        # SSD's forward() has these give its maps and resize its images, which maps() does and a loader has done.
+        del self.backbone, self.transform
+        self.image_size = image_size
+        self.features: nn.Sequential = features
+        pairs = itertools.pairwise(channels[1:])
+        self.extra = nn.ModuleList(extra_layer(before, after, definition) for before, after in pairs)
+        # Made once in float32. SSD makes them for every batch, their centres in the precision of the maps: in bfloat16
+        # they are off by up to half a pixel of 320 (torchvision 0.29.2).
+        self.register_buffer("anchors", boxes.for_image(image_size), persistent=False)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The six that the head reads: [N, C, side, side] of strides 16, 32, 64, 128, 256, 512."""
+        block: Any = self.features[EXPANDED_BLOCK]
+        x = self.features[:EXPANDED_BLOCK](images)
+        maps = [block.conv[0](x)]
+        x = block.conv[1:](maps[0])  # its stride is 2, so that it adds no input
+        maps.append(self.features[EXPANDED_BLOCK + 1 :](x))
+        for layer in self.extra:
+            maps.append(layer(maps[-1]))
+        return maps
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of classes [N, A, num_classes + 1] and offsets [N, A, 4] for all anchors, in their precision.
+
+        Offsets are SSD's: of the centre in tenths of the anchor's sides, and log ratios of the sides in fifths.
+        Raises: ValueError for images of another size than the anchors.
+        """
+        if images.shape[2:] != (self.image_size, self.image_size):
+            height, width = images.shape[2:]
+            raise ValueError(f"images of {height} x {width}; the anchors are of {self.image_size} x {self.image_size}")
+        outputs = self.head(self.maps(images))
+        # Under autocast they come in bfloat16, in which SSD would go on to compute the boxes.
+        return outputs["cls_logits"].to(self.anchors.dtype), outputs["bbox_regression"].to(self.anchors.dtype)
+
+    def forward(
+        self, images: Tensor, targets: list[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Boxes are left, top, right, bottom in pixels of the images; there may be none.
+
+        In training, with `targets` of each image, "boxes" [K, 4] float with right > left and bottom > top, and
+        "labels" [K] int64 in 1..num_classes -> losses: "bbox_regression" and "classification", each a sum over the
+        batch divided by its matched anchors. In evaluation -> for each image "boxes" [D, 4], "scores" [D] in 0..1,
+        highest first, "labels" [D].
+        """
+        classes, offsets = self.outputs(images)
+        outputs = {"cls_logits": classes, "bbox_regression": offsets}
+        anchors = [self.anchors] * len(images)
+        if not self.training:
+            return self.postprocess_detections(outputs, anchors, [(self.image_size, self.image_size)] * len(images))
+        if targets is None:
+            raise ValueError("training needs the targets of the images")
+        # An image without boxes has no part in the loss: compute_loss takes three background anchors for each that is
+        # matched, of the same image (torchvision 0.29.2, as in the SSD paper).
+        return self.compute_loss(targets, outputs, anchors, [self.match(target["boxes"]) for target in targets])
+
+    def match(self, boxes: Tensor) -> Tensor:
+        """Which of the boxes [K, 4] each anchor is to find: [A] int64, -1 for none.
+
+        The one that overlaps it most, if by half or more (intersection over union). The anchor that a box overlaps most
+        is to find that box in any case; where two boxes share it, one of them.
+        """
+        if len(boxes) == 0:  # which torchvision's matcher refuses
+            return torch.full((len(self.anchors),), -1, device=self.anchors.device)
+        return self.proposal_matcher(box_iou(boxes, self.anchors))
+
+
+def ssdlite(
+    num_classes: int = 80,
+    image_size: int = 320,
+    width_mult: float = 1.0,
+    definition: Definition = TORCHVISION,
+) -> SSDLite:
+    """Build an SSDLite; 80 classes are those of COCO."""
+    return SSDLite(num_classes, image_size, width_mult, definition)
+
+
+def load_features(network: SSDLite, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Copy the features of a MobileNetV2 that classifies, as ImageNet weights are; its classifier is left out.
+
+    `path` is the file that an error names. Raises: as core.network_weights.check_weights(), before anything changes.
+    """
+    features = {name: value for name, value in weights.items() if name not in CLASSIFIER}
+    load_weights(nn.ModuleDict({"features": network.features}), features, path)

@@ -110,6 +110,20 @@ class StridedConv2d(nn.Conv2d):
             return super().forward(x.to(self.weight.dtype))
 
 
+class DilatedConv2d(nn.Conv2d):
+    """A depthwise 3 x 3 convolution of pixels that lie apart: [N, C, H, W] -> the same."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__(channels, channels, 3, 1, dilation, dilation, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        # In bfloat16 oneDNN gives the kernel a wrong gradient: findings/torch_bfloat16_dilated_depthwise.sh
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.to(self.weight.dtype))
+
+
 def pad_same(x: Tensor) -> Tensor:
     """[N, C, H, W] with the zeros that TensorFlow's padding "SAME" adds for a 3 x 3 kernel with stride 2.
 
@@ -128,11 +142,15 @@ def conv_bn_relu6(
     groups: int = 1,
     dilation: int = 1,
 ) -> nn.Module:
-    """Convolution without bias, batch-norm, ReLU6: [N, in, H, W] -> [N, out, H / stride, W / stride]."""
+    """Convolution without bias, batch-norm, ReLU6: [N, in, H, W] -> [N, out, H / stride, W / stride].
+
+    A `dilation` above 1 is for depthwise 3 x 3 convolutions without stride.
+    """
     convolution: nn.Module
-    if stride == 1:
-        padding = dilation * (kernel_size // 2)
-        convolution = nn.Conv2d(in_channels, out_channels, kernel_size, 1, padding, dilation, groups, bias=False)
+    if dilation > 1:
+        convolution = DilatedConv2d(in_channels, dilation)
+    elif stride == 1:
+        convolution = nn.Conv2d(in_channels, out_channels, kernel_size, 1, kernel_size // 2, groups=groups, bias=False)
     else:
         convolution = StridedConv2d(in_channels, out_channels, groups, definition.padding)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels, definition.batch_norm_eps), ReLU6())

@@ -28,7 +28,11 @@ def gradients(gradient: Tensor, x: Tensor, kernel: Tensor, layer: nn.Conv2d) -> 
     stride, rounded = layer.stride[0], kernel.to(x.dtype)
     turns = layer.groups > 1 and (stride == 1 or x.dtype == torch.bfloat16)
     geometry = stride, layer.padding, layer.dilation, layer.groups
-    of_x, of_kernel, _ = convolution_backward(gradient, padded, rounded, *geometry, wants=(not turns, True, False))
+    # oneDNN's gradient of a dilated kernel is wrong in bfloat16: findings/torch_bfloat16_dilated_depthwise.sh
+    dtype = torch.float32 if layer.dilation > (1, 1) else x.dtype
+    of_x, of_kernel, _ = convolution_backward(
+        gradient.to(dtype), padded.to(dtype), rounded.to(dtype), *geometry, wants=(not turns, True, False)
+    )
     if turns:
         spread = spread_out(gradient, x, pads_same(layer)) if stride == 2 else gradient
         around = layer.dilation  # as many pixels as the turned kernel, 3 x 3, needs on every side

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """model.py against torchvision's MobileNetV2 and the published table of the paper's authors."""
 
+import copy
+
 import pytest
 import torch
 import torchvision
@@ -368,3 +370,18 @@ def test_dilated_network_with_tensorflows_padding_holds_the_strided_one(output_s
 def test_output_stride_must_be_one_of_three(output_stride: int) -> None:
     with pytest.raises(ValueError, match=f"output_stride = {output_stride}; expected one of"):
         MobileNetV2(output_stride=output_stride)
+
+
+@pytest.mark.parametrize("dilation", [2, 4])
+def test_dilated_kernels_have_their_gradient_under_autocast(dilation: int) -> None:
+    """On 40 x 40 pixels, in bfloat16, oneDNN's own would be wrong. Against double precision."""
+    torch.manual_seed(0)
+    block = InvertedResidual(16, 16, 1, 6, dilation=dilation).to(memory_format=torch.channels_last)
+    exact = copy.deepcopy(block).double()
+    images = torch.randn(4, 16, 40, 40).contiguous(memory_format=torch.channels_last)
+    direction = torch.randn(4, 16, 40, 40)
+    with torch.autocast("cpu", torch.bfloat16):
+        (block(images) * direction).sum().backward()
+    (exact(images.double()) * direction).sum().backward()
+    found, expected = (each.get_parameter("conv.1.0.weight").grad for each in (block, exact))
+    assert (found - expected).norm() < 0.1 * expected.norm()

@@ -182,7 +182,7 @@ def test_steps_that_float16_skips_are_counted_and_change_no_weight() -> None:
 
 def test_a_checkpoint_with_the_classes_in_another_order_is_not_resumed() -> None:
     """As before folders 0 to 11 came in the order of their numbers: the labels would be other classes'."""
-    checkpoint = {key: kind() for key, kind in checkpoints.TRAIN_STATE_TYPES.items()}
+    checkpoint = {key: kind() for key, kind in checkpoints.TRAIN_STATE_TYPES.items()} | {"best_acc1": 0.0}
     state = small_state()
     state.class_names = [str(number) for number in range(12)]
     with pytest.raises(ValueError, match=r"another order, \['0', '1', '10'\]..., .* finish it with the version that"):

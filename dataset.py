@@ -366,10 +366,9 @@ def create_batches(
 ) -> CPUPrefetcher:
     """The loader of one split for one of `num_processes`, in the order of EpochSampler.
 
-    `dataset`: with `root`, what it is called, and `seed`, None for what is taken in order.
-    `as_levels`: uint8 batches for networks that normalise themselves, on the CPU; else they are normalised.
-
-    `on_worker_start`: called in each worker.
+    `dataset`: with `root`, what it is called, and `seed`, None for what is taken in order. `as_levels`: uint8 batches
+    for networks that normalise themselves, on the CPU; else they are normalised. `on_worker_start`: called in each
+    worker.
     Raises: ValueError if a training set is smaller than one step.
     """
     sampler = EpochSampler(len(dataset), batch_size, dataset.seed, rank, num_processes)

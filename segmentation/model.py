@@ -3,12 +3,15 @@
 
 from types import ModuleType
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
+from core.folding import folded
+from core.network_weights import load_trained_network
 from model import TORCHVISION, Definition, MobileNetV2
 
-__all__ = ["DeepLabV3", "create_network", "deeplab_v3"]
+__all__ = ["PROBE", "DeepLabV3", "create_network", "deeplab_v3", "load_network"]
 
 HEAD_CHANNELS = 256
 
@@ -69,3 +72,13 @@ def create_network(config: ModuleType, dropout: float = 0.0) -> DeepLabV3:
     return deeplab_v3(
         config.model_num_classes, config.model_width_mult, dropout, definition, config.model_output_stride
     )
+
+
+def load_network(config: ModuleType, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The trained network of segmentation/config.py on the device, in the form that scores. Raises: ValueError."""
+    network = create_network(config)
+    load_trained_network(network, config)
+    return folded(network.to(device).to(memory_format=torch.channels_last), dtype, PROBE)
+
+
+PROBE = (3, 64, 64)  # an image to try the form that scores with

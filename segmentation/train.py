@@ -28,7 +28,7 @@ from core.tasks import Loss, Task
 from dataset import CPUPrefetcher, create_batches
 from imgproc import denormalize
 from segmentation.dataset import IGNORED, SceneMasks
-from segmentation.model import create_network
+from segmentation.model import PROBE, create_network
 from segmentation.scoring import evaluate
 from segmentation.settings import RULES
 from utils import autocast, user_errors
@@ -69,7 +69,7 @@ SEGMENTATION = Task(
     create_network=create_network,
     load_pretrained_weights=load_pretrained_features,
     train_form=lambda network, dtype: network,
-    score_form=partial(folded, input_shape=(3, 64, 64)),
+    score_form=partial(folded, input_shape=PROBE),
     create_loss=create_loss,
     evaluate=evaluate,
     compare_losses=compare_losses,

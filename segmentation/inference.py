@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Colour the pixels of pictures by their classes: python3 segmentation/inference.py [IMAGE ...].
+
+Without arguments it takes inference_image_path of segmentation/config.py.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the folder of the files that all tasks share
+
+from core.environment import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
+import argparse
+from types import ModuleType
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from core.atomic_files import write_atomically
+from core.image_files import load_image
+from core.pixels import Image
+from core.settings import check_config
+from imgproc import normalize, resize
+from segmentation.dataset import CLASSES
+from segmentation.model import load_network
+from segmentation.settings import RULES
+from utils import autocast, choose_dtype, remedy_for_weights, setup_runtime, user_errors
+
+
+def main(config: ModuleType, arguments: list[str]) -> None:
+    check_config(config, rules=RULES)
+    device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
+    network = load_network(config, device, choose_dtype(config.precision, device))
+    for path in map(Path, arguments or [config.inference_image_path]):
+        image = load_image(path)
+        classes = classify_pixels(network, config, device, image)
+        target = Path("results", config.exp_name, f"{path.stem}_classes.png")
+        write_picture(target, coloured(image, classes))
+        print(f"{path}: {describe(classes)}; coloured in {target}")
+
+
+@torch.inference_mode()
+def classify_pixels(network: nn.Module, config: ModuleType, device: torch.device, image: Image) -> np.ndarray:
+    """The class of each pixel: uint8 [H, W, 3] -> int64 [H, W]. The network sees it with a short side of image_size.
+
+    Raises: FloatingPointError if a logit is infinite or NaN.
+    """
+    height, width = image.shape[:2]
+    scale = config.image_size / min(height, width)
+    small = resize(image, round(scale * height), round(scale * width))
+    shares = config.model_mean_parameters, config.model_std_parameters
+    mean, std = (torch.tensor(values, device=device) for values in shares)
+    images = normalize(torch.from_numpy(small)[None].to(device).permute(0, 3, 1, 2), mean, std)
+    dtype = choose_dtype(config.precision, device)
+    with autocast(device, dtype):
+        logits = network(images)
+    if not logits.isfinite().all():
+        raise FloatingPointError(f"a logit became infinite or NaN; {remedy_for_weights(config, dtype)}")
+    logits = nn.functional.interpolate(logits.float(), (height, width), mode="bilinear", align_corners=False)
+    classes: np.ndarray = logits[0].argmax(0).cpu().numpy()
+    return classes
+
+
+def describe(classes: np.ndarray) -> str:
+    """The classes in a picture, and their shares of its pixels, largest first."""
+    found, counts = np.unique(classes, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return ", ".join(f"{CLASSES[found[place]]} {counts[place] / classes.size:.1%}" for place in order)
+
+
+def coloured(image: Image, classes: np.ndarray) -> Image:
+    """The picture with a colour mixed into each class but the background."""
+    hues = np.arange(1, len(CLASSES), dtype=np.float32) * (180 / len(CLASSES))
+    colours = cv2.cvtColor(
+        np.stack([hues, *np.full((2, len(hues)), 255.0)], axis=1).astype(np.uint8)[None], cv2.COLOR_HSV2RGB
+    )
+    mixed = cv2.addWeighted(image, 0.4, np.concatenate([colours[0][:1], colours[0]])[classes], 0.6, 0)
+    return np.where(classes[..., None] > 0, mixed, image)
+
+
+def write_picture(path: Path, image: Image) -> None:
+    """Write an RGB picture as PNG, whole or not at all."""
+    encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(encoded.tobytes()))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
+    parsed = parser.parse_args()
+    with user_errors():
+        from segmentation import config
+
+        main(config, parsed.images)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mean IoU of the weights of segmentation/config.py on scenes never trained on: python3 segmentation/test.py."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the folder of the files that all tasks share
+
+from core.environment import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
+import json
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.atomic_files import write_atomically
+from core.exported_files import hash_file
+from core.metrics import show_scores
+from core.processes import from_main, joined_processes, num_processes, process_rank
+from core.settings import check_config, precision_name
+from dataset import create_batches
+from segmentation.dataset import CLASSES, SceneMasks
+from segmentation.model import load_network
+from segmentation.scoring import evaluate, intersection_over_union
+from segmentation.settings import RULES
+from utils import check_workers, choose_dtype, remedy_for_weights, setup_runtime, user_errors
+
+
+def main(config: ModuleType) -> None:
+    check_config(config, "test", RULES)
+    device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
+    check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=1)
+    with joined_processes(device):
+        test(config, device)
+
+
+def test(config: ModuleType, device: torch.device) -> None:
+    """Score the scenes, each process its batches; write test.json."""
+    dtype = choose_dtype(config.precision, device)
+    network = load_network(config, device, dtype)
+    scenes = SceneMasks("valid", config.test_scenes, config.image_size)
+    batches = create_batches(
+        scenes,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        mean=config.model_mean_parameters,
+        std=config.model_std_parameters,
+        device=device,
+        rank=process_rank(),
+        num_processes=num_processes(),
+    )
+    print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
+    print(f"{len(scenes)} scenes of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
+    counts: list[Tensor] = []
+    metrics = evaluate(
+        network,
+        batches,
+        num_classes=config.model_num_classes,
+        device=device,
+        dtype=dtype,
+        print_frequency=config.test_print_frequency,
+        on_counts=counts.append,
+        remedy=remedy_for_weights(config, dtype),
+    )
+    classes = dict(zip(CLASSES, (100 * intersection_over_union(counts[0])).tolist(), strict=True))
+    from_main(lambda: write_report(config, metrics | {"iou": classes}, device, dtype))
+    for name, value in classes.items():
+        print(f"{name:<12}IoU {value:6.2f}")
+    print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")
+
+
+def write_report(config: ModuleType, metrics: dict[str, Any], device: torch.device, dtype: torch.dtype) -> None:
+    """Write results/<exp_name>/test.json, whole or not at all: the scores, and what was measured with what."""
+    report = metrics | {
+        "weights": config.model_weights_path,
+        "weights_sha256": hash_file(Path(config.model_weights_path)),
+        "image_size": config.image_size,
+        "output_stride": config.model_output_stride,
+        "precision": precision_name(config.precision, dtype),
+        "device": str(device),
+        "torch": torch.__version__,
+    }
+    path = Path("results", config.exp_name, "test.json")
+    write_atomically(path, lambda file: file.write(f"{json.dumps(report, indent=2)}\n".encode()))
+
+
+if __name__ == "__main__":
+    with user_errors():
+        from segmentation import config
+
+        main(config)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenes with their masks, and mean IoU against torchmetrics."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.classification import MulticlassJaccardIndex
+
+from core.digit_scenes import DigitScenes, Scene
+from dataset import create_batches
+from segmentation.dataset import CLASSES, DIGITS, IGNORED, SceneMasks
+from segmentation.scoring import PixelCounts, evaluate, intersection_over_union, scores
+
+CPU = torch.device("cpu")
+create_plain_batches = partial(create_batches, batch_size=4, mean=[0, 0, 0], std=[1, 1, 1], device=CPU)
+
+
+def random_masks(classes: int, seed: int) -> torch.Tensor:
+    return torch.randint(classes, (3, 20, 30), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+@pytest.mark.parametrize("classes", [5, 3])  # of 5, two of which may be in no mask and in no answer
+def test_scores_equal_torchmetrics(classes: int) -> None:
+    masks, predicted = random_masks(classes, 0), random_masks(classes, 1).long()
+    masks[:, :4] = IGNORED
+    counts = PixelCounts(5, CPU)
+    for mask, answer in zip(masks, predicted, strict=True):
+        counts.add(answer[None], mask[None])
+    for average, found in (
+        ("macro", scores(counts.sums)["miou"] / 100),
+        ("none", intersection_over_union(counts.sums)),
+    ):
+        theirs = MulticlassJaccardIndex(5, average=average, ignore_index=IGNORED)(predicted, masks.long())
+        torch.testing.assert_close(torch.as_tensor(found).nan_to_num(0).float(), theirs, rtol=0, atol=1e-6)
+    counted = masks != IGNORED
+    assert scores(counts.sums)["pixels"] == pytest.approx(100 * (masks[counted] == predicted[counted]).double().mean())
+
+
+def test_intersection_over_union_by_hand() -> None:
+    """Six pixels: class 0 has 3, of which 2 are found; class 1 has 3, all found, and one more is taken for it."""
+    counts = PixelCounts(3, CPU)
+    counts.add(torch.tensor([[[0, 0, 1, 1, 1, 1]]]), torch.tensor([[[0, 0, 0, 1, 1, 1]]], dtype=torch.uint8))
+    assert intersection_over_union(counts.sums)[:2].tolist() == [2 / 3, 3 / 4]
+    assert intersection_over_union(counts.sums)[2].isnan()
+    assert scores(counts.sums)["miou"] == pytest.approx(100 * (2 / 3 + 3 / 4) / 2)
+
+
+def test_evaluation_counts_every_picture_once() -> None:
+    """A network that knows the mask: the pixels' red level is 10 times the class."""
+    masks = [random_masks(3, seed) for seed in range(2)]
+    batches = [(mask[:, None].expand(-1, 3, -1, -1).float() * 10, mask) for mask in masks]
+
+    class Reader(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return -(images[:, :1] / 10 - torch.arange(3.0)[:, None, None]).square()
+
+    found: list[torch.Tensor] = []
+    options = {"num_classes": 3, "device": CPU, "dtype": torch.float32, "print_frequency": 9}
+    metrics = evaluate(Reader(), batches, on_counts=found.append, **options)
+    assert (metrics["miou"], metrics["pixels"], metrics["images"]) == (100, 100, 6)
+    assert found[0].sum() == sum(mask.numel() for mask in masks)
+
+
+def test_scenes_are_those_of_the_split() -> None:
+    scenes = DigitScenes(DIGITS, "valid", seed=0, num_scenes=3, side=64)
+    masks = SceneMasks("valid", 3, 64)
+    for index in range(3):
+        image, mask = masks[7, index]
+        assert np.array_equal(image, scenes[index].image)
+        assert np.array_equal(mask, scenes[index].mask)
+    assert len(masks) == 3
+    assert ["background", *"0123456789"] == CLASSES
+
+
+def test_crops_are_a_function_of_seed_epoch_and_index() -> None:
+    crops = partial(SceneMasks, "train", 4, 64, crop_scale=(0.3, 0.6))
+    state = torch.get_rng_state()
+    image, mask = crops(seed=1)[2, 3]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert image.shape == (64, 64, 3)
+    assert mask.shape == (64, 64)
+    again = crops(seed=1)
+    again[0, 0]
+    assert np.array_equal(again[2, 3][0], image)
+    assert np.array_equal(again[2, 3][1], mask)
+    for seed, key in ((2, (2, 3)), (1, (1, 3)), (1, (2, 2))):
+        assert not np.array_equal(crops(seed=seed)[key][0], image)
+
+
+def test_mask_is_cropped_with_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a scene whose pixels tell their class, all of a crop do but those that were mixed at an edge."""
+    mask = np.kron(np.arange(16, dtype=np.uint8).reshape(4, 4) % 11, np.ones((16, 16), np.uint8))
+    scene = Scene(np.repeat(mask[..., None] * 20, 3, axis=2), np.empty((0, 4)), np.empty(0), mask)
+    monkeypatch.setattr(DigitScenes, "__getitem__", lambda scenes, index: scene)
+    crops = SceneMasks("train", 8, 64, seed=0, crop_scale=(0.3, 0.6))
+    for index in range(8):
+        image, cropped = crops[0, index]
+        assert (np.abs(image[..., 0] / 20 - cropped) < 0.1).mean() > 0.75
+        assert not np.array_equal(cropped, mask)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_hand_over_the_same_masks(workers: int) -> None:
+    scenes = SceneMasks("train", 24, 64, seed=0, crop_scale=(0.3, 1.0))
+    epochs = []
+    for count in (0, workers):
+        batches = create_plain_batches(scenes, num_workers=count)
+        batches.set_epoch(1)
+        epochs.append([(images.clone(), masks) for images, masks in batches])
+    assert len(epochs[0]) == len(epochs[1]) == 6
+    for (images, masks), (other_images, other_masks) in zip(*epochs, strict=True):
+        assert masks.dtype == torch.uint8
+        assert masks.shape == (4, 64, 64)
+        assert torch.equal(images, other_images)
+        assert torch.equal(masks, other_masks)
+
+
+def test_digits_are_the_embedded_ones() -> None:
+    assert Path(__file__).resolve().parents[2] / "data/digits.csv.gz" == DIGITS

@@ -29,10 +29,10 @@ from core.spare_cores import watch_cores
 
 
 @contextlib.contextmanager
-def user_errors(interrupted: str = "Interrupted.") -> Iterator[None]:
+def user_errors(interrupted: str = "Interrupted.", config_name: str = "config.py") -> Iterator[None]:
     """End the program with one line on stderr and status 2 (130 after Ctrl-C) instead of a traceback.
 
-    `interrupted`: the line after Ctrl-C.
+    `interrupted`: the line after Ctrl-C. `config_name`: what the line calls config.py.
     For the mistakes of users: ValueError, OSError, FloatingPointError, lack of GPU memory, and whatever config.py
     itself raises. Anything else is a defect of this program and keeps its traceback.
     """
@@ -50,6 +50,7 @@ def user_errors(interrupted: str = "Interrupted.") -> Iterator[None]:
         if message is None:
             leave_if_joined(1, error)
             raise
+        message = message.replace("config.py", config_name)
         rank = os.environ.get("RANK", "0")
         print(f"process {rank}: {message}" if rank != "0" else message, file=sys.stderr)
         leave_if_joined(2)

@@ -133,13 +133,22 @@ def load_pretrained_features(network: nn.Module, config: ModuleType, class_names
     if is_same_task:
         load_weights(network, weights, path)
     else:
-        features = network.get_submodule("features")
-        last = len(list(features.children())) - 1  # a task may do without the last one of the classifier
-        found = {name: weights[name] for name in weights if (place := FEATURE.match(name)) and int(place[1]) <= last}
-        load_weights(features, {name.removeprefix("features."): value for name, value in found.items()}, path)
+        load_features(network, weights, path)
     refuse_folded(network.state_dict(), config, checkpoint)
     refuse_other_values(checkpoint, config, DEFINITION, path)
     return f"Load pretrained weights `{path}`{'' if is_same_task else ', those of the features'}."
+
+
+def load_features(network: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Copy the features of a MobileNetV2 that classifies, as ImageNet weights are; a network may have but the first.
+
+    Raises: as check_weights(), before anything changes.
+    """
+    features = network.get_submodule("features")
+    number = len(list(features.children()))
+    beyond = [name for name in weights if (place := FEATURE.match(name)) and int(place[1]) >= number]
+    found = {name: value for name, value in weights.items() if name not in (*CLASSIFIER, *beyond)}
+    load_weights(nn.ModuleDict({"features": features}), found, path)
 
 
 FEATURE = re.compile(r"features\.(\d+)\.")

@@ -3,7 +3,6 @@
 
 import itertools
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +13,9 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
 from torchvision.ops import box_iou
 
-from core.network_weights import CLASSIFIER, load_weights
 from model import TORCHVISION, Definition, MobileNetV2, conv_bn_relu6, round_channels
 
-__all__ = ["DefaultBoxes", "SSDLite", "load_features", "ssdlite"]
+__all__ = ["DefaultBoxes", "SSDLite", "ssdlite"]
 
 EXPANDED_BLOCK = 14  # its expansion is the last layer of stride 16: what the authors call layer_15/expansion_output
 EXTRA_CHANNELS = (512, 256, 256, 128)  # of each layer after the last one of MobileNetV2, at width 1.0
@@ -176,12 +174,3 @@ def ssdlite(
 ) -> SSDLite:
     """Build an SSDLite; 80 classes are those of COCO."""
     return SSDLite(num_classes, image_size, width_mult, definition)
-
-
-def load_features(network: SSDLite, weights: dict[str, Tensor], path: str | Path) -> None:
-    """Copy the features of a MobileNetV2 that classifies, as ImageNet weights are; its classifier is left out.
-
-    `path` is the file that an error names. Raises: as core.network_weights.check_weights(), before anything changes.
-    """
-    features = {name: value for name, value in weights.items() if name not in CLASSIFIER}
-    load_weights(nn.ModuleDict({"features": network.features}), features, path)

@@ -95,7 +95,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
     parsed = parser.parse_args()
-    with user_errors():
+    with user_errors(config_name="segmentation/config.py"):
         from segmentation import config
 
         main(config, parsed.images)

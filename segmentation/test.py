@@ -90,7 +90,7 @@ def write_report(config: ModuleType, metrics: dict[str, Any], device: torch.devi
 
 
 if __name__ == "__main__":
-    with user_errors():
+    with user_errors(config_name="segmentation/config.py"):
         from segmentation import config
 
         main(config)

@@ -76,7 +76,9 @@ SEGMENTATION = Task(
 )
 
 if __name__ == "__main__":
-    with user_errors('Interrupted; training continues at its newest checkpoint with resume = "auto".'):
+    with user_errors(
+        'Interrupted; training continues at its newest checkpoint with resume = "auto".', "segmentation/config.py"
+    ):
         from segmentation import config
 
         train.main(config, SEGMENTATION)

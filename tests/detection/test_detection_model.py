@@ -16,7 +16,8 @@ from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.models.detection.ssdlite import SSDLiteHead, _extra_block
 from torchvision.ops import box_iou
 
-from detection.model import DefaultBoxes, SSDLite, load_features, ssdlite
+from core.network_weights import load_features
+from detection.model import DefaultBoxes, SSDLite, ssdlite
 from model import TENSORFLOW, TORCHVISION, Definition, MobileNetV2, StridedConv2d
 
 CLASSES = 5

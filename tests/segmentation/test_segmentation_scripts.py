@@ -111,7 +111,7 @@ def test_weights_of_a_classifier_are_a_start(tmp_path: Path) -> None:
     shutil.rmtree(root / "samples")
     shutil.rmtree(root / "results")
     errors = run(root, "segmentation/train.py", status=2)
-    assert errors.startswith("weights.pth: its weights are not those of this network: missing ['17.conv")
+    assert errors.startswith("weights.pth: its weights are not those of this network: missing ['features.17.conv")
     assert len(errors.splitlines()) == 1
 
 
@@ -129,7 +129,7 @@ def test_values_that_cannot_be_are_named_with_their_line(
 ) -> None:
     root = create_project(tmp_path / "project", **values)
     errors = run(root, "segmentation/train.py", status=2)
-    assert errors.startswith("config.py line ")
+    assert errors.startswith("segmentation/config.py line ")
     assert message in errors
     assert len(errors.splitlines()) == 1
     assert not (root / "results").exists()

@@ -132,6 +132,7 @@ TRAIN_STATE_TYPES = {
 def check_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainState) -> None:
     """Raise ValueError if a checkpoint is not one of train.py, of another network, other classes, or diverged."""
     best = f"best_{state.score}"
+    refuse_other_task(path, checkpoint, best)
     for key, kind in (TRAIN_STATE_TYPES | {best: float}).items():
         if type(checkpoint.get(key)) is not kind:
             raise ValueError(f"{path}: cannot be resumed, it has no {key}; use samples/<exp_name>/epoch_N.pth.tar")
@@ -165,6 +166,14 @@ def check_train_state(path: str | Path, checkpoint: dict[str, Any], state: Train
             raise ValueError("a scaler with impossible numbers")
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its optimizer or scaler is not that of this network ({error!r})") from error
+
+
+def refuse_other_task(path: str | Path, checkpoint: dict[str, Any], best: str) -> None:
+    """Raise ValueError if a checkpoint has another best score than `best`."""
+    others = [key for key in checkpoint if isinstance(key, str) and key.startswith("best_") and key != best]
+    if others:
+        found = others[0][:80]
+        raise ValueError(f"{path}: of a run that trains something else (it has {found}); choose another exp_name")
 
 
 def has_sound_record(checkpoint: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import model
 from core.folders import shorten
-from core.settings import SHARED_RULES, config_lines, to_plain
+from core.settings import SHARED_RULES, config_lines, is_int, to_plain
 from core.weights_files import beside_pretrained, conversion, read_checkpoint
 from model import TORCHVISION, Definition
 
@@ -274,13 +274,13 @@ def load_trained_network(network: nn.Module, config: ModuleType) -> list[str] | 
 
 
 def print_other_size(checkpoint: dict[str, Any], config: ModuleType, path: str | Path) -> None:
-    """Say so if a file was trained with another image_size: allowed, but seldom meant."""
+    """Say so if a file was trained with another image_size or output stride: allowed, but seldom meant."""
     record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
-    trained = record.get("image_size") if isinstance(record, dict) else None
-    is_valid, _ = SHARED_RULES["image_size"]
-    if is_valid(trained) and trained != config.image_size:
-        line = config_lines(config).get("image_size", "?")
-        print(
-            f"`{path}` was trained with image_size = {trained}; config.py line {line} has {config.image_size}: the "
-            "answers differ from those at the size of the training, often for the worse."
-        )
+    for name, what in (("image_size", "at the size"), ("model_output_stride", "with the stride")):
+        trained, now = record.get(name) if isinstance(record, dict) else None, getattr(config, name, None)
+        if is_int(trained, 1) and now is not None and trained != now:
+            line = config_lines(config).get(name, "?")
+            print(
+                f"`{path}` was trained with {name} = {trained}; config.py line {line} has {now}: the answers differ "
+                f"from those {what} of the training, often for the worse."
+            )

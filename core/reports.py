@@ -214,15 +214,15 @@ def print_end(config: ModuleType, state: TrainState, num_batches: int) -> None:
             "was not complete."
         )
     lines = config_lines(config)
+    folder = os.path.relpath(Path(str(config.__file__)).resolve().parent)  # of the scripts of this task
+    folder = "" if folder == "." else f"{folder}/"
     if Path(config.model_weights_path).resolve() != best.resolve():
         line = lines.get("model_weights_path", "?")
-        print(f'To use them, set config.py line {line}: model_weights_path = "{best}".')
+        print(f'To use them, set {folder}config.py line {line}: model_weights_path = "{best}".')
     prefix = f"EXP_NAME={config.exp_name} " if os.environ.get("EXP_NAME") == config.exp_name else ""
-    folder = os.path.relpath(Path(str(config.__file__)).resolve().parent)  # of the scripts of this task
-    command = f"{prefix}python3 " + ("" if folder == "." else f"{folder}/")
     print(
-        f"Go on with `{command}inference.py IMAGE`, or `{command}test.py` after "
-        f'mode = "test" (config.py line {lines.get("mode", "?")}).',
+        f"Go on with `{prefix}python3 {folder}inference.py IMAGE`, or `{prefix}python3 {folder}test.py` after "
+        f'mode = "test" ({folder}config.py line {lines.get("mode", "?")}).',
         flush=True,
     )
 

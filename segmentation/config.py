@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of segmentation/train.py, test.py and inference.py; lines as in the config.py of the classifier."""
+"""Every setting of segmentation/train.py, test.py and inference.py; names mean what they do in the classifier's."""
 
 import os
 
@@ -52,7 +52,7 @@ if mode == "train":
     keep_checkpoints = 3
 
 if mode == "test":
-    test_scenes = 500  # the first of them are those of valid_scenes
+    test_scenes = 500  # others than those of training and validation
     batch_size = 16
     num_workers = 2
     test_print_frequency = 20

@@ -18,11 +18,12 @@ __all__ = ["CLASSES", "IGNORED", "SceneMasks"]
 
 DIGITS = Path(__file__).resolve().parent.parent / "data/digits.csv.gz"
 CLASSES = ["background", *map(str, range(10))]
+SPLITS = {"train": ("train", 0), "valid": ("valid", 0), "test": ("valid", 1)}  # the digits, the seed of the scenes
 IGNORED = 255  # of a mask: pixels that count neither in the loss nor in a score
 
 
 class SceneMasks(Dataset[tuple[Image, np.ndarray]]):
-    """Scenes of digits to segment, as many as `count`; `split`: "train" or "valid", which have other digits.
+    """Scenes of digits to segment, as many as `count`; `split`: "train", or "valid" or "test" with other digits.
 
     dataset[epoch, index] -> uint8 [S, S, 3] and uint8 [S, S], a place in CLASSES for each pixel. With a `seed`
     (training) and a `crop_scale` a part of the scene, by its share of the area, is cropped and resized to S: a function
@@ -37,7 +38,8 @@ class SceneMasks(Dataset[tuple[Image, np.ndarray]]):
         seed: int | None = None,
         crop_scale: Sequence[float] | None = None,
     ) -> None:
-        self.scenes = DigitScenes(DIGITS, split, seed=0, num_scenes=count, side=image_size)
+        digits, scenes_seed = SPLITS[split]
+        self.scenes = DigitScenes(DIGITS, digits, seed=scenes_seed, num_scenes=count, side=image_size)
         self.seed = seed
         self.crop = v2.RandomResizedCrop(image_size, tuple(crop_scale)) if crop_scale else None
         self.root, self.classes, self.targets = f"{split} scenes", CLASSES, range(count)

@@ -36,13 +36,36 @@ from utils import autocast, choose_dtype, remedy_for_weights, setup_runtime, use
 def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
+    targets = choose_targets(list(map(Path, arguments or [config.inference_image_path])), config.exp_name)
     network = load_network(config, device, choose_dtype(config.precision, device))
-    for path in map(Path, arguments or [config.inference_image_path]):
+    for target, path in targets.items():
         image = load_image(path)
+        refuse_oblong(image, path)
         classes = classify_pixels(network, config, device, image)
-        target = Path("results", config.exp_name, f"{path.stem}_classes.png")
         write_picture(target, coloured(image, classes))
         print(f"{path}: {describe(classes)}; coloured in {target}")
+
+
+def choose_targets(paths: list[Path], exp_name: str) -> dict[Path, Path]:
+    """Where each picture is coloured. Raises: ValueError for two in one place."""
+    targets: dict[Path, Path] = {}
+    for path in paths:
+        target = Path("results", exp_name, f"{path.stem}_classes.png")
+        if targets.setdefault(target, path) != path:
+            raise ValueError(f"{path}: would be coloured in {target}, as {targets[target]}; rename one of the two")
+    return targets
+
+
+def refuse_oblong(image: Image, path: Path) -> None:
+    """Raise ValueError for a picture that would be huge where its short side has image_size pixels."""
+    height, width = image.shape[:2]
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        raise ValueError(
+            f"{path}: {width} x {height} pixels; one side is over {MAX_ASPECT_RATIO} times the other; cut it in pieces"
+        )
+
+
+MAX_ASPECT_RATIO = 8
 
 
 @torch.inference_mode()

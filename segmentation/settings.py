@@ -3,8 +3,9 @@
 
 from types import ModuleType
 
-from core.settings import COUNT, SHARED_RULES, TEST_RULES, TRAIN_RULES, Rules, check_warmup
+from core.settings import COUNT, SHARED_RULES, TEST_RULES, TRAIN_RULES, Rules, check_warmup, is_int
 from model import OUTPUT_STRIDES
+from segmentation.dataset import CLASSES
 
 
 def check_together(config: ModuleType, lines: dict[str, int]) -> None:
@@ -21,8 +22,15 @@ RULES = Rules(
     shared={name: rule for name, rule in SHARED_RULES.items() if name not in ("class_label_file", "apply_orientation")}
     | {
         "model_arch_name": (lambda v: v == "deeplab_v3", '"deeplab_v3"'),
-        "model_output_stride": (lambda v: v in OUTPUT_STRIDES, f"one of {', '.join(map(str, OUTPUT_STRIDES))}"),
-        "image_size": (lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 64, "an int >= 64"),
+        "model_num_classes": (
+            lambda v: is_int(v, len(CLASSES)) and v == len(CLASSES),
+            f"{len(CLASSES)}: the background and ten digits",
+        ),
+        "model_output_stride": (
+            lambda v: is_int(v, 1) and v in OUTPUT_STRIDES,
+            f"one of {', '.join(map(str, OUTPUT_STRIDES))}",
+        ),
+        "image_size": (lambda v: is_int(v, 64), "an int >= 64"),
     },
     train={"train_scenes": COUNT, "valid_scenes": COUNT}
     | {

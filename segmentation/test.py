@@ -12,6 +12,7 @@ if __name__ == "__main__":
     check_environment()
 
 import json
+import math
 from types import ModuleType
 from typing import Any
 
@@ -43,7 +44,7 @@ def test(config: ModuleType, device: torch.device) -> None:
     """Score the scenes, each process its batches; write test.json."""
     dtype = choose_dtype(config.precision, device)
     network = load_network(config, device, dtype)
-    scenes = SceneMasks("valid", config.test_scenes, config.image_size)
+    scenes = SceneMasks("test", config.test_scenes, config.image_size)
     batches = create_batches(
         scenes,
         batch_size=config.batch_size,
@@ -67,10 +68,12 @@ def test(config: ModuleType, device: torch.device) -> None:
         on_counts=counts.append,
         remedy=remedy_for_weights(config, dtype),
     )
-    classes = dict(zip(CLASSES, (100 * intersection_over_union(counts[0])).tolist(), strict=True))
+    values = (100 * intersection_over_union(counts[0])).tolist()
+    classes = {name: None if math.isnan(value) else value for name, value in zip(CLASSES, values, strict=True)}
+    del metrics["skipped"]  # steps of a training
     from_main(lambda: write_report(config, metrics | {"iou": classes}, device, dtype))
-    for name, value in classes.items():
-        print(f"{name:<12}IoU {value:6.2f}")
+    for name, share in classes.items():
+        print(f"{name:<12}IoU " + (" in no scene" if share is None else f"{share:6.2f}"))
     print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")
 
 

@@ -58,7 +58,10 @@ def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, w
 
 
 def compare_losses(config: ModuleType) -> str:
-    return "The two losses do not compare: in training pictures are cropped at random and weights still move."
+    reasons = ["pictures cropped at random"] if config.random_crop_scale else []
+    reasons += ["dropout"] if config.model_dropout else []
+    named = ", ".join([*reasons, "weights that still move"])
+    return f"The two losses do not compare: that of training is taken with {named}; that of validation is not."
 
 
 SEGMENTATION = Task(

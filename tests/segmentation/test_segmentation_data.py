@@ -65,14 +65,19 @@ def test_evaluation_counts_every_picture_once() -> None:
 
 
 def test_scenes_are_those_of_the_split() -> None:
-    scenes = DigitScenes(DIGITS, "valid", seed=0, num_scenes=3, side=64)
-    masks = SceneMasks("valid", 3, 64)
+    for split, digits, seed in (("train", "train", 0), ("valid", "valid", 0), ("test", "valid", 1)):
+        scenes = DigitScenes(DIGITS, digits, seed=seed, num_scenes=3, side=64)
+        masks = SceneMasks(split, 3, 64)
+        assert len(masks) == 3
+        assert_same_scenes(masks, scenes)
+    assert ["background", *"0123456789"] == CLASSES
+
+
+def assert_same_scenes(masks: SceneMasks, scenes: DigitScenes) -> None:
     for index in range(3):
         image, mask = masks[7, index]
         assert np.array_equal(image, scenes[index].image)
         assert np.array_equal(mask, scenes[index].mask)
-    assert len(masks) == 3
-    assert ["background", *"0123456789"] == CLASSES
 
 
 def test_crops_are_a_function_of_seed_epoch_and_index() -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,9 +16,13 @@ import pytest
 import torch
 import torchvision
 from conftest import ROOT
+from torch import nn
+from torchmetrics.classification import MulticlassJaccardIndex
 
 from core.digit_scenes import DigitScenes
-from segmentation.dataset import DIGITS
+from segmentation import inference
+from segmentation.dataset import CLASSES, DIGITS, SceneMasks
+from segmentation.model import DeepLabV3, deeplab_v3
 from shared.small_training import copy_program, differences, edit_config
 
 SMALL = {
@@ -57,17 +62,109 @@ def test_training_leaves_weights_that_are_tested_alike(trained: tuple[Path, str]
     root, printed = trained
     assert "24 training and 6 validation images of 11 classes; cpu, float32." in printed
     assert "Go on with `python3 segmentation/inference.py IMAGE`" in printed
+    assert 'after mode = "test" (segmentation/config.py line 26).' in printed
     best = torch.load(root / RESULTS / "best.pth.tar", weights_only=True)
     checkpoint = torch.load(root / SAMPLES / "epoch_2.pth.tar", weights_only=True)
     assert best["miou"] == checkpoint["best_miou"]
     assert f"Best {best['miou']:.3f}" in printed
     assert best["model_output_stride"] == 8
-    edit_config(root / "segmentation/config.py", {"test_scenes": 6})
-    tested = run(root, "segmentation/test.py", mode="test")
-    assert f" * mIoU {best['miou']:.3f} Pixels" in tested
-    report = json.loads((root / RESULTS / "test.json").read_text())
-    assert report["images"] == 6
-    assert report["miou"] == pytest.approx(np.nanmean(list(report["iou"].values())))
+
+
+@torch.no_grad()
+def spread_logits(root: Path, images: torch.Tensor) -> DeepLabV3:
+    """Give the trained weights a last layer that predicts many classes in some images; the network."""
+    weights = torch.load(root / RESULTS / "best.pth.tar", weights_only=True)
+    network = deeplab_v3(len(CLASSES), 0.35, output_stride=8)
+    network.load_state_dict(weights["state_dict"])
+    nn.init.normal_(network.classifier[1].weight, generator=torch.Generator().manual_seed(0))
+    logits = network.eval()(images)
+    network.classifier[1].bias -= logits.mean((0, 2, 3))
+    torch.save(weights | {"state_dict": network.state_dict()}, root / RESULTS / "spread.pth.tar")
+    return network
+
+
+@pytest.mark.parametrize("count", [10, 1])
+def test_scores_are_those_of_the_plain_network(trained: tuple[Path, str], count: int) -> None:
+    """By torchmetrics; some classes are in no mask and are never predicted, most in a single scene."""
+    root, _ = trained
+    scenes = [SceneMasks("test", count, 64)[0, index] for index in range(count)]
+    images, masks = (torch.from_numpy(np.stack(each)) for each in zip(*scenes, strict=True))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    images = (images / 255 - mean).div(std).permute(0, 3, 1, 2)
+    network = spread_logits(root, images)
+    changes = {"test_scenes": count, "model_weights_path": "results/Masks/spread.pth.tar"}
+    edit_config(root / "segmentation/config.py", changes)
+    printed = run(root, "segmentation/test.py", mode="test")
+    with torch.no_grad():
+        predicted = network(images).argmax(1)
+    assert len(predicted.unique()) > 2
+    theirs = MulticlassJaccardIndex(len(CLASSES), average="none")(predicted, masks.long())
+    text = (root / RESULTS / "test.json").read_text()
+    report = json.loads(text, parse_constant=pytest.fail)  # NaN is no JSON
+    found = [report["iou"][name] for name in CLASSES]
+    assert [value or 0 for value in found] == pytest.approx((100 * theirs).tolist(), abs=0.3)
+    seen = {*predicted.unique().tolist(), *masks.unique().tolist()}
+    assert {place for place, value in enumerate(found) if value is not None} == seen
+    assert report["miou"] == pytest.approx(np.mean([value for value in found if value is not None]))
+    assert f" * mIoU {report['miou']:.3f} Pixels" in printed
+
+
+def test_other_output_stride_than_that_of_the_training_is_named(trained: tuple[Path, str]) -> None:
+    root, _ = trained
+    values = {"model_output_stride": 16, "model_weights_path": "results/Masks/best.pth.tar", "test_scenes": 2}
+    edit_config(root / "segmentation/config.py", values)
+    printed = run(root, "segmentation/test.py", mode="test")
+    edit_config(root / "segmentation/config.py", {"model_output_stride": 8})
+    assert "was trained with model_output_stride = 8; config.py line 22 has 16" in printed
+
+
+def test_colours_and_words_follow_the_classes() -> None:
+    image = np.full((2, 4, 3), 100, np.uint8)
+    classes = np.array([[0, 0, 0, 4], [0, 4, 4, 10]])
+    assert inference.describe(classes) == "background 50.0%, 3 37.5%, 9 12.5%"
+    mixed = inference.coloured(image, classes)
+    assert np.array_equal(mixed[classes == 0], image[classes == 0])
+    assert len(np.unique(mixed.reshape(-1, 3), axis=0)) == 3
+    assert (mixed[classes > 0] != 100).any(axis=1).all()
+
+
+def test_pixels_are_classified_where_they_are() -> None:
+    """A network that takes the class from the red level, on a picture of three stripes."""
+
+    class Reader(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return -(images[:, :1] - torch.tensor([0.0, 0.5, 1.0])[:, None, None]).square()
+
+    image = np.zeros((90, 60, 3), np.uint8)
+    image[30:60], image[60:] = 128, 255
+    plain = {"model_mean_parameters": [0, 0, 0], "model_std_parameters": [1, 1, 1], "precision": "float32"}
+    config = SimpleNamespace(image_size=64, **plain)
+    classes = inference.classify_pixels(Reader(), config, torch.device("cpu"), image)
+    assert classes.shape == (90, 60)
+    expected = np.repeat([0, 1, 2], 30)[:, None]
+    assert (classes == expected).mean() > 0.95
+
+
+def test_pictures_that_would_be_lost_or_huge_are_refused(trained: tuple[Path, str], tmp_path: Path) -> None:
+    root, _ = trained
+    with pytest.raises(
+        ValueError, match=r"^b/one.jpg: would be coloured in results/Masks/one_classes.png, as a/one.png"
+    ):
+        inference.choose_targets([Path("a/one.png"), Path("b/one.jpg")], "Masks")
+    picture = tmp_path / "line.png"
+    cv2.imwrite(str(picture), np.zeros((4, 40, 3), np.uint8))
+    errors = run(root, "segmentation/inference.py", str(picture), status=2)
+    assert errors == f"{picture}: 40 x 4 pixels; one side is over 8 times the other; cut it in pieces\n"
+
+
+def test_run_of_a_classifier_is_not_resumed(trained: tuple[Path, str], tmp_path: Path) -> None:
+    root = create_project(tmp_path / "project", resume="samples/Masks/epoch_2.pth.tar")
+    checkpoint = torch.load(trained[0] / SAMPLES / "epoch_2.pth.tar", weights_only=True)
+    checkpoint["best_acc1"] = checkpoint.pop("best_miou")
+    (root / SAMPLES).mkdir(parents=True)
+    torch.save(checkpoint, root / SAMPLES / "epoch_2.pth.tar")
+    errors = run(root, "segmentation/train.py", status=2)
+    assert "of a run that trains something else (it has best_acc1); choose another exp_name" in errors
 
 
 def test_interrupted_run_ends_with_the_same_bits(trained: tuple[Path, str], tmp_path: Path) -> None:
@@ -119,6 +216,7 @@ def test_weights_of_a_classifier_are_a_start(tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({"model_output_stride": 4}, "model_output_stride = 4; expected one of 8, 16, 32"),
+        ({"model_num_classes": 20}, "model_num_classes = 20; expected 11: the background and ten digits"),
         ({"batch_size": 1}, "batch_size = 1 leaves the batch-norm of the pooled image one value"),
         ({"image_size": 32}, "image_size = 32; expected an int >= 64"),
         ({"lr_warmup_epochs": 2}, "lr_warmup_epochs = 2 is not below epochs = 2"),

@@ -26,8 +26,8 @@ from core.atomic_files import write_atomically
 from core.class_names import name_classes
 from core.exported_files import hash_file
 from core.folding import folded
-from core.metrics import show_scores
-from core.processes import from_main, gather_to_main, joined_processes, num_processes, process_rank
+from core.metrics import ClassScores, show_scores
+from core.processes import from_main, gather_to_main, joined_processes
 from core.runtimes import ExportedNetwork
 from core.settings import check_config, precision_name
 from core.trained_networks import find_device, load_network
@@ -38,6 +38,7 @@ from utils import (
     choose_dtype,
     compile_network,
     evaluate,
+    loader_options,
     remedy_for_weights,
     setup_runtime,
     user_errors,
@@ -73,7 +74,7 @@ def test(config: ModuleType, device: torch.device) -> None:
     metrics = evaluate(
         network,
         batches,
-        num_classes=config.model_num_classes,
+        ClassScores(config.model_num_classes, device),
         device=device,
         dtype=dtype,
         print_frequency=config.test_print_frequency,
@@ -118,17 +119,7 @@ def create_test_batches(
         may_lack_classes=True,
         apply_orientation=config.apply_orientation,
     )
-    return create_batches(
-        dataset,
-        batch_size=config.batch_size,
-        num_workers=config.num_workers,
-        mean=config.model_mean_parameters,
-        std=config.model_std_parameters,
-        device=device,
-        rank=process_rank(),
-        num_processes=num_processes(),
-        as_levels=as_levels,
-    )
+    return create_batches(dataset, **loader_options(config, device), as_levels=as_levels)
 
 
 class BestClasses:

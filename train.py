@@ -27,7 +27,7 @@ from core.folding import folded
 from core.frozen_blocks import FrozenForm, FrozenPart, TrainedPart, choose_frozen_dtype, refuse_untrained
 from core.frozen_outputs import count_views, keep_outputs, output_file
 from core.interruptions import Interruptions, note_worker, only_run
-from core.metrics import EpochMeter, FiniteCheck, show_scores
+from core.metrics import ClassScores, EpochMeter, FiniteCheck, show_scores
 from core.moving_average import MovingAverage
 from core.network_weights import create_network, load_pretrained_weights
 from core.optimisation import create_optimizer, place_in_group, take_step, warmup_cosine
@@ -37,7 +37,6 @@ from core.processes import (
     local_rank,
     num_processes,
     parallelize,
-    process_rank,
     share_buffers,
     synchronize_batch_norm,
     unwrapped,
@@ -76,6 +75,7 @@ from utils import (
     choose_dtype,
     compile_network,
     evaluate,
+    loader_options,
     seed_step,
     setup_runtime,
     user_errors,
@@ -126,10 +126,10 @@ def train(
             compute_loss = task.create_loss(config, state, train_batches, writer)
             trained = train_one_epoch(config, state, train_batches, writer, pause, compute_loss)
             share_buffers(state.ema_network.module)
-            metrics = task.evaluate(
+            metrics = evaluate(
                 scored_form(state, valid_batches, task),
                 valid_batches,
-                num_classes=config.model_num_classes,
+                task.create_scores(config.model_num_classes, state.device),
                 device=state.device,
                 dtype=state.dtype,
                 print_frequency=config.valid_print_frequency,
@@ -165,7 +165,7 @@ def pause_if_asked(
 
 def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetcher, CPUPrefetcher]:
     """The batches of the training and of the validation folder, which must have the same classes."""
-    loading = loader_options(config, device) | {"rank": process_rank(), "num_processes": num_processes()}
+    loading = training_options(config, device)
     train_set, valid_set = create_datasets(config)
     for note in (*train_set.notes, *valid_set.notes):
         print(note)
@@ -175,16 +175,9 @@ def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetch
     return create_batches(train_set, **loading), create_batches(valid_set, **loading)
 
 
-def loader_options(config: ModuleType, device: torch.device) -> dict[str, Any]:
-    """What create_batches() takes of config.py."""
-    return {
-        "batch_size": config.batch_size,
-        "num_workers": config.num_workers,
-        "mean": config.model_mean_parameters,
-        "std": config.model_std_parameters,
-        "device": device,
-        "on_worker_start": partial(note_worker, Path("samples", config.exp_name)),
-    }
+def training_options(config: ModuleType, device: torch.device) -> dict[str, Any]:
+    """loader_options(), with workers that a killed run can be told by."""
+    return loader_options(config, device) | {"on_worker_start": partial(note_worker, Path("samples", config.exp_name))}
 
 
 def create_datasets(config: ModuleType) -> tuple[ImageDataset, ImageDataset]:
@@ -275,8 +268,8 @@ def keep(config: ModuleType, state: TrainState, form: FrozenForm, batches: CPUPr
 
     def compute() -> Iterator[tuple[Tensor, Tensor]]:
         rank, size = local_rank()
-        images, loading = NumberedImages(batches.dataset, config.image_size), loader_options(config, state.device)
-        passes = create_batches(images, **loading, rank=rank, num_processes=size)
+        loading = training_options(config, state.device) | {"rank": rank, "num_processes": size}
+        passes = create_batches(NumberedImages(batches.dataset, config.image_size), **loading)
         for pixels, numbers in show_bar(numbered_passes(passes, views), views * len(passes)):
             yield form(pixels), numbers.cpu()
 
@@ -387,7 +380,7 @@ CLASSIFIER = Task(
     train_form=recomputing,
     score_form=folded,
     create_loss=create_loss,
-    evaluate=evaluate,
+    create_scores=ClassScores,
     compare_losses=compare_losses,
 )
 

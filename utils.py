@@ -22,8 +22,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from core.atomic_files import NO_ROOM
-from core.metrics import ClassHits, EpochMeter, show_scores
-from core.processes import end_workers, process_rank
+from core.metrics import show_scores
+from core.processes import end_workers, num_processes, process_rank
 from core.settings import config_lines
 from core.spare_cores import watch_cores
 
@@ -199,8 +199,25 @@ LONGEST_SOCKET_NAME = 107  # unix(7)
 
 def seed_step(seed: int, epoch: int, step: int) -> None:
     """Make what is random in the main process (dropout, mixup, cutmix) a function of (seed, epoch, step, rank)."""
-    key = (epoch, step, process_rank())
-    torch.manual_seed(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64).item())
+    torch.manual_seed(torch_seed(seed, epoch, step, process_rank()))
+
+
+def torch_seed(seed: int, *key: int) -> int:
+    """A seed for torch's generators that is a function of its arguments alone."""
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64).item())
+
+
+def loader_options(config: ModuleType, device: torch.device) -> dict[str, Any]:
+    """What dataset.create_batches() takes of config.py and of the processes of this run."""
+    return {
+        "batch_size": config.batch_size,
+        "num_workers": config.num_workers,
+        "mean": config.model_mean_parameters,
+        "std": config.model_std_parameters,
+        "device": device,
+        "rank": process_rank(),
+        "num_processes": num_processes(),
+    }
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -266,19 +283,29 @@ def announce_no_compiling(error: Exception) -> None:
 
 
 class Batches(Protocol):
-    """Normalised images [N, 3, S, S] and classes int64 [N]."""
+    """Normalised images [N, 3, S, S] and their targets, like classes int64 [N]."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
 
     def __len__(self) -> int: ...
 
 
+class Scores(Protocol):
+    """What is measured of the logits for each batch, like core.metrics.ClassScores."""
+
+    def add(self, logits: Tensor, targets: Tensor) -> None: ...
+
+    def so_far(self, remedy: str) -> dict[str, float]: ...
+
+    def of_all(self, remedy: str) -> dict[str, float]: ...
+
+
 @torch.inference_mode()
 def evaluate(
     network: nn.Module,
     batches: Batches,
+    scores: Scores,
     *,
-    num_classes: int,
     device: torch.device,
     dtype: torch.dtype,
     print_frequency: int,
@@ -286,7 +313,7 @@ def evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     remedy: str = "lower model_lr in config.py",
 ) -> dict[str, float]:
-    """Score every image once, each process its batches; EpochMeter.averages() of all, with "macro" of ClassHits.
+    """Score every image once, each process its batches: what `scores` measures, of all.
 
     Leaves the network in eval mode.
 
@@ -295,24 +322,22 @@ def evaluate(
     Raises: FloatingPointError, which ends with `remedy`, if the loss is not finite.
     """
     network.eval()
-    meter, class_hits = EpochMeter(device), ClassHits(num_classes, device)
     for index, (images, targets) in enumerate(batches, start=1):
         with autocast(device, dtype):
             logits = network(images)
         logits = logits.float()
-        meter.add(nn.functional.cross_entropy(logits, targets), logits, targets)
-        class_hits.add(logits, targets)
+        scores.add(logits, targets)
         on_logits(logits)
         if should_stop():
             break
         if index % print_frequency == 0:
-            averages = meter.averages(remedy)
+            averages = scores.so_far(remedy)
             print(
                 f"Test: [{index:>{len(str(len(batches)))}}/{len(batches)}] Loss {averages['loss']:.4f} "
                 f"{show_scores(averages, logits.shape[1], 2)}",
                 flush=True,
             )
-    return meter.over_processes().averages(remedy) | {"macro": class_hits.macro()}
+    return scores.of_all(remedy)
 
 
 def remedy_for_weights(config: ModuleType, dtype: torch.dtype) -> str:

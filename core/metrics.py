@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.processes import process_rank, sum_over_processes
 
@@ -94,6 +94,26 @@ class ClassHits:
         """The mean, over the classes that have images in any process, of the percentage of hits."""
         hits, images = sum_over_processes(self.sums).double()
         return float(100 * (hits / images)[images > 0].mean())
+
+
+class ClassScores:
+    """Loss, accuracies and macro-averaged accuracy of a classifier, by logits [N, C] and classes int64 [N]."""
+
+    def __init__(self, num_classes: int, device: torch.device) -> None:
+        self.meter, self.class_hits = EpochMeter(device), ClassHits(num_classes, device)
+
+    def add(self, logits: Tensor, targets: Tensor) -> None:
+        """Of one batch."""
+        self.meter.add(nn.functional.cross_entropy(logits, targets), logits, targets)
+        self.class_hits.add(logits, targets)
+
+    def so_far(self, remedy: str) -> dict[str, float]:
+        """Those of this process. Raises: as EpochMeter.averages()."""
+        return self.meter.averages(remedy)
+
+    def of_all(self, remedy: str) -> dict[str, float]:
+        """Those of all processes. Raises: as EpochMeter.averages()."""
+        return self.meter.over_processes().averages(remedy) | {"macro": self.class_hits.macro()}
 
 
 def show_scores(values: dict[str, float], num_classes: int, digits: int) -> str:

@@ -24,7 +24,7 @@ class Task(NamedTuple):
     """
 
     rules: Rules  # of its config.py
-    score: str  # of what evaluate() gives, that which is largest for the best weights; percent
+    score: str  # by its name among the scores, that which is largest for the best weights; percent
     meter: type[EpochMeter]  # of an epoch of training
     create_splits: Callable[[ModuleType, torch.device], tuple[Any, Any]]  # the batches to train and to validate on
     create_network: Callable[[ModuleType, float], nn.Module]  # with a probability of dropout
@@ -32,5 +32,5 @@ class Task(NamedTuple):
     train_form: Form
     score_form: Form
     create_loss: Callable[[ModuleType, TrainState, Any, Writer], Loss]  # for an epoch; it adds to state.meter
-    evaluate: Callable[..., dict[str, float]]  # called as utils.evaluate()
+    create_scores: Callable[[int, torch.device], Any]  # of so many classes: utils.Scores
     compare_losses: Callable[[ModuleType], str]  # a line about the losses of training and validation

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 from core.digit_scenes import DigitScenes
 from core.pixels import Image
+from utils import torch_seed
 
 __all__ = ["CLASSES", "IGNORED", "SceneMasks"]
 
@@ -58,15 +59,9 @@ class SceneMasks(Dataset[tuple[Image, np.ndarray]]):
             return image, mask
         pixels = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator
-            torch.manual_seed(seed_of(self.seed, epoch, index))
+            torch.manual_seed(torch_seed(self.seed, epoch, index))
             cropped, classes = self.crop(pixels, tv_tensors.Mask(torch.from_numpy(mask)))
         return to_array(cropped.permute(1, 2, 0)), to_array(classes)
-
-
-def seed_of(*key: int) -> int:
-    """A seed for torch that is a function of whole numbers."""
-    seed, *rest = key
-    return int(np.random.SeedSequence(seed, spawn_key=tuple(rest)).generate_state(1, np.uint64).item())
 
 
 def to_array(pixels: Tensor) -> np.ndarray:

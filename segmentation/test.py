@@ -17,19 +17,18 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from core.atomic_files import write_atomically
 from core.exported_files import hash_file
 from core.metrics import show_scores
-from core.processes import from_main, joined_processes, num_processes, process_rank
+from core.processes import from_main, joined_processes
 from core.settings import check_config, precision_name
 from dataset import create_batches
 from segmentation.dataset import CLASSES, SceneMasks
 from segmentation.model import load_network
-from segmentation.scoring import evaluate, intersection_over_union
+from segmentation.scoring import PixelScores, intersection_over_union
 from segmentation.settings import RULES
-from utils import check_workers, choose_dtype, remedy_for_weights, setup_runtime, user_errors
+from utils import check_workers, choose_dtype, evaluate, loader_options, remedy_for_weights, setup_runtime, user_errors
 
 
 def main(config: ModuleType) -> None:
@@ -45,30 +44,20 @@ def test(config: ModuleType, device: torch.device) -> None:
     dtype = choose_dtype(config.precision, device)
     network = load_network(config, device, dtype)
     scenes = SceneMasks("test", config.test_scenes, config.image_size)
-    batches = create_batches(
-        scenes,
-        batch_size=config.batch_size,
-        num_workers=config.num_workers,
-        mean=config.model_mean_parameters,
-        std=config.model_std_parameters,
-        device=device,
-        rank=process_rank(),
-        num_processes=num_processes(),
-    )
+    batches = create_batches(scenes, **loader_options(config, device))
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     print(f"{len(scenes)} scenes of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
-    counts: list[Tensor] = []
+    scores = PixelScores(config.model_num_classes, device)
     metrics = evaluate(
         network,
         batches,
-        num_classes=config.model_num_classes,
+        scores,
         device=device,
         dtype=dtype,
         print_frequency=config.test_print_frequency,
-        on_counts=counts.append,
         remedy=remedy_for_weights(config, dtype),
     )
-    values = (100 * intersection_over_union(counts[0])).tolist()
+    values = (100 * intersection_over_union(scores.counts())).tolist()
     classes = {name: None if math.isnan(value) else value for name, value in zip(CLASSES, values, strict=True)}
     del metrics["skipped"]  # steps of a training
     from_main(lambda: write_report(config, metrics | {"iou": classes}, device, dtype))

@@ -22,21 +22,20 @@ from core.checkpoints import TrainState
 from core.folding import folded
 from core.metrics import LossMeter
 from core.network_weights import load_pretrained_features
-from core.processes import num_processes, process_rank
 from core.reports import Writer, log_images
 from core.tasks import Loss, Task
 from dataset import CPUPrefetcher, create_batches
 from imgproc import denormalize
 from segmentation.dataset import IGNORED, SceneMasks
 from segmentation.model import PROBE, create_network
-from segmentation.scoring import evaluate
+from segmentation.scoring import PixelScores
 from segmentation.settings import RULES
 from utils import autocast, user_errors
 
 
 def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetcher, CPUPrefetcher]:
     """The batches to train and to validate on."""
-    loading = train.loader_options(config, device) | {"rank": process_rank(), "num_processes": num_processes()}
+    loading = train.training_options(config, device)
     train_set = SceneMasks("train", config.train_scenes, config.image_size, config.seed, config.random_crop_scale)
     valid_set = SceneMasks("valid", config.valid_scenes, config.image_size)
     return create_batches(train_set, **loading), create_batches(valid_set, **loading)
@@ -74,7 +73,7 @@ SEGMENTATION = Task(
     train_form=lambda network, dtype: network,
     score_form=partial(folded, input_shape=PROBE),
     create_loss=create_loss,
-    evaluate=evaluate,
+    create_scores=PixelScores,
     compare_losses=compare_losses,
 )
 

@@ -14,7 +14,7 @@ from small_networks import small_network
 from torch import nn
 
 import utils
-from core import processes
+from core import metrics, processes
 
 CPU = torch.device("cpu")
 
@@ -28,13 +28,19 @@ def test_evaluate_uses_running_statistics_and_counts_every_image(capsys: pytest.
     network.train()
     seen = []
     batches = [(images[:4], targets[:4]), (images[4:8], targets[4:8]), (images[8:], targets[8:])]
-    metrics = utils.evaluate(
-        network, batches, num_classes=3, device=CPU, dtype=torch.float32, print_frequency=2, on_logits=seen.append
+    found = utils.evaluate(
+        network,
+        batches,
+        metrics.ClassScores(3, CPU),
+        device=CPU,
+        dtype=torch.float32,
+        print_frequency=2,
+        on_logits=seen.append,
     )
     assert torch.allclose(torch.cat(seen), logits, atol=1e-5)
-    assert metrics["images"] == 10
-    assert metrics["acc1"] == pytest.approx(10 * int((logits.argmax(1) == targets).sum()))
-    assert metrics["loss"] == pytest.approx(nn.functional.cross_entropy(logits, targets).item(), abs=1e-5)
+    assert found["images"] == 10
+    assert found["acc1"] == pytest.approx(10 * int((logits.argmax(1) == targets).sum()))
+    assert found["loss"] == pytest.approx(nn.functional.cross_entropy(logits, targets).item(), abs=1e-5)
     assert capsys.readouterr().out.startswith("Test: [2/3] Loss ")
 
 
@@ -49,7 +55,7 @@ def test_infinite_logits_of_trained_weights_are_not_blamed_on_the_rate() -> None
         remedy = utils.remedy_for_weights(config, dtype)
         message = rf"^the loss became (nan|inf) in 2 images; .*\(config.py line {line}\)"
         with pytest.raises(FloatingPointError, match=message):
-            utils.evaluate(network, batches, num_classes=6, **evaluating, remedy=remedy)
+            utils.evaluate(network, batches, metrics.ClassScores(6, CPU), **evaluating, remedy=remedy)
 
 
 def test_auto_precision_is_native(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from core.atomic_files import write_atomically
 from core.folding import folded
+from core.metrics import ClassScores
 from core.network_weights import extract_weights, load_weights
 from core.weights_files import read_checkpoint
 from dataset import ImageDataset, create_batches
@@ -81,7 +82,7 @@ def score(path: Path, published: Published, images: Path, means: Means) -> Score
     return evaluate(
         folded(network, means.dtype),
         batches,
-        num_classes=len(batches.dataset.classes),
+        ClassScores(len(batches.dataset.classes), means.device),
         device=means.device,
         dtype=means.dtype,
         print_frequency=PRINT_FREQUENCY,

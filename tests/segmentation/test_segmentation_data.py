@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from core.digit_scenes import DigitScenes, Scene
 from dataset import create_batches
 from segmentation.dataset import CLASSES, DIGITS, IGNORED, SceneMasks
-from segmentation.scoring import PixelCounts, evaluate, intersection_over_union, scores
+from segmentation.scoring import PixelScores, intersection_over_union
 
 CPU = torch.device("cpu")
 create_plain_batches = partial(create_batches, batch_size=4, mean=[0, 0, 0], std=[1, 1, 1], device=CPU)
@@ -22,46 +22,38 @@ def random_masks(classes: int, seed: int) -> torch.Tensor:
     return torch.randint(classes, (3, 20, 30), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
 
 
+def answering(answers: torch.Tensor) -> torch.Tensor:
+    """Logits [N, 5, H, W] with which these classes are predicted."""
+    return torch.nn.functional.one_hot(answers, 5).permute(0, 3, 1, 2).float()
+
+
 @pytest.mark.parametrize("classes", [5, 3])  # of 5, two of which may be in no mask and in no answer
 def test_scores_equal_torchmetrics(classes: int) -> None:
-    masks, predicted = random_masks(classes, 0), random_masks(classes, 1).long()
+    masks, answers = random_masks(classes, 0), random_masks(classes, 1).long()
     masks[:, :4] = IGNORED
-    counts = PixelCounts(5, CPU)
-    for mask, answer in zip(masks, predicted, strict=True):
-        counts.add(answer[None], mask[None])
-    for average, found in (
-        ("macro", scores(counts.sums)["miou"] / 100),
-        ("none", intersection_over_union(counts.sums)),
-    ):
-        theirs = MulticlassJaccardIndex(5, average=average, ignore_index=IGNORED)(predicted, masks.long())
-        torch.testing.assert_close(torch.as_tensor(found).nan_to_num(0).float(), theirs, rtol=0, atol=1e-6)
+    scores = PixelScores(5, CPU)
+    for mask, answer in zip(masks, answers, strict=True):
+        scores.add(answering(answer[None]), mask[None])
+    found = scores.of_all("")
+    for average, ours in (("macro", found["miou"] / 100), ("none", intersection_over_union(scores.counts()))):
+        theirs = MulticlassJaccardIndex(5, average=average, ignore_index=IGNORED)(answers, masks.long())
+        torch.testing.assert_close(torch.as_tensor(ours).nan_to_num(0).float(), theirs, rtol=0, atol=1e-6)
     counted = masks != IGNORED
-    assert scores(counts.sums)["pixels"] == pytest.approx(100 * (masks[counted] == predicted[counted]).double().mean())
+    assert found["pixels"] == pytest.approx(100 * (masks[counted] == answers[counted]).double().mean())
+    assert scores.counts().sum() == counted.sum()
+    loss = torch.nn.functional.cross_entropy(answering(answers), masks.long(), ignore_index=IGNORED)
+    assert found["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert found["images"] == 3
 
 
 def test_intersection_over_union_by_hand() -> None:
     """Six pixels: class 0 has 3, of which 2 are found; class 1 has 3, all found, and one more is taken for it."""
-    counts = PixelCounts(3, CPU)
-    counts.add(torch.tensor([[[0, 0, 1, 1, 1, 1]]]), torch.tensor([[[0, 0, 0, 1, 1, 1]]], dtype=torch.uint8))
-    assert intersection_over_union(counts.sums)[:2].tolist() == [2 / 3, 3 / 4]
-    assert intersection_over_union(counts.sums)[2].isnan()
-    assert scores(counts.sums)["miou"] == pytest.approx(100 * (2 / 3 + 3 / 4) / 2)
-
-
-def test_evaluation_counts_every_picture_once() -> None:
-    """A network that knows the mask: the pixels' red level is 10 times the class."""
-    masks = [random_masks(3, seed) for seed in range(2)]
-    batches = [(mask[:, None].expand(-1, 3, -1, -1).float() * 10, mask) for mask in masks]
-
-    class Reader(torch.nn.Module):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return -(images[:, :1] / 10 - torch.arange(3.0)[:, None, None]).square()
-
-    found: list[torch.Tensor] = []
-    options = {"num_classes": 3, "device": CPU, "dtype": torch.float32, "print_frequency": 9}
-    metrics = evaluate(Reader(), batches, on_counts=found.append, **options)
-    assert (metrics["miou"], metrics["pixels"], metrics["images"]) == (100, 100, 6)
-    assert found[0].sum() == sum(mask.numel() for mask in masks)
+    scores = PixelScores(5, CPU)
+    scores.add(answering(torch.tensor([[[0, 0, 1, 1, 1, 1]]])), torch.tensor([[[0, 0, 0, 1, 1, 1]]], dtype=torch.uint8))
+    assert intersection_over_union(scores.counts())[:2].tolist() == [2 / 3, 3 / 4]
+    assert intersection_over_union(scores.counts())[2:].isnan().all()
+    assert scores.so_far("")["miou"] == pytest.approx(100 * (2 / 3 + 3 / 4) / 2)
+    assert scores.so_far("")["pixels"] == pytest.approx(100 * 5 / 6)
 
 
 def test_scenes_are_those_of_the_split() -> None:

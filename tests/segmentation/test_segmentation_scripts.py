@@ -3,26 +3,29 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import ROOT
+from conftest import ROOT, ready_interpreter
 from torch import nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from core.digit_scenes import DigitScenes
+from core.settings import check_config
 from segmentation import inference
 from segmentation.dataset import CLASSES, DIGITS, SceneMasks
 from segmentation.model import DeepLabV3, deeplab_v3
+from segmentation.settings import RULES
 from shared.small_training import copy_program, differences, edit_config
 
 SMALL = {
@@ -42,12 +45,14 @@ def create_project(root: Path, **values: object) -> Path:
     return root
 
 
+def environment(mode: str) -> dict[str, str]:
+    wanted = {"MODE": mode, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {name: value for name, value in os.environ.items() if name != "EXP_NAME"} | wanted
+
+
 def run(root: Path, *arguments: str, mode: str = "train", status: int = 0) -> str:
     """Run a script; what it printed, or its errors."""
-    environment = os.environ | {"MODE": mode, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("EXP_NAME", None)
-    command = [sys.executable, "-W", "error", *arguments]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    done = ready_interpreter().run([f"{root}/{arguments[0]}", *arguments[1:]], root, environment(mode))
     assert done.returncode == status, done.stderr
     return done.stderr if status else done.stdout
 
@@ -169,9 +174,9 @@ def test_run_of_a_classifier_is_not_resumed(trained: tuple[Path, str], tmp_path:
 
 def test_interrupted_run_ends_with_the_same_bits(trained: tuple[Path, str], tmp_path: Path) -> None:
     root = create_project(tmp_path / "project", resume="auto")
-    environment = os.environ | {"MODE": "train", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "segmentation/train.py"]
-    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-W", "error", "segmentation/train.py"]  # by a Python of its own, as users start it
+    unbuffered = environment("train") | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=root, env=unbuffered, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         next(line for line in process.stdout if line.startswith("Epoch: [2][1/3]"))
         process.send_signal(signal.SIGTERM)
@@ -218,16 +223,26 @@ def test_weights_of_a_classifier_are_a_start(tmp_path: Path) -> None:
         ({"model_output_stride": 4}, "model_output_stride = 4; expected one of 8, 16, 32"),
         ({"model_num_classes": 20}, "model_num_classes = 20; expected 11: the background and ten digits"),
         ({"batch_size": 1}, "batch_size = 1 leaves the batch-norm of the pooled image one value"),
-        ({"image_size": 32}, "image_size = 32; expected an int >= 64"),
+        ({"model_output_stride": 8.0}, "model_output_stride = 8.0; expected one of 8, 16, 32"),
         ({"lr_warmup_epochs": 2}, "lr_warmup_epochs = 2 is not below epochs = 2"),
     ],
 )
 def test_values_that_cannot_be_are_named_with_their_line(
-    tmp_path: Path, values: dict[str, object], message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, object], message: str
 ) -> None:
-    root = create_project(tmp_path / "project", **values)
+    path = tmp_path / "config.py"
+    shutil.copy(ROOT / "segmentation/config.py", path)
+    edit_config(path, SMALL | values)
+    monkeypatch.setenv("MODE", "train")
+    config = ModuleType("config")
+    config.__file__ = str(path)
+    exec(path.read_text(), vars(config))
+    with pytest.raises(ValueError, match=rf"^config.py line \d+: {re.escape(message)}"):
+        check_config(config, "train", RULES)
+
+
+def test_errors_name_the_config_of_the_task(tmp_path: Path) -> None:
+    root = create_project(tmp_path / "project", image_size=32)
     errors = run(root, "segmentation/train.py", status=2)
-    assert errors.startswith("segmentation/config.py line ")
-    assert message in errors
-    assert len(errors.splitlines()) == 1
+    assert errors == "segmentation/config.py line 15: image_size = 32; expected an int >= 64\n"
     assert not (root / "results").exists()

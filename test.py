@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib import metadata
-from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -27,7 +26,7 @@ from core.class_names import name_classes
 from core.exported_files import hash_file
 from core.folding import folded
 from core.metrics import ClassScores, show_scores
-from core.processes import from_main, gather_to_main, joined_processes
+from core.processes import from_main, gather_batches, joined_processes
 from core.runtimes import ExportedNetwork
 from core.settings import check_config, precision_name
 from core.trained_networks import find_device, load_network
@@ -135,8 +134,7 @@ class BestClasses:
 
     def gather(self) -> None:
         """Collect the batches of all processes in process 0, in the order of the images."""
-        turns = zip_longest(*gather_to_main(self.batches))  # process r has the batches r, r + P, ...
-        self.batches = [batch for turn in turns for batch in turn if batch is not None]
+        self.batches = gather_batches(self.batches)
 
     def rows(self) -> Iterator[tuple[list[int], list[float]]]:
         """The classes and their probabilities of each image."""

@@ -129,14 +129,14 @@ def train(
             metrics = evaluate(
                 scored_form(state, valid_batches, task),
                 valid_batches,
-                task.create_scores(config.model_num_classes, state.device),
+                task.create_scores(config, state),
                 device=state.device,
                 dtype=state.dtype,
                 print_frequency=config.valid_print_frequency,
                 should_stop=interruptions.came,
             )
             pause()
-            finish_epoch(config, state, trained, metrics, writer)
+            finish_epoch(config, state, trained, metrics, writer, task.guessing_loss(config))
     print_end(config, state, len(train_batches))
 
 
@@ -214,7 +214,8 @@ def create_train_state(
 ) -> TrainState:
     """Network, average, optimizer and schedule at the start of a run."""
     task = task or CLASSIFIER
-    network = task.create_network(config, config.model_dropout).to(device).to(memory_format=torch.channels_last)
+    dropout = getattr(config, "model_dropout", 0.0)  # not all tasks have any
+    network = task.create_network(config, dropout).to(device).to(memory_format=torch.channels_last)
     if config.sync_batch_norm:
         network = synchronize_batch_norm(network, device)
     frozen_blocks = getattr(config, "frozen_blocks", 0)  # not all tasks have any
@@ -340,7 +341,12 @@ def train_one_epoch(
 
 
 def finish_epoch(
-    config: ModuleType, state: TrainState, trained: dict[str, float], metrics: dict[str, float], writer: Writer
+    config: ModuleType,
+    state: TrainState,
+    trained: dict[str, float],
+    metrics: dict[str, float],
+    writer: Writer,
+    guessing_loss: float,
 ) -> None:
     """Count the epoch, write weights and checkpoint, log one line."""
     results, samples = Path("results", config.exp_name), Path("samples", config.exp_name)
@@ -361,7 +367,7 @@ def finish_epoch(
         print(f"Left out {left_out} unreadable training images; scripts/check_dataset.py names them.")
     if trained["skipped"]:
         print(f"Skipped {trained['skipped']} optimizer steps whose float16 gradients were too large.")
-    warn_of_rate(config, trained["loss"], metrics["loss"])
+    warn_of_rate(config, trained["loss"], metrics["loss"], guessing_loss)
     print(
         f" * Epoch {state.epoch}/{config.epochs} {show_scores(metrics, config.model_num_classes, 3)} "
         f"Loss {metrics['loss']:.4f} (train {trained['loss']:.4f}) Best {state.best_score:.3f} "
@@ -380,7 +386,8 @@ CLASSIFIER = Task(
     train_form=recomputing,
     score_form=folded,
     create_loss=create_loss,
-    create_scores=ClassScores,
+    create_scores=lambda config, state: ClassScores(config.model_num_classes, state.device),
+    guessing_loss=lambda config: math.log(config.model_num_classes),
     compare_losses=compare_losses,
 )
 

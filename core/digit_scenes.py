@@ -15,9 +15,12 @@ from core.pixels import Image
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels; x1 and y1 exclusive
 Window = tuple[slice, slice]  # rows, columns
 
+DIGITS = Path(__file__).resolve().parent.parent / "data/digits.csv.gz"
 DIGITS_LINES, FULL_INK = 1797, 16
 MAX_CSV_BYTES = 2**20  # the file unpacks to 264 KB; far more is made to take the memory
 SPLITS = "train", "valid"
+# Of the scenes that are trained on and scored: whose digits, and the seed.
+SCENE_SPLITS = {"train": ("train", 0), "valid": ("valid", 0), "test": ("valid", 1)}
 MIN_SIDE = 64  # a digit of the least height has about 10 rows then; the file has 8 of it
 MAX_DIGITS, MAX_IOU = 6, 0.1
 PLACES, COLOURS = 20, 20  # tried for a digit
@@ -119,6 +122,15 @@ class DigitScenes:
         noise = generator.integers(-NOISE, NOISE, image.shape, np.int8)
         image = cv2.add(image, noise, dtype=cv2.CV_8U)  # over the digits, too, as a camera's would be
         return Scene(image, np.array(boxes, np.float32), np.array(labels, np.int64), mask)
+
+
+def split_scenes(split: str, num_scenes: int, side: int) -> DigitScenes:
+    """The scenes to train on ("train"), to validate on ("valid"), and to test on ("test"): others of the same digits.
+
+    Raises: ValueError for a side below 64, or as read_digits_csv(); FileNotFoundError.
+    """
+    digits, seed = SCENE_SPLITS[split]
+    return DigitScenes(DIGITS, digits, seed=seed, num_scenes=num_scenes, side=side)
 
 
 def draw_background(side: int, generator: Generator) -> Image:

@@ -124,7 +124,7 @@ def show_scores(values: dict[str, float], num_classes: int, digits: int) -> str:
 
 SCORES = {
     **{"acc1": "Acc@1", "acc5": "Acc@5", "err1": "Err@1", "err5": "Err@5", "macro": "Macro"},
-    **{"miou": "mIoU", "pixels": "Pixels"},
+    **{"miou": "mIoU", "pixels": "Pixels", "map": "mAP", "map50": "mAP@0.5"},
 }
 
 

@@ -26,7 +26,7 @@ class QuickSGD(torch.optim.SGD):
 
 
 def create_optimizer(network: nn.Module, config: ModuleType) -> torch.optim.SGD:
-    """SGD over what is trained: the classifier at config.model_lr, the blocks at backbone_lr_factor times that.
+    """SGD over what is trained: the blocks at backbone_lr_factor times config.model_lr, what follows them at that.
 
     The parameters have the order that checkpoints number them in: kernels, then scales and biases, each from the first
     layer to the last.
@@ -35,15 +35,13 @@ def create_optimizer(network: nn.Module, config: ModuleType) -> torch.optim.SGD:
     groups = []
     # Scales and biases gain nothing from decay.
     for is_decayed, weight_decay in ((True, config.model_weight_decay), (False, 0.0)):
-        for part, factor in (("features.", config.backbone_lr_factor), (CLASSIFIER_NAME, 1.0)):
-            weights = [w for name, w in trained if name.startswith(part) and (w.ndim > 1) == is_decayed]
+        for is_block, factor in ((True, config.backbone_lr_factor), (False, 1.0)):
+            part = [w for name, w in trained if name.startswith("features.") == is_block]
+            weights = [weight for weight in part if (weight.ndim > 1) == is_decayed]
             groups.append({"params": weights, "weight_decay": weight_decay, "lr": factor * config.model_lr})
     return QuickSGD(
         groups, lr=config.model_lr, momentum=config.model_momentum, nesterov=config.model_momentum > 0, fused=True
     )
-
-
-CLASSIFIER_NAME = "classifier."
 
 
 def warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]:

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import torch
@@ -161,6 +162,12 @@ def gather_to_main(value: Any) -> list[Any]:
     values = [None] * num_processes() if process_rank() == 0 else None
     dist.gather_object(value, values)
     return values or []
+
+
+def gather_batches(batches: list[Any]) -> list[Any]:
+    """What each process has of its batches, in process 0 in the order of EpochSampler; in the others an empty list."""
+    turns = zip_longest(*gather_to_main(batches))  # process r has the batches r, r + P, ...
+    return [batch for turn in turns for batch in turn if batch is not None]
 
 
 class SumOverProcesses(torch.autograd.Function):

@@ -2,7 +2,6 @@
 """What people see of a training run: its first and last lines, progress, TensorBoard."""
 
 import contextlib
-import math
 import os
 import sys
 import time
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from core.checkpoints import TrainState
 from core.metrics import SCORES, show_scores
 from core.processes import from_main, num_processes, process_rank
-from core.settings import NUM_BLOCKS, config_lines, precision_name
+from core.settings import NUM_BLOCKS, config_lines, config_place, precision_name
 from core.weights_files import read_checkpoint
 
 Batch = TypeVar("Batch")
@@ -124,23 +123,23 @@ SCALAR_TITLES = {
     "macro": "Macro",
     "miou": "mIoU",
     "pixels": "Pixels",
+    "map": "mAP",
+    "map50": "mAP@0.5",
     "lr": "Learning rate",
     "images_per_second": "Images per second",
 }
 
 
-def warn_of_rate(config: ModuleType, train_loss: float, valid_loss: float) -> None:
+def warn_of_rate(config: ModuleType, train_loss: float, valid_loss: float, guessing: float) -> None:
     """Say so if the loss of an epoch is far above that of guessing."""
-    guessing = math.log(config.model_num_classes)
     # 2 more: the right class gets a seventh of what guessing gives it. In validation much more than that can also come
     # from a network that has learnt its training images by heart.
     limits = {"training": (train_loss, guessing + 2), "validation": (valid_loss, guessing + 10)}
     for split, (loss, limit) in limits.items():
         if loss > limit:
-            line = config_lines(config).get("model_lr", "?")
             print(
                 f"The {split} loss {loss:.2f} is far above {guessing:.2f}, that of guessing: model_lr = "
-                f"{config.model_lr} (config.py line {line}) is too high; lower it."
+                f"{config.model_lr} ({config_place(config, 'model_lr')}) is too high; lower it."
             )
             return
 
@@ -177,14 +176,14 @@ def print_run(
             f"{state.best_score:.3f}."
         )
     if config.batch_size * (num_processes() if config.sync_batch_norm else 1) == 1:
-        line = config_lines(config).get("batch_size", "?")
-        print(f"batch_size = 1 (config.py line {line}): batch-norm sees one image and learns little; take 16.")
+        place = config_place(config, "batch_size")
+        print(f"batch_size = 1 ({place}): batch-norm sees one image and learns little; take 16.")
     print(note)
     print(f"TensorBoard: tensorboard --logdir samples/logs/{config.exp_name}", flush=True)
 
 
 def compare_losses(config: ModuleType) -> str:
-    """Why the loss of training is not that of validation."""
+    """Why the loss of training is not that of validation: of a classifier."""
     reasons = {
         "label smoothing": config.loss_label_smoothing > 0,
         "mixed images": config.mixup_alpha + config.cutmix_alpha > 0,
@@ -193,9 +192,13 @@ def compare_losses(config: ModuleType) -> str:
         "augmentation": config.random_crop_scale is not None
         or config.random_flip_probability + config.random_erasing_probability > 0
         or config.trivial_augment,
-        "weights that still move": True,
     }
-    named = ", ".join(name for name, holds in reasons.items() if holds)
+    return tell_losses_apart(reasons)
+
+
+def tell_losses_apart(reasons: dict[str, bool]) -> str:
+    """A line that names the reasons which hold."""
+    named = ", ".join([*(name for name, holds in reasons.items() if holds), "weights that still move"])
     return f"The two losses do not compare: that of training is taken with {named}; that of validation is not."
 
 

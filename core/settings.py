@@ -134,13 +134,16 @@ OTHER_NAMES = {
 }
 
 
+Check = Callable[[ModuleType, dict[str, int]], None]  # of a config.py, with the line of each name
+
+
 class Rules(NamedTuple):
     """The names of a config.py and what each must be: for all scripts, and for those of a mode."""
 
     shared: dict[str, Rule]
     train: dict[str, Rule]
     test: dict[str, Rule]
-    check_together: Callable[[ModuleType, dict[str, int]], None]  # of training; with the line of each name
+    check_together: Check  # of training
 
     def of_mode(self, mode: str) -> dict[str, Rule]:
         """Those that a mode reads."""
@@ -215,6 +218,23 @@ def check_together(config: ModuleType, lines: dict[str, int]) -> None:
         )
 
 
+def rules_of_task(shared: dict[str, Rule], train: dict[str, Rule], check_together: Check) -> Rules:
+    """Those of another task than classifying, on scenes: with rules of its own, and what all tasks have."""
+    own = SHARED_RULES | {"inference_image_path": PATH_OR_NONE} | shared
+    names = (
+        *("num_workers", "pretrained_model_weights_path", "resume", "epochs", "batch_size"),
+        *("gradient_accumulation_steps", "model_lr", "backbone_lr_factor", "lr_warmup_epochs", "model_momentum"),
+        *("model_weight_decay", "model_ema_decay", "random_crop_scale", "train_print_frequency"),
+        *("valid_print_frequency", "sync_batch_norm", "checkpoint_every_minutes", "keep_checkpoints"),
+    )
+    return Rules(
+        shared={name: rule for name, rule in own.items() if name not in ("class_label_file", "apply_orientation")},
+        train={"train_scenes": COUNT, "valid_scenes": COUNT} | {name: TRAIN_RULES[name] for name in names} | train,
+        test={"test_scenes": COUNT} | {name: rule for name, rule in TEST_RULES.items() if name != "test_image_dir"},
+        check_together=check_together,
+    )
+
+
 CLASSIFIER_RULES = Rules(SHARED_RULES, TRAIN_RULES, TEST_RULES, check_together)
 
 
@@ -254,6 +274,11 @@ def config_lines(config: ModuleType) -> dict[str, int]:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and hasattr(config, node.id):
                 lines[node.id] = node.lineno
     return lines
+
+
+def config_place(config: ModuleType, name: str) -> str:
+    """Where a name is set, for people: "config.py line 61", or with the folder of the task in front."""
+    return f"{config.__name__.replace('.', '/')}.py line {config_lines(config).get(name, '?')}"
 
 
 def precision_name(precision: str, dtype: torch.dtype) -> str:

@@ -20,7 +20,7 @@ Form = Callable[[nn.Module, torch.dtype], nn.Module]  # what computes with the w
 class Task(NamedTuple):
     """What is trained, on what, and how it is scored.
 
-    Its network has `features` and `classifier`. The batches are those of dataset.create_batches().
+    Its network has `features`, and what follows them. The batches are those of dataset.create_batches().
     """
 
     rules: Rules  # of its config.py
@@ -32,5 +32,6 @@ class Task(NamedTuple):
     train_form: Form
     score_form: Form
     create_loss: Callable[[ModuleType, TrainState, Any, Writer], Loss]  # for an epoch; it adds to state.meter
-    create_scores: Callable[[int, torch.device], Any]  # of so many classes: utils.Scores
+    create_scores: Callable[[ModuleType, TrainState], Any]  # utils.Scores
+    guessing_loss: Callable[[ModuleType], float]  # that of a network which knows nothing
     compare_losses: Callable[[ModuleType], str]  # a line about the losses of training and validation

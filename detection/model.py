@@ -3,6 +3,7 @@
 
 import itertools
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
 from torchvision.ops import box_iou
 
-from model import TORCHVISION, Definition, MobileNetV2, conv_bn_relu6, round_channels
+from core.folding import folded
+from core.network_weights import load_trained_network
+from model import TORCHVISION, Definition, MobileNetV2, StridedConv2d, conv_bn_relu6, round_channels
 
-__all__ = ["DefaultBoxes", "SSDLite", "ssdlite"]
+__all__ = ["DefaultBoxes", "SSDLite", "create_network", "load_network", "score_form", "ssdlite"]
 
 EXPANDED_BLOCK = 14  # its expansion is the last layer of stride 16: what the authors call layer_15/expansion_output
 EXTRA_CHANNELS = (512, 256, 256, 128)  # of each layer after the last one of MobileNetV2, at width 1.0
@@ -145,15 +148,25 @@ class SSDLite(SSD):  # type: ignore[misc]
         highest first, "labels" [D].
         """
         classes, offsets = self.outputs(images)
-        outputs = {"cls_logits": classes, "bbox_regression": offsets}
-        anchors = [self.anchors] * len(images)
         if not self.training:
-            return self.postprocess_detections(outputs, anchors, [(self.image_size, self.image_size)] * len(images))
+            return self.detections(classes, offsets)
         if targets is None:
             raise ValueError("training needs the targets of the images")
+        return self.losses(classes, offsets, targets)
+
+    def losses(self, classes: Tensor, offsets: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Those of forward() by the outputs of all anchors."""
+        outputs = {"cls_logits": classes, "bbox_regression": offsets}
         # An image without boxes has no part in the loss: compute_loss takes three background anchors for each that is
         # matched, of the same image (torchvision 0.29.2, as in the SSD paper).
-        return self.compute_loss(targets, outputs, anchors, [self.match(target["boxes"]) for target in targets])
+        matches = [self.match(target["boxes"]) for target in targets]
+        return self.compute_loss(targets, outputs, [self.anchors] * len(targets), matches)
+
+    def detections(self, classes: Tensor, offsets: Tensor) -> list[dict[str, Tensor]]:
+        """The objects of each image, as forward() gives them, by the outputs of all anchors."""
+        outputs = {"cls_logits": classes, "bbox_regression": offsets}
+        count, size = len(classes), (self.image_size, self.image_size)
+        return self.postprocess_detections(outputs, [self.anchors] * count, [size] * count)
 
     def match(self, boxes: Tensor) -> Tensor:
         """Which of the boxes [K, 4] each anchor is to find: [A] int64, -1 for none.
@@ -174,3 +187,39 @@ def ssdlite(
 ) -> SSDLite:
     """Build an SSDLite; 80 classes are those of COCO."""
     return SSDLite(num_classes, image_size, width_mult, definition)
+
+
+def create_network(config: ModuleType, dropout: float = 0.0) -> SSDLite:
+    """The network of detection/config.py with fresh weights; it has no dropout."""
+    definition = Definition(config.model_padding, config.model_batch_norm_eps)
+    return ssdlite(config.model_num_classes, config.image_size, config.model_width_mult, definition)
+
+
+class Outputs(nn.Module):
+    """Normalised images [N, 3, S, S] -> the outputs of an SSDLite in one tensor [N, A, num_classes + 5].
+
+    Logits of the classes, the background first, then offsets: SSDLite.losses() and detections() take them apart.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network: Any = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat(self.network.outputs(images), dim=2)
+
+
+def score_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Outputs() of a network, folded; with TensorFlow's padding it stays as it is, for its maps cannot be turned."""
+    outputs = Outputs(network)
+    if any(isinstance(layer, StridedConv2d) and layer.pads_same for layer in network.modules()):
+        return outputs
+    side = outputs.network.image_size
+    return folded(outputs, dtype, (3, side, side))
+
+
+def load_network(config: ModuleType, device: torch.device) -> SSDLite:
+    """The trained network of detection/config.py on the device. Raises: ValueError."""
+    network = create_network(config)
+    load_trained_network(network, config)
+    return network.to(device).to(memory_format=torch.channels_last)

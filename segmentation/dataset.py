@@ -2,7 +2,6 @@
 """Pictures with a class for every pixel: scenes of digits, cropped at random with their masks."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,15 +10,13 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from core.digit_scenes import DigitScenes
+from core.digit_scenes import split_scenes
 from core.pixels import Image
 from utils import torch_seed
 
 __all__ = ["CLASSES", "IGNORED", "SceneMasks"]
 
-DIGITS = Path(__file__).resolve().parent.parent / "data/digits.csv.gz"
 CLASSES = ["background", *map(str, range(10))]
-SPLITS = {"train": ("train", 0), "valid": ("valid", 0), "test": ("valid", 1)}  # the digits, the seed of the scenes
 IGNORED = 255  # of a mask: pixels that count neither in the loss nor in a score
 
 
@@ -39,8 +36,7 @@ class SceneMasks(Dataset[tuple[Image, np.ndarray]]):
         seed: int | None = None,
         crop_scale: Sequence[float] | None = None,
     ) -> None:
-        digits, scenes_seed = SPLITS[split]
-        self.scenes = DigitScenes(DIGITS, digits, seed=scenes_seed, num_scenes=count, side=image_size)
+        self.scenes = split_scenes(split, count, image_size)
         self.seed = seed
         self.crop = v2.RandomResizedCrop(image_size, tuple(crop_scale)) if crop_scale else None
         self.root, self.classes, self.targets = f"{split} scenes", CLASSES, range(count)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Colour the pixels of pictures by their classes: python3 segmentation/inference.py [IMAGE ...].
 
-Without arguments it takes inference_image_path of segmentation/config.py.
+Without arguments it takes inference_image_path of segmentation/config.py, or a scene never trained on.
 """
 
 import sys
@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from core.atomic_files import write_atomically
-from core.image_files import load_image
+from core.picture_files import read_pictures, write_picture
 from core.pixels import Image
 from core.settings import check_config
 from imgproc import normalize, resize
@@ -36,32 +35,20 @@ from utils import autocast, choose_dtype, remedy_for_weights, setup_runtime, use
 def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
-    targets = choose_targets(list(map(Path, arguments or [config.inference_image_path])), config.exp_name)
     network = load_network(config, device, choose_dtype(config.precision, device))
-    for target, path in targets.items():
-        image = load_image(path)
-        refuse_oblong(image, path)
+    for name, image, target in read_pictures(arguments, config, "classes"):
+        refuse_oblong(image, name)
         classes = classify_pixels(network, config, device, image)
         write_picture(target, coloured(image, classes))
-        print(f"{path}: {describe(classes)}; coloured in {target}")
+        print(f"{name}: {describe(classes)}; coloured in {target}")
 
 
-def choose_targets(paths: list[Path], exp_name: str) -> dict[Path, Path]:
-    """Where each picture is coloured. Raises: ValueError for two in one place."""
-    targets: dict[Path, Path] = {}
-    for path in paths:
-        target = Path("results", exp_name, f"{path.stem}_classes.png")
-        if targets.setdefault(target, path) != path:
-            raise ValueError(f"{path}: would be coloured in {target}, as {targets[target]}; rename one of the two")
-    return targets
-
-
-def refuse_oblong(image: Image, path: Path) -> None:
+def refuse_oblong(image: Image, name: str) -> None:
     """Raise ValueError for a picture that would be huge where its short side has image_size pixels."""
     height, width = image.shape[:2]
     if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
         raise ValueError(
-            f"{path}: {width} x {height} pixels; one side is over {MAX_ASPECT_RATIO} times the other; cut it in pieces"
+            f"{name}: {width} x {height} pixels; one side is over {MAX_ASPECT_RATIO} times the other; cut it in pieces"
         )
 
 
@@ -105,13 +92,6 @@ def coloured(image: Image, classes: np.ndarray) -> Image:
     )
     mixed = cv2.addWeighted(image, 0.4, np.concatenate([colours[0][:1], colours[0]])[classes], 0.6, 0)
     return np.where(classes[..., None] > 0, mixed, image)
-
-
-def write_picture(path: Path, image: Image) -> None:
-    """Write an RGB picture as PNG, whole or not at all."""
-    encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(encoded.tobytes()))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 
 from types import ModuleType
 
-from core.settings import COUNT, SHARED_RULES, TEST_RULES, TRAIN_RULES, Rules, check_warmup, is_int
+from core.settings import TRAIN_RULES, check_warmup, is_int, rules_of_task
 from model import OUTPUT_STRIDES
 from segmentation.dataset import CLASSES
 
@@ -18,9 +18,8 @@ def check_together(config: ModuleType, lines: dict[str, int]) -> None:
         )
 
 
-RULES = Rules(
-    shared={name: rule for name, rule in SHARED_RULES.items() if name not in ("class_label_file", "apply_orientation")}
-    | {
+RULES = rules_of_task(
+    shared={
         "model_arch_name": (lambda v: v == "deeplab_v3", '"deeplab_v3"'),
         "model_num_classes": (
             lambda v: is_int(v, len(CLASSES)) and v == len(CLASSES),
@@ -32,16 +31,6 @@ RULES = Rules(
         ),
         "image_size": (lambda v: is_int(v, 64), "an int >= 64"),
     },
-    train={"train_scenes": COUNT, "valid_scenes": COUNT}
-    | {
-        name: TRAIN_RULES[name]
-        for name in (
-            *("num_workers", "pretrained_model_weights_path", "resume", "epochs", "batch_size"),
-            *("gradient_accumulation_steps", "model_lr", "backbone_lr_factor", "lr_warmup_epochs", "model_momentum"),
-            *("model_weight_decay", "model_ema_decay", "model_dropout", "random_crop_scale", "train_print_frequency"),
-            *("valid_print_frequency", "sync_batch_norm", "checkpoint_every_minutes", "keep_checkpoints"),
-        )
-    },
-    test={"test_scenes": COUNT} | {name: rule for name, rule in TEST_RULES.items() if name != "test_image_dir"},
+    train={"model_dropout": TRAIN_RULES["model_dropout"]},
     check_together=check_together,
 )

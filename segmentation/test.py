@@ -11,18 +11,15 @@ from core.environment import check_environment
 if __name__ == "__main__":
     check_environment()
 
-import json
 import math
 from types import ModuleType
-from typing import Any
 
 import torch
 
-from core.atomic_files import write_atomically
-from core.exported_files import hash_file
 from core.metrics import show_scores
 from core.processes import from_main, joined_processes
-from core.settings import check_config, precision_name
+from core.score_reports import print_classes, write_scores
+from core.settings import check_config
 from dataset import create_batches
 from segmentation.dataset import CLASSES, SceneMasks
 from segmentation.model import load_network
@@ -59,26 +56,10 @@ def test(config: ModuleType, device: torch.device) -> None:
     )
     values = (100 * intersection_over_union(scores.counts())).tolist()
     classes = {name: None if math.isnan(value) else value for name, value in zip(CLASSES, values, strict=True)}
-    del metrics["skipped"]  # steps of a training
-    from_main(lambda: write_report(config, metrics | {"iou": classes}, device, dtype))
-    for name, share in classes.items():
-        print(f"{name:<12}IoU " + (" in no scene" if share is None else f"{share:6.2f}"))
+    report = metrics | {"iou": classes, "output_stride": config.model_output_stride}
+    from_main(lambda: write_scores(config, report, device, dtype))
+    print_classes("IoU", classes, "in no scene")
     print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")
-
-
-def write_report(config: ModuleType, metrics: dict[str, Any], device: torch.device, dtype: torch.dtype) -> None:
-    """Write results/<exp_name>/test.json, whole or not at all: the scores, and what was measured with what."""
-    report = metrics | {
-        "weights": config.model_weights_path,
-        "weights_sha256": hash_file(Path(config.model_weights_path)),
-        "image_size": config.image_size,
-        "output_stride": config.model_output_stride,
-        "precision": precision_name(config.precision, dtype),
-        "device": str(device),
-        "torch": torch.__version__,
-    }
-    path = Path("results", config.exp_name, "test.json")
-    write_atomically(path, lambda file: file.write(f"{json.dumps(report, indent=2)}\n".encode()))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from core.environment import check_environment
 if __name__ == "__main__":
     check_environment()
 
+import math
 from functools import partial
 from types import ModuleType
 
@@ -22,7 +23,7 @@ from core.checkpoints import TrainState
 from core.folding import folded
 from core.metrics import LossMeter
 from core.network_weights import load_pretrained_features
-from core.reports import Writer, log_images
+from core.reports import Writer, log_images, tell_losses_apart
 from core.tasks import Loss, Task
 from dataset import CPUPrefetcher, create_batches
 from imgproc import denormalize
@@ -57,10 +58,9 @@ def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, w
 
 
 def compare_losses(config: ModuleType) -> str:
-    reasons = ["pictures cropped at random"] if config.random_crop_scale else []
-    reasons += ["dropout"] if config.model_dropout else []
-    named = ", ".join([*reasons, "weights that still move"])
-    return f"The two losses do not compare: that of training is taken with {named}; that of validation is not."
+    return tell_losses_apart(
+        {"pictures cropped at random": config.random_crop_scale is not None, "dropout": config.model_dropout > 0}
+    )
 
 
 SEGMENTATION = Task(
@@ -73,7 +73,8 @@ SEGMENTATION = Task(
     train_form=lambda network, dtype: network,
     score_form=partial(folded, input_shape=PROBE),
     create_loss=create_loss,
-    create_scores=PixelScores,
+    create_scores=lambda config, state: PixelScores(config.model_num_classes, state.device),
+    guessing_loss=lambda config: math.log(config.model_num_classes),
     compare_losses=compare_losses,
 )
 

@@ -3,6 +3,7 @@
 
 import contextlib
 import fcntl
+import math
 import os
 import pty
 import struct
@@ -69,7 +70,8 @@ def test_a_loss_far_above_that_of_guessing_is_named(
     train_loss: float, valid_loss: float, expected: str, capsys: pytest.CaptureFixture
 ) -> None:
     """Guessing among 10 classes has loss ln 10 = 2.30."""
-    reports.warn_of_rate(config_with(model_lr=10, __file__=str(ROOT / "config.py")), train_loss, valid_loss)
+    config = config_with(model_lr=10, __file__=str(ROOT / "config.py"))
+    reports.warn_of_rate(config, train_loss, valid_loss, math.log(10))
     printed = capsys.readouterr().out
     assert printed.startswith(expected) and bool(printed) == bool(expected)
     assert not printed or "model_lr = 10 (config.py line 58) is too high" in printed

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from core.digit_scenes import DigitScenes, Scene
+from core.digit_scenes import DIGITS, DigitScenes, Scene
 from dataset import create_batches
-from segmentation.dataset import CLASSES, DIGITS, IGNORED, SceneMasks
+from segmentation.dataset import CLASSES, IGNORED, SceneMasks
 from segmentation.scoring import PixelScores, intersection_over_union
 
 CPU = torch.device("cpu")

@@ -20,10 +20,11 @@ from conftest import ROOT, ready_interpreter
 from torch import nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from core.digit_scenes import DigitScenes
+from core import picture_files
+from core.digit_scenes import DIGITS, DigitScenes
 from core.settings import check_config
 from segmentation import inference
-from segmentation.dataset import CLASSES, DIGITS, SceneMasks
+from segmentation.dataset import CLASSES, SceneMasks
 from segmentation.model import DeepLabV3, deeplab_v3
 from segmentation.settings import RULES
 from shared.small_training import copy_program, differences, edit_config
@@ -152,10 +153,8 @@ def test_pixels_are_classified_where_they_are() -> None:
 
 def test_pictures_that_would_be_lost_or_huge_are_refused(trained: tuple[Path, str], tmp_path: Path) -> None:
     root, _ = trained
-    with pytest.raises(
-        ValueError, match=r"^b/one.jpg: would be coloured in results/Masks/one_classes.png, as a/one.png"
-    ):
-        inference.choose_targets([Path("a/one.png"), Path("b/one.jpg")], "Masks")
+    with pytest.raises(ValueError, match=r"^b/one.jpg: would be drawn in results/Masks/one_classes.png, as a/one.png"):
+        picture_files.choose_targets([Path("a/one.png"), Path("b/one.jpg")], "Masks", "classes")
     picture = tmp_path / "line.png"
     cv2.imwrite(str(picture), np.zeros((4, 40, 3), np.uint8))
     errors = run(root, "segmentation/inference.py", str(picture), status=2)

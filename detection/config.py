@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting of detection/train.py, test.py and inference.py; names mean what they do in the classifier's."""
+
+import os
+
+import torch
+
+dataset_name = "scenes"
+exp_name = os.environ.get("EXP_NAME", f"SSDLite-{dataset_name}")  # names the folders in samples and results
+seed = 0
+device = "cuda" if torch.cuda.is_available() else "cpu"
+precision = "auto"  # "float32", "tf32", "bfloat16", "float16"; "auto": the fastest of a GPU, float32 on a CPU
+compile_model = False
+deterministic = False
+image_size = 160  # pixels a side, of the scenes too
+
+model_arch_name = "ssdlite"
+model_width_mult = 1.0
+model_mean_parameters = [0.485, 0.456, 0.406]
+model_std_parameters = [0.229, 0.224, 0.225]
+model_num_classes = 10  # the digits; the background is no class here
+model_padding = "symmetric"
+model_batch_norm_eps = 1e-5
+
+mode = os.environ.get("MODE", "train")
+
+if mode == "train":
+    train_scenes = 1000  # pictures of several digits, made as they are needed
+    valid_scenes = 200  # of other digits
+    num_workers = 2
+    # Features of a classifier, or all weights of an earlier run: "" or a .pth / .pth.tar file.
+    pretrained_model_weights_path = ""
+    resume = ""  # as in the config.py of the classifier
+
+    epochs = 20
+    batch_size = 16
+    gradient_accumulation_steps = 1
+    model_lr = 0.05
+    backbone_lr_factor = 1.0
+    lr_warmup_epochs = 1
+    model_momentum = 0.9
+    model_weight_decay = 4e-5
+    model_ema_decay = 0.99
+    random_crop_scale = (0.1, 1.0)  # least and largest share of the area; None = the whole picture
+    random_zoom_out = 1.0  # how many times larger a canvas half of the pictures get at most; 1.0 = none
+    random_flip_probability = 0.0  # digits are not what their mirror images are
+    random_photometric_distortion = False
+
+    train_print_frequency = 20
+    valid_print_frequency = 20
+    sync_batch_norm = False
+    checkpoint_every_minutes = 0
+    keep_checkpoints = 3
+
+if mode == "test":
+    test_scenes = 500  # others than those of training and validation
+    batch_size = 16
+    num_workers = 2
+    test_print_frequency = 20
+
+model_weights_path = f"./results/{exp_name}/best.pth.tar"
+inference_score_threshold = 0.5  # objects that are less likely are not drawn
+inference_image_path = ""  # "" = a scene that no training has seen

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures with boxes around objects, from scenes of digits or another source; cropped at random with their boxes."""
+
+import math
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from core.digit_scenes import MAX_DIGITS, split_scenes
+from core.pixels import Image
+from imgproc import resize
+from utils import torch_seed
+
+__all__ = ["CLASSES", "BoxDataset", "SceneBoxes", "Source", "augmentation", "take_targets"]
+
+CLASSES = [*map(str, range(10))]
+Objects = tuple[Image, np.ndarray, np.ndarray, np.ndarray]
+
+
+class Source(Protocol):
+    """Pictures with their objects, by index.
+
+    source[index] -> image uint8 [H, W, 3]; boxes float32 [N, 4], left, top, right, bottom in pixels; labels int64 [N],
+    places in `classes`; ignored bool [N], those that neither count nor are trained on, like crowds.
+    """
+
+    root: str  # what it is called
+    classes: list[str]
+    notes: list[str]  # lines that people should see
+    most_objects: int  # in one picture
+
+    def path(self, index: int) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Objects: ...
+
+
+class SceneBoxes:
+    """Scenes of digits as a Source; `split`: "train", or "valid" or "test" with other digits."""
+
+    def __init__(self, split: str, count: int, image_size: int) -> None:
+        self.scenes = split_scenes(split, count, image_size)
+        self.root, self.classes, self.most_objects = f"{split} scenes", CLASSES, MAX_DIGITS
+        self.notes: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def path(self, index: int) -> str:
+        """What one scene is called in messages."""
+        return f"scene {index} of {self.root}"
+
+    def __getitem__(self, index: int) -> Objects:
+        image, boxes, labels, _ = self.scenes[index]
+        return image, boxes.reshape(-1, 4), labels, np.zeros(len(labels), bool)
+
+
+class BoxDataset(Dataset[tuple[Image, np.ndarray]]):
+    """The pictures of a source at one size, squashed to a square, and their objects.
+
+    dataset[epoch, index] -> uint8 [S, S, 3] and float32 [M, 6]: left, top, right, bottom in pixels of S, label, and 1
+    for what is ignored, else 0. M is the same for all pictures, and rows without an object are -1 throughout.
+    With a `seed` (training) the picture is augmented, as a function of (seed, epoch, index), and what has less than a
+    pixel left of a side is no object any more; without one, all that has an area is.
+    """
+
+    def __init__(
+        self, source: Source, image_size: int, seed: int | None = None, augment: v2.Transform | None = None
+    ) -> None:
+        self.source, self.image_size, self.seed, self.augment = source, image_size, seed, augment
+        self.root, self.classes, self.targets = source.root, source.classes, range(len(source))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def path(self, index: int) -> str:
+        """The picture in messages."""
+        return self.source.path(index)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Image, np.ndarray]:
+        epoch, index = key
+        image, boxes, labels, ignored = self.source[index]
+        rows = np.column_stack([boxes, labels, ignored]).astype(np.float32)
+        if self.seed is not None:
+            rows = rows[~ignored]
+            # A crop needs an object to look for, and sides of more than a few pixels to cut from.
+            if self.augment is not None and len(rows) and min(image.shape[:2]) >= LEAST_SIDE:
+                seed = torch_seed(self.seed, epoch, index)
+                image, rows[:, :4] = augmented(image, rows[:, :4], self.augment, seed)
+        height, width = image.shape[:2]
+        image = resize(image, self.image_size, self.image_size)
+        rows[:, :4] *= self.image_size / np.array([width, height, width, height], np.float32)
+        rows[:, :4] = rows[:, :4].clip(0, self.image_size)
+        sides = rows[:, 2:4] - rows[:, :2]
+        rows = rows[(sides > 0 if self.seed is None else sides >= 1).all(axis=1)]
+        targets = np.full((self.source.most_objects, 6), -1, np.float32)
+        targets[: len(rows)] = rows
+        return np.ascontiguousarray(image), targets
+
+
+LEAST_SIDE = 32
+
+
+def augmented(image: Image, boxes: np.ndarray, augment: v2.Transform, seed: int) -> tuple[Image, np.ndarray]:
+    """The picture and its boxes, float32 [N, 4], as a function of the seed; a box that is cut off has no area."""
+    pixels = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
+    corners = tv_tensors.BoundingBoxes(torch.from_numpy(boxes), format="XYXY", canvas_size=image.shape[:2])
+    with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator
+        torch.manual_seed(seed)
+        pixels, corners = augment(pixels, corners)
+    return pixels.permute(1, 2, 0).numpy(), corners.numpy()
+
+
+def augmentation(config: ModuleType) -> v2.Transform:
+    """What SSD augments with (arXiv:1512.02325), as far as detection/config.py asks for it; sizes may change."""
+    steps: list[v2.Transform] = []
+    if config.random_photometric_distortion:
+        steps.append(v2.RandomPhotometricDistort())
+    if config.random_zoom_out > 1:
+        fill = [round(255 * mean) for mean in config.model_mean_parameters]
+        steps.append(v2.RandomZoomOut(fill, (1.0, config.random_zoom_out)))
+    if config.random_crop_scale:
+        least, largest = map(math.sqrt, config.random_crop_scale)  # of a side
+        steps.append(v2.RandomIoUCrop(least, largest))
+    steps.append(v2.RandomHorizontalFlip(config.random_flip_probability))
+    return v2.Compose(steps)
+
+
+def take_targets(rows: Tensor) -> list[dict[str, Tensor]]:
+    """The objects of a batch [N, M, 6], those that are not ignored: "boxes" [K, 4], "labels" [K] int64 from 1."""
+    counted = [image[image[:, 5] == 0] for image in rows]  # in a row without an object it is -1
+    return [{"boxes": image[:, :4], "labels": image[:, 4].long() + 1} for image in counted]

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Average precision as COCO has it, by pycocotools."""
+
+import contextlib
+import io
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+
+from core.metrics import LossMeter
+from core.processes import from_main, gather_batches
+from detection.dataset import take_targets
+from detection.model import SSDLite
+
+
+class Picture(NamedTuple):
+    """What is in one picture, and what was found there; boxes are left, top, right, bottom in pixels."""
+
+    objects: np.ndarray  # float [K, 6]: box, label from 0, and 1 for what is ignored
+    found: np.ndarray  # float [D, 6]: box, label from 0, score
+
+
+class BoxScores:
+    """Loss and mean average precision, by the outputs [N, A, C + 5] of a network and the targets float32 [N, M, 6].
+
+    Targets are those of BoxDataset. An object that is ignored is not missed, and what is found on it is not false: it
+    is what COCO calls a crowd.
+    """
+
+    def __init__(self, network: SSDLite, num_classes: int) -> None:
+        self.network, self.num_classes = network, num_classes
+        self.meter = LossMeter(network.anchors.device)
+        self.batches: list[list[Picture]] = []
+
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        """Of one batch."""
+        classes, offsets = outputs[..., :-4], outputs[..., -4:]
+        losses = self.network.losses(classes, offsets, take_targets(targets))
+        self.meter.add_loss(losses["bbox_regression"] + losses["classification"], len(outputs))
+        pictures = []
+        for rows, found in zip(targets.cpu().numpy(), self.network.detections(classes, offsets), strict=True):
+            columns = found["boxes"], found["labels"][:, None] - 1, found["scores"][:, None]
+            pictures.append(Picture(rows[rows[:, 4] >= 0], np.hstack([column.cpu().numpy() for column in columns])))
+        self.batches.append(pictures)
+
+    def so_far(self, remedy: str) -> dict[str, float]:
+        """Those of this process, in percent but for the loss. Raises: FloatingPointError if that is not finite."""
+        return self.meter.averages(remedy) | summarise(self._precisions(self.batches))
+
+    def of_all(self, remedy: str) -> dict[str, float]:
+        """Those of all processes, as so_far()."""
+        return self.meter.over_processes().averages(remedy) | summarise(self.precisions())
+
+    def precisions(self) -> np.ndarray:
+        """What average_precisions() gives for the pictures of all processes, in all of them."""
+        gathered = gather_batches(self.batches)
+        return from_main(lambda: self._precisions(gathered))
+
+    def _precisions(self, batches: list[list[Picture]]) -> np.ndarray:
+        return average_precisions([picture for batch in batches for picture in batch], self.num_classes)
+
+
+def average_precisions(pictures: list[Picture], num_classes: int) -> np.ndarray:
+    """The average precision of each class at an IoU of 0.5, 0.55, .. 0.95: float64 [10, num_classes], 0..1.
+
+    Of objects of all sizes, with the 100 likeliest finds of a class in a picture. NaN for a class without an object.
+    """
+    objects, found = ([getattr(picture, part) for picture in pictures] for part in ("objects", "found"))
+    truth = to_coco(objects, num_classes, lambda row: {"iscrowd": int(row[5])})
+    detections = to_coco(found, num_classes, lambda row: {"score": float(row[5])})
+    evaluation = COCOeval(truth, detections, "bbox")
+    evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+    evaluation.params.maxDets = [100]
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][..., 0, 0]  # [IoU, recall, class], -1 for a class without an object
+    return np.where(precision < 0, np.nan, precision).mean(axis=1)
+
+
+def to_coco(pictures: list[np.ndarray], num_classes: int, more: Callable[[np.ndarray], dict[str, Any]]) -> COCO:
+    """The boxes of each picture, with what pycocotools is to know of each box besides."""
+    rows = [(image, row) for image, picture in enumerate(pictures) for row in picture.astype(np.float64)]
+    annotations = [
+        {"image_id": image, "category_id": int(row[4]), "bbox": [*row[:2], *(row[2:4] - row[:2])]}
+        | {"id": number, "area": (row[2] - row[0]) * (row[3] - row[1])}
+        | more(row)
+        for number, (image, row) in enumerate(rows, start=1)  # with the id 0 an object would never be found
+    ]
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": image} for image in range(len(pictures))],
+        "categories": [{"id": label} for label in range(num_classes)],
+        "annotations": annotations,
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def summarise(precisions: np.ndarray) -> dict[str, float]:
+    """Means over the classes that have objects, in percent: over all IoUs, and of the first. 0 without any object."""
+    counted = precisions[:, ~np.isnan(precisions[0])]
+    return {
+        "map": 100 * float(counted.mean()) if counted.size else 0.0,
+        "map50": 100 * float(counted[0].mean()) if counted.size else 0.0,
+    }

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each value of detection/config.py must be: as in the classifier's, but for what only one of them has."""
+
+from types import ModuleType
+
+from core.settings import FLAG, SHARE, TRAIN_RULES, check_warmup, is_int, is_number, rules_of_task
+
+
+def check_together(config: ModuleType, lines: dict[str, int]) -> None:
+    """Raise ValueError where values of a training run are right one by one, but not together."""
+    check_warmup(config, lines)
+    if config.batch_size < 2:
+        raise ValueError(
+            f"config.py line {lines.get('batch_size', '?')}: batch_size = 1 leaves the batch-norm of the last map one "
+            "value of each channel, and it needs 2; set batch_size to at least 2"
+        )
+
+
+RULES = rules_of_task(
+    shared={
+        "model_arch_name": (lambda v: v == "ssdlite", '"ssdlite"'),
+        "model_num_classes": (lambda v: is_int(v, 10) and v == 10, "10: the digits"),
+        "image_size": (lambda v: is_int(v, 64), "an int >= 64"),
+        "inference_score_threshold": SHARE,
+    },
+    train={
+        "random_flip_probability": TRAIN_RULES["random_flip_probability"],
+        "random_zoom_out": (lambda v: is_number(v, 1, 16), "a number from 1 to 16"),
+        "random_photometric_distortion": FLAG,
+    },
+    check_together=check_together,
+)

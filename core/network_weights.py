@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import model
 from core.folders import shorten
-from core.settings import SHARED_RULES, config_lines, is_int, to_plain
+from core.settings import SHARED_RULES, config_lines, config_place, is_int, to_plain
 from core.weights_files import beside_pretrained, conversion, read_checkpoint
 from model import TORCHVISION, Definition
 
@@ -47,6 +47,20 @@ def holds_weights(value: Any) -> bool:
     inner = [item for item in value.values() if isinstance(item, dict)]
     tensors = [name for part in (value, *inner) for name, item in part.items() if isinstance(item, Tensor)]
     return any(isinstance(name, str) and name.endswith(".weight") for name in tensors)
+
+
+# What the networks of these scripts are called in files, and what they do.
+TASKS = {"mobilenet_v2": "a classifier", "deeplab_v3": "segmentation", "ssdlite": "detection"}
+
+
+def refuse_other_task(checkpoint: dict[str, Any], config: ModuleType, path: str | Path, *allowed: str) -> None:
+    """Raise ValueError if a file says that it is of another network than that of config.py or an allowed one."""
+    record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
+    found = record.get("model_arch_name") if isinstance(record, dict) else None
+    if isinstance(found, str) and found in TASKS and found not in (config.model_arch_name, *allowed):
+        raise ValueError(
+            f"{path}: weights of {TASKS[found]} ({found}), and this is {TASKS[config.model_arch_name]}; name others"
+        )
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
@@ -97,6 +111,7 @@ def load_pretrained_weights(network: nn.Module, config: ModuleType, class_names:
     """
     path = config.pretrained_model_weights_path
     checkpoint = read_checkpoint(path)
+    refuse_other_task(checkpoint, config, path)
     weights = extract_weights(checkpoint, path)
     own = network.state_dict()
     wanted, features = own[CLASSIFIER[0]].shape
@@ -128,6 +143,7 @@ def load_pretrained_features(network: nn.Module, config: ModuleType, class_names
     """
     path = config.pretrained_model_weights_path
     checkpoint = read_checkpoint(path)
+    refuse_other_task(checkpoint, config, path, "mobilenet_v2")
     weights = extract_weights(checkpoint, path)
     is_same_task = weights.keys() == network.state_dict().keys()
     if is_same_task:
@@ -266,6 +282,7 @@ def load_trained_network(network: nn.Module, config: ModuleType) -> list[str] | 
     """
     path = config.model_weights_path
     checkpoint = read_checkpoint(path)
+    refuse_other_task(checkpoint, config, path)
     names = ("model_width_mult", *DEFINITION, *NORMALISATION, "apply_orientation")
     refuse_other_values(checkpoint, config, [name for name in names if hasattr(config, name)], path)
     load_weights(network, extract_weights(checkpoint, path), path)
@@ -279,8 +296,7 @@ def print_other_size(checkpoint: dict[str, Any], config: ModuleType, path: str |
     for name, what in (("image_size", "at the size"), ("model_output_stride", "with the stride")):
         trained, now = record.get(name) if isinstance(record, dict) else None, getattr(config, name, None)
         if is_int(trained, 1) and now is not None and trained != now:
-            line = config_lines(config).get(name, "?")
             print(
-                f"`{path}` was trained with {name} = {trained}; config.py line {line} has {now}: the answers differ "
-                f"from those {what} of the training, often for the worse."
+                f"`{path}` was trained with {name} = {trained}; {config_place(config, name)} has {now}: the answers "
+                f"differ from those {what} of the training, often for the worse."
             )

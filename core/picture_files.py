@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import cv2
+import numpy as np
 
 from core.atomic_files import write_atomically
 from core.digit_scenes import split_scenes
@@ -36,6 +37,14 @@ def choose_targets(paths: list[Path], exp_name: str, ending: str) -> dict[Path, 
         if targets.setdefault(target, path) != path:
             raise ValueError(f"{path}: would be drawn in {target}, as {targets[target]}; rename one of the two")
     return targets
+
+
+def class_colours(count: int) -> np.ndarray:
+    """A colour for each of so many classes, bright and unlike the others: RGB uint8 [count, 3]."""
+    hues = np.arange(1, count + 1, dtype=np.float32) * (180 / (count + 1))  # OpenCV has 180 of them
+    bright = np.full((2, count), 255.0)
+    colours: np.ndarray = cv2.cvtColor(np.stack([hues, *bright], axis=1).astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0]
+    return colours
 
 
 def write_picture(path: Path, image: Image) -> None:

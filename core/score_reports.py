@@ -2,6 +2,8 @@
 """The scores of a task as people and programs read them: test.json, and a line for each class."""
 
 import json
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +28,11 @@ def write_scores(config: ModuleType, scores: dict[str, Any], device: torch.devic
     }
     path = Path("results", config.exp_name, "test.json")
     write_atomically(path, lambda file: file.write(f"{json.dumps(report, indent=2)}\n".encode()))
+
+
+def name_shares(classes: Sequence[str], shares: Iterable[float]) -> dict[str, float | None]:
+    """The share of each class by its name; None for NaN, which is no JSON."""
+    return {name: None if math.isnan(share) else float(share) for name, share in zip(classes, shares, strict=True)}
 
 
 def print_classes(title: str, shares: dict[str, float | None], where: str) -> None:

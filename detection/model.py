@@ -113,6 +113,10 @@ class SSDLite(SSD):  # type: ignore[misc]
         # they are off by up to half a pixel of 320 (torchvision 0.29.2).
         self.register_buffer("anchors", boxes.for_image(image_size), persistent=False)
 
+    def compile(self, *arguments: Any, **options: Any) -> None:
+        """torch.compile what gives the outputs; the loss has other shapes in every step."""
+        self.outputs = torch.compile(self.outputs, *arguments, **options)  # type: ignore[method-assign]
+
     def maps(self, images: Tensor) -> list[Tensor]:
         """The six that the head reads: [N, C, side, side] of strides 16, 32, 64, 128, 256, 512."""
         block: Any = self.features[EXPANDED_BLOCK]

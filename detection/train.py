@@ -76,8 +76,8 @@ def compare_losses(config: ModuleType) -> str:
 
 
 def guessing_loss(config: ModuleType) -> float:
-    """Of an anchor with an object and three without, each of all classes alike."""
-    return 4 * math.log(config.model_num_classes + 1)
+    """For each anchor with an object: the classes of it and of three without; its box costs 3 to 5 in the scenes."""
+    return 4 * (math.log(config.model_num_classes + 1) + 1)
 
 
 DETECTION = Task(

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from core.picture_files import read_pictures, write_picture
+from core.picture_files import class_colours, read_pictures, write_picture
 from core.pixels import Image
 from core.settings import check_config
 from imgproc import normalize, resize
@@ -86,11 +86,8 @@ def describe(classes: np.ndarray) -> str:
 
 def coloured(image: Image, classes: np.ndarray) -> Image:
     """The picture with a colour mixed into each class but the background."""
-    hues = np.arange(1, len(CLASSES), dtype=np.float32) * (180 / len(CLASSES))
-    colours = cv2.cvtColor(
-        np.stack([hues, *np.full((2, len(hues)), 255.0)], axis=1).astype(np.uint8)[None], cv2.COLOR_HSV2RGB
-    )
-    mixed = cv2.addWeighted(image, 0.4, np.concatenate([colours[0][:1], colours[0]])[classes], 0.6, 0)
+    colours = class_colours(len(CLASSES) - 1)
+    mixed = cv2.addWeighted(image, 0.4, np.concatenate([colours[:1], colours])[classes], 0.6, 0)
     return np.where(classes[..., None] > 0, mixed, image)
 
 

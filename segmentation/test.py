@@ -11,14 +11,13 @@ from core.environment import check_environment
 if __name__ == "__main__":
     check_environment()
 
-import math
 from types import ModuleType
 
 import torch
 
 from core.metrics import show_scores
 from core.processes import from_main, joined_processes
-from core.score_reports import print_classes, write_scores
+from core.score_reports import name_shares, print_classes, write_scores
 from core.settings import check_config
 from dataset import create_batches
 from segmentation.dataset import CLASSES, SceneMasks
@@ -54,8 +53,7 @@ def test(config: ModuleType, device: torch.device) -> None:
         print_frequency=config.test_print_frequency,
         remedy=remedy_for_weights(config, dtype),
     )
-    values = (100 * intersection_over_union(scores.counts())).tolist()
-    classes = {name: None if math.isnan(value) else value for name, value in zip(CLASSES, values, strict=True)}
+    classes = name_shares(CLASSES, (100 * intersection_over_union(scores.counts())).tolist())
     report = metrics | {"iou": classes, "output_stride": config.model_output_stride}
     from_main(lambda: write_scores(config, report, device, dtype))
     print_classes("IoU", classes, "in no scene")

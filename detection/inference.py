@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draw boxes around the objects in pictures: python3 detection/inference.py [IMAGE ...].
+
+Without arguments it takes inference_image_path of detection/config.py, or a scene never trained on.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the folder of the files that all tasks share
+
+from core.environment import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
+import argparse
+from types import ModuleType
+from typing import NamedTuple
+
+import cv2
+import torch
+from torch import nn
+
+from core.picture_files import class_colours, read_pictures, write_picture
+from core.pixels import Image
+from core.settings import check_config
+from detection.dataset import CLASSES
+from detection.model import SSDLite, load_network, score_form
+from detection.settings import RULES
+from imgproc import normalize, resize
+from utils import autocast, choose_dtype, remedy_for_weights, setup_runtime, user_errors
+
+
+class Found(NamedTuple):
+    """An object in a picture."""
+
+    name: str  # of its class
+    score: float  # 0..1
+    box: tuple[float, float, float, float]  # left, top, right, bottom in pixels
+
+
+def main(config: ModuleType, arguments: list[str]) -> None:
+    check_config(config, rules=RULES)
+    device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
+    network = load_network(config, device)
+    form = score_form(network, choose_dtype(config.precision, device)).eval()
+    for name, image, target in read_pictures(arguments, config, "boxes"):
+        found = find_objects(network, form, config, device, image)
+        write_picture(target, drawn(image, found))
+        print(f"{name}: {describe(found, config.inference_score_threshold)}; drawn in {target}")
+
+
+@torch.inference_mode()
+def find_objects(
+    network: SSDLite, form: nn.Module, config: ModuleType, device: torch.device, image: Image
+) -> list[Found]:
+    """The objects in a picture uint8 [H, W, 3], likeliest first, above inference_score_threshold.
+
+    `form`: score_form() of the network, which sees the picture squashed to a square of image_size.
+    Raises: FloatingPointError if an output is infinite or NaN.
+    """
+    shares = config.model_mean_parameters, config.model_std_parameters
+    mean, std = (torch.tensor(values, device=device) for values in shares)
+    small = resize(image, config.image_size, config.image_size)
+    images = normalize(torch.from_numpy(small)[None].to(device).permute(0, 3, 1, 2), mean, std)
+    dtype = choose_dtype(config.precision, device)
+    with autocast(device, dtype):
+        outputs = form(images).float()
+    if not outputs.isfinite().all():
+        raise FloatingPointError(f"an output became infinite or NaN; {remedy_for_weights(config, dtype)}")
+    (found,) = network.detections(outputs[..., :-4], outputs[..., -4:])
+    height, width = image.shape[:2]
+    boxes = found["boxes"].cpu() * (torch.tensor([width, height, width, height]) / config.image_size)
+    rows = zip(found["labels"].tolist(), found["scores"].tolist(), boxes.tolist(), strict=True)
+    threshold = config.inference_score_threshold
+    return [Found(CLASSES[label - 1], score, tuple(box)) for label, score, box in rows if score >= threshold]
+
+
+def describe(found: list[Found], threshold: float) -> str:
+    """Names and scores, likeliest first."""
+    return ", ".join(f"{each.name} {each.score:.0%}" for each in found) or f"nothing of {threshold:.0%} or more"
+
+
+def drawn(image: Image, found: list[Found]) -> Image:
+    """The picture with the boxes, and the name and the score of each."""
+    picture = image.copy()
+    side = min(picture.shape[:2])
+    thickness, scale = max(1, round(side / 200)), max(0.3, side / 800)
+    colours = dict(zip(CLASSES, class_colours(len(CLASSES)).tolist(), strict=True))
+    for name, score, box in reversed(found):  # the likeliest on top
+        left, top, right, bottom = map(round, box)
+        cv2.rectangle(picture, (left, top), (right, bottom), colours[name], thickness)
+        text = f"{name} {score:.0%}"
+        (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+        x, y = max(0, min(left, picture.shape[1] - width)), max(top, height + below)  # within the picture
+        cv2.rectangle(picture, (x, y - height - below), (x + width, y), colours[name], cv2.FILLED)
+        cv2.putText(
+            picture, text, (x, y - below // 2), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), thickness, cv2.LINE_AA
+        )
+    return picture
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
+    parsed = parser.parse_args()
+    with user_errors(config_name="detection/config.py"):
+        from detection import config
+
+        main(config, parsed.images)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Average precision of the weights of detection/config.py on scenes never trained on: python3 detection/test.py."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the folder of the files that all tasks share
+
+from core.environment import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
+from types import ModuleType
+
+import torch
+
+from core.metrics import show_scores
+from core.processes import from_main, joined_processes
+from core.score_reports import name_shares, print_classes, write_scores
+from core.settings import check_config
+from dataset import create_batches
+from detection.dataset import BoxDataset, SceneBoxes
+from detection.model import load_network, score_form
+from detection.scoring import BoxScores
+from detection.settings import RULES
+from utils import check_workers, choose_dtype, evaluate, loader_options, remedy_for_weights, setup_runtime, user_errors
+
+
+def main(config: ModuleType) -> None:
+    check_config(config, "test", RULES)
+    device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
+    check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=1)
+    with joined_processes(device):
+        test(config, device)
+
+
+def test(config: ModuleType, device: torch.device) -> None:
+    """Score the pictures, each process its batches; write test.json."""
+    dtype = choose_dtype(config.precision, device)
+    network = load_network(config, device)
+    source = SceneBoxes("test", config.test_scenes, config.image_size)
+    batches = create_batches(BoxDataset(source, config.image_size), **loader_options(config, device))
+    print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
+    print(f"{len(source)} {source.root}, at {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
+    for note in source.notes:
+        print(note)
+    scores = BoxScores(network, config.model_num_classes)
+    metrics = evaluate(
+        score_form(network, dtype),
+        batches,
+        scores,
+        device=device,
+        dtype=dtype,
+        print_frequency=config.test_print_frequency,
+        remedy=remedy_for_weights(config, dtype),
+    )
+    values = 100 * scores.precisions()
+    every, first = (name_shares(source.classes, row) for row in (values.mean(axis=0), values[0]))
+    from_main(lambda: write_scores(config, metrics | {"ap": every, "ap50": first}, device, dtype))
+    print_classes("AP", every, "in no picture")
+    print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")
+
+
+if __name__ == "__main__":
+    with user_errors(config_name="detection/config.py"):
+        from detection import config
+
+        main(config)

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""detection/train.py, test.py and inference.py as users run them."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torchvision
+from conftest import ROOT, ready_interpreter
+from torchmetrics.detection import MeanAveragePrecision
+
+from core.digit_scenes import DIGITS, DigitScenes, split_scenes
+from core.settings import check_config
+from detection import inference
+from detection.model import SSDLite, score_form, ssdlite
+from detection.settings import RULES
+from shared.small_training import copy_program, differences, edit_config
+
+SMALL = {
+    **{"exp_name": "Boxes", "device": "cpu", "image_size": 64, "model_width_mult": 0.35, "train_scenes": 24},
+    **{"valid_scenes": 6, "test_scenes": 10, "num_workers": 2, "epochs": 2, "batch_size": 8, "lr_warmup_epochs": 0.5},
+    **{"model_ema_decay": 0.5, "train_print_frequency": 1, "valid_print_frequency": 1, "test_print_frequency": 9},
+}
+RESULTS, SAMPLES = Path("results/Boxes"), Path("samples/Boxes")
+
+
+def create_project(root: Path, **values: object) -> Path:
+    copy_program(root)
+    shutil.copytree(ROOT / "detection", root / "detection", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "data").mkdir()
+    shutil.copy(ROOT / "data/digits.csv.gz", root / "data")
+    edit_config(root / "detection/config.py", SMALL | values)
+    return root
+
+
+def environment(mode: str) -> dict[str, str]:
+    wanted = {"MODE": mode, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {name: value for name, value in os.environ.items() if name != "EXP_NAME"} | wanted
+
+
+def run(root: Path, *arguments: str, mode: str = "train", status: int = 0) -> str:
+    """Run a script; what it printed, or its errors."""
+    done = ready_interpreter().run([f"{root}/{arguments[0]}", *arguments[1:]], root, environment(mode))
+    assert done.returncode == status, done.stderr
+    return done.stderr if status else done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    root = create_project(tmp_path_factory.mktemp("detection") / "project")
+    return root, run(root, "detection/train.py")
+
+
+def test_training_leaves_weights(trained: tuple[Path, str]) -> None:
+    root, printed = trained
+    assert "24 training and 6 validation images of 10 classes; cpu, float32." in printed
+    assert "Go on with `python3 detection/inference.py IMAGE`" in printed
+    assert "mAP@0.5" in printed
+    best = torch.load(root / RESULTS / "best.pth.tar", weights_only=True)
+    checkpoint = torch.load(root / SAMPLES / "epoch_2.pth.tar", weights_only=True)
+    assert best["map"] == checkpoint["best_map"]
+    assert f"Best {best['map']:.3f}" in printed
+
+
+def test_all_of_the_network_is_trained(trained: tuple[Path, str]) -> None:
+    root, _ = trained
+    checkpoint = torch.load(root / SAMPLES / "epoch_2.pth.tar", weights_only=True)
+    groups = checkpoint["optimizer"]["param_groups"]
+    assert sum(len(group["params"]) for group in groups) == len(list(ssdlite(10, 64, 0.35).parameters()))
+
+
+def test_scores_are_those_of_the_plain_network(trained: tuple[Path, str]) -> None:
+    """By torchmetrics, of what the network itself finds."""
+    root, _ = trained
+    scenes = split_scenes("test", 10, 64)
+    network = ssdlite(10, 64, 0.35)
+    weights = torch.load(root / RESULTS / "best.pth.tar", weights_only=True)
+    network.load_state_dict(weights["state_dict"])
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    images = torch.from_numpy(np.stack([scene.image for scene in scenes]))
+    with torch.no_grad():
+        found = network.eval()((images / 255 - mean).div(std).permute(0, 3, 1, 2))
+    metric = MeanAveragePrecision()
+    metric.warn_on_many_detections = False
+    truth = [{"boxes": torch.from_numpy(s.boxes), "labels": torch.from_numpy(s.labels) + 1} for s in scenes]
+    metric.update(found, truth)
+    theirs = metric.compute()
+    printed = run(root, "detection/test.py", mode="test")
+    report = json.loads((root / RESULTS / "test.json").read_text(), parse_constant=pytest.fail)  # NaN is no JSON
+    assert report["map"] == pytest.approx(100 * theirs["map"].item(), abs=0.05)
+    assert report["map50"] == pytest.approx(100 * theirs["map_50"].item(), abs=0.1)
+    assert report["images"] == 10
+    shares = [share for share in report["ap"].values() if share is not None]
+    assert report["map"] == pytest.approx(np.mean(shares))
+    assert f" * mAP {report['map']:.3f} mAP@0.5 {report['map50']:.3f} (10 images)" in printed
+
+
+def test_interrupted_run_ends_with_the_same_bits(trained: tuple[Path, str], tmp_path: Path) -> None:
+    root = create_project(tmp_path / "project", resume="auto")
+    command = [sys.executable, "-W", "error", "detection/train.py"]  # by a Python of its own, as users start it
+    unbuffered = environment("train") | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=root, env=unbuffered, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("Epoch: [2][1/3]"))
+        process.send_signal(signal.SIGTERM)
+        assert "`samples/Boxes/interrupted.pth.tar` written" in process.stdout.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "best mAP" in run(root, "detection/train.py")
+    ends = [torch.load(each / SAMPLES / "epoch_2.pth.tar", weights_only=True) for each in (trained[0], root)]
+    ends[1]["config"]["resume"] = ends[0]["config"]["resume"]
+    assert list(differences(*ends)) == []
+
+
+def test_processes_score_as_one(trained: tuple[Path, str]) -> None:
+    """By torchrun's forked twin: the finds of all processes, in the order of the pictures."""
+    root, _ = trained
+    edit_config(root / "detection/config.py", {"batch_size": 2, "exp_name": "Boxes", "num_workers": 0})
+    edit_config(root / "detection/config.py", {"model_weights_path": "results/Boxes/best.pth.tar"})
+    reports = []
+    run(root, "detection/test.py", mode="test")
+    reports.append(json.loads((root / RESULTS / "test.json").read_text()))
+    words = ["--standalone", "--nproc-per-node", "2", "detection/test.py"]
+    done = ready_interpreter().run([str(ROOT / "tests/forked_torchrun.py"), *words], root, environment("test"))
+    assert done.returncode == 0, done.stderr
+    reports.append(json.loads((root / RESULTS / "test.json").read_text()))
+    losses = [report.pop("loss") for report in reports]
+    assert losses[0] == pytest.approx(losses[1])
+    assert reports[0] == reports[1]
+
+
+def test_weights_of_a_classifier_are_a_start(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = torchvision.models.mobilenet_v2(width_mult=0.35).state_dict()
+    root = create_project(tmp_path / "project", pretrained_model_weights_path="weights.pth", epochs=1, model_lr=1e-12)
+    torch.save(weights, root / "weights.pth")
+    assert "Load pretrained weights `weights.pth`, those of the features." in run(root, "detection/train.py")
+    trained = torch.load(root / RESULTS / "last.pth.tar", weights_only=True)["state_dict"]
+    for name in ("features.0.0.weight", "features.18.0.weight"):
+        torch.testing.assert_close(trained[name], weights[name], rtol=0, atol=1e-6)
+
+
+def test_weights_of_another_task_are_named(trained: tuple[Path, str], tmp_path: Path) -> None:
+    root = create_project(tmp_path / "project", pretrained_model_weights_path="other.pth.tar")
+    weights = torch.load(trained[0] / RESULTS / "best.pth.tar", weights_only=True)
+    torch.save(weights | {"model_arch_name": "deeplab_v3"}, root / "other.pth.tar")
+    expected = "other.pth.tar: weights of segmentation (deeplab_v3), and this is detection; name others\n"
+    assert run(root, "detection/train.py", status=2) == expected
+    edit_config(root / "detection/config.py", {"model_weights_path": "other.pth.tar"})
+    assert run(root, "detection/test.py", mode="test", status=2) == expected
+
+
+def one_object(network: SSDLite, box: list[float], label: int) -> torch.nn.Module:
+    """A form that scores which finds an object of a class about the box."""
+    places = torch.tensor(box) - network.anchors
+    best = int(places.abs().sum(1).argmin())
+
+    class Form(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            outputs = torch.zeros(1, len(network.anchors), 15)
+            outputs[..., 0] = 20  # the background
+            outputs[0, best, 1 + label] = 40
+            outputs[0, best, -4:] = network.box_coder.encode_single(
+                torch.tensor([box]), network.anchors[best : best + 1]
+            )
+            return outputs
+
+    return Form()
+
+
+def test_objects_are_found_where_they_are_in_the_picture() -> None:
+    """A find at (16, 32, 48, 48) of 64 pixels is at twice that in 128 rows, and at four times that in 256 columns."""
+    network = ssdlite(10, 64, 0.35).eval()
+    plain = {"model_mean_parameters": [0, 0, 0], "model_std_parameters": [1, 1, 1], "precision": "float32"}
+    config = SimpleNamespace(image_size=64, inference_score_threshold=0.5, **plain)
+    form = one_object(network, [16.0, 32.0, 48.0, 48.0], 7)
+    image = np.zeros((128, 256, 3), np.uint8)
+    (found,) = inference.find_objects(network, form, config, torch.device("cpu"), image)
+    assert found.name == "7"
+    assert found.score == pytest.approx(1)
+    assert found.box == pytest.approx((64, 64, 192, 96), abs=0.01)
+    assert inference.describe([found], 0.5) == "7 100%"
+    assert inference.describe([], 0.5) == "nothing of 50% or more"
+    picture = inference.drawn(image, [found])
+    assert not image.any()
+    rows, columns = np.nonzero(picture.any(axis=2))
+    assert (columns.min(), columns.max()) == pytest.approx((64, 192), abs=1)
+    assert rows.max() == pytest.approx(96, abs=1)
+    config.inference_score_threshold = 1.0
+    assert (
+        len(inference.find_objects(network, score_form(network, torch.float32), config, torch.device("cpu"), image))
+        == 0
+    )
+
+
+def test_inference_draws_pictures_of_any_size_or_a_scene(trained: tuple[Path, str], tmp_path: Path) -> None:
+    root, _ = trained
+    edit_config(root / "detection/config.py", {"inference_score_threshold": 0.0})
+    scene = DigitScenes(DIGITS, "valid", seed=0, num_scenes=1, side=90)[0]
+    picture = tmp_path / "scene.png"
+    cv2.imwrite(str(picture), cv2.cvtColor(scene.image[:70], cv2.COLOR_RGB2BGR))
+    printed = run(root, "detection/inference.py", str(picture))
+    assert re.fullmatch(rf"{picture}: (\d \d+%(, )?)+; drawn in results/Boxes/scene_boxes.png\n", printed)
+    assert cv2.imread(str(root / RESULTS / "scene_boxes.png")).shape == (70, 90, 3)
+    assert run(root, "detection/inference.py").startswith("scene 0 of the test scenes: ")
+    assert cv2.imread(str(root / RESULTS / "scene_0_boxes.png")).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model_num_classes": 11}, "model_num_classes = 11; expected 10: the digits"),
+        ({"batch_size": 1}, "batch_size = 1 leaves the batch-norm of the last map one value"),
+        ({"random_zoom_out": 0.5}, "random_zoom_out = 0.5; expected a number from 1 to 16"),
+        ({"image_size": 32}, "image_size = 32; expected an int >= 64"),
+        ({"inference_score_threshold": 2}, "inference_score_threshold = 2; expected a number from 0 to 1"),
+    ],
+)
+def test_values_that_cannot_be_are_named_with_their_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "config.py"
+    shutil.copy(ROOT / "detection/config.py", path)
+    edit_config(path, SMALL | values)
+    monkeypatch.setenv("MODE", "train")
+    config = ModuleType("config")
+    config.__file__ = str(path)
+    exec(path.read_text(), vars(config))
+    with pytest.raises(ValueError, match=rf"^config.py line \d+: {re.escape(message)}"):
+        check_config(config, "train", RULES)

@@ -121,7 +121,7 @@ def test_other_output_stride_than_that_of_the_training_is_named(trained: tuple[P
     edit_config(root / "segmentation/config.py", values)
     printed = run(root, "segmentation/test.py", mode="test")
     edit_config(root / "segmentation/config.py", {"model_output_stride": 8})
-    assert "was trained with model_output_stride = 8; config.py line 22 has 16" in printed
+    assert "was trained with model_output_stride = 8; segmentation/config.py line 22 has 16" in printed
 
 
 def test_colours_and_words_follow_the_classes() -> None:
@@ -197,6 +197,8 @@ def test_inference_colours_a_picture_of_any_size(trained: tuple[Path, str], tmp_
     shares = [float(word.rstrip("%,;")) for word in printed.split() if word.rstrip(",;").endswith("%")]
     assert sum(shares) == pytest.approx(100, abs=0.6)
     assert cv2.imread(str(root / RESULTS / "scene_classes.png")).shape == (70, 90, 3)
+    assert run(root, "segmentation/inference.py").startswith("scene 0 of the test scenes: ")
+    assert cv2.imread(str(root / RESULTS / "scene_0_classes.png")).shape == (64, 64, 3)
 
 
 def test_weights_of_a_classifier_are_a_start(tmp_path: Path) -> None:

@@ -278,7 +278,9 @@ def config_lines(config: ModuleType) -> dict[str, int]:
 
 def config_place(config: ModuleType, name: str) -> str:
     """Where a name is set, for people: "config.py line 61", or with the folder of the task in front."""
-    return f"{config.__name__.replace('.', '/')}.py line {config_lines(config).get(name, '?')}"
+    path, program = Path(str(config.__file__)).resolve(), Path(__file__).resolve().parent.parent
+    place = path.relative_to(program) if path.is_relative_to(program) else path.name
+    return f"{place} line {config_lines(config).get(name, '?')}"
 
 
 def precision_name(precision: str, dtype: torch.dtype) -> str:

@@ -140,6 +140,9 @@ def with_masks(
         if isinstance(indices, str):
             left_out.add(found.annotation, "a mask that cannot be used", indices)
             continue
+        if not (places[indices] != IGNORED).any():
+            left_out.add(found.annotation, "a mask in which every pixel is ignored")
+            continue
         kept.append(found)
         seen.update(indices.tolist())
         unknown = [index for index in indices.tolist() if len(own_classes) < index < IGNORED]

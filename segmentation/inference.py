@@ -15,6 +15,7 @@ if __name__ == "__main__":
     check_environment()
 
 import argparse
+from collections.abc import Sequence
 from types import ModuleType
 
 import cv2
@@ -23,11 +24,12 @@ import torch
 from torch import nn
 
 from core.atomic_files import write_atomically
+from core.folders import shorten
 from core.image_files import load_image
 from core.pixels import Image
 from core.settings import check_config
 from imgproc import normalize, resize
-from segmentation.dataset import CLASSES
+from segmentation.dataset import BACKGROUND
 from segmentation.model import load_network
 from segmentation.settings import RULES
 from utils import autocast, choose_dtype, remedy_for_weights, setup_runtime, user_errors
@@ -37,13 +39,14 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     targets = choose_targets(list(map(Path, arguments or [config.inference_image_path])), config.exp_name)
-    network = load_network(config, device, choose_dtype(config.precision, device))
+    network, names = load_network(config, device, choose_dtype(config.precision, device))
+    names = names or [BACKGROUND, *(f"class {place}" for place in range(1, config.model_num_classes))]
     for target, path in targets.items():
         image = load_image(path)
         refuse_oblong(image, path)
         classes = classify_pixels(network, config, device, image)
-        write_picture(target, coloured(image, classes))
-        print(f"{path}: {describe(classes)}; coloured in {target}")
+        write_picture(target, coloured(image, classes, len(names)))
+        print(f"{path}: {describe(classes, names)}; coloured in {target}")
 
 
 def choose_targets(paths: list[Path], exp_name: str) -> dict[Path, Path]:
@@ -90,16 +93,16 @@ def classify_pixels(network: nn.Module, config: ModuleType, device: torch.device
     return classes
 
 
-def describe(classes: np.ndarray) -> str:
+def describe(classes: np.ndarray, names: Sequence[str]) -> str:
     """The classes in a picture, and their shares of its pixels, largest first."""
     found, counts = np.unique(classes, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return ", ".join(f"{CLASSES[found[place]]} {counts[place] / classes.size:.1%}" for place in order)
+    return ", ".join(f"{shorten([names[found[place]]])} {counts[place] / classes.size:.1%}" for place in order)
 
 
-def coloured(image: Image, classes: np.ndarray) -> Image:
+def coloured(image: Image, classes: np.ndarray, num_classes: int) -> Image:
     """The picture with a colour mixed into each class but the background."""
-    hues = np.arange(1, len(CLASSES), dtype=np.float32) * (180 / len(CLASSES))
+    hues = np.arange(1, num_classes, dtype=np.float32) * (180 / num_classes)
     colours = cv2.cvtColor(
         np.stack([hues, *np.full((2, len(hues)), 255.0)], axis=1).astype(np.uint8)[None], cv2.COLOR_HSV2RGB
     )

@@ -3,9 +3,19 @@
 
 from types import ModuleType
 
-from core.settings import COUNT, SHARED_RULES, TEST_RULES, TRAIN_RULES, Rules, check_warmup, is_int
+from core.annotated_images import MAX_CLASSES
+from core.settings import (
+    COUNT,
+    FOLDER_NAME,
+    PATH_OR_NONE,
+    SHARED_RULES,
+    TEST_RULES,
+    TRAIN_RULES,
+    Rules,
+    check_warmup,
+    is_int,
+)
 from model import OUTPUT_STRIDES
-from segmentation.dataset import CLASSES
 
 
 def check_together(config: ModuleType, lines: dict[str, int]) -> None:
@@ -21,10 +31,11 @@ def check_together(config: ModuleType, lines: dict[str, int]) -> None:
 RULES = Rules(
     shared={name: rule for name, rule in SHARED_RULES.items() if name not in ("class_label_file", "apply_orientation")}
     | {
+        "data_dir": PATH_OR_NONE,
         "model_arch_name": (lambda v: v == "deeplab_v3", '"deeplab_v3"'),
         "model_num_classes": (
-            lambda v: is_int(v, len(CLASSES)) and v == len(CLASSES),
-            f"{len(CLASSES)}: the background and ten digits",
+            lambda v: is_int(v, 2) and v <= 1 + MAX_CLASSES,
+            f"an int from 2 to {1 + MAX_CLASSES}: the background and the classes",
         ),
         "model_output_stride": (
             lambda v: is_int(v, 1) and v in OUTPUT_STRIDES,
@@ -32,16 +43,18 @@ RULES = Rules(
         ),
         "image_size": (lambda v: is_int(v, 64), "an int >= 64"),
     },
-    train={"train_scenes": COUNT, "valid_scenes": COUNT}
+    train={"train_scenes": COUNT, "valid_scenes": COUNT, "train_split": FOLDER_NAME, "valid_split": FOLDER_NAME}
     | {
         name: TRAIN_RULES[name]
         for name in (
             *("num_workers", "pretrained_model_weights_path", "resume", "epochs", "batch_size"),
             *("gradient_accumulation_steps", "model_lr", "backbone_lr_factor", "lr_warmup_epochs", "model_momentum"),
-            *("model_weight_decay", "model_ema_decay", "model_dropout", "random_crop_scale", "train_print_frequency"),
+            *("model_weight_decay", "model_ema_decay", "model_dropout", "random_crop_scale"),
+            *("random_flip_probability", "train_print_frequency"),
             *("valid_print_frequency", "sync_batch_norm", "checkpoint_every_minutes", "keep_checkpoints"),
         )
     },
-    test={"test_scenes": COUNT} | {name: rule for name, rule in TEST_RULES.items() if name != "test_image_dir"},
+    test={"test_scenes": COUNT, "test_split": FOLDER_NAME}
+    | {name: rule for name, rule in TEST_RULES.items() if name != "test_image_dir"},
     check_together=check_together,
 )

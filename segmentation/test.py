@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mean IoU of the weights of segmentation/config.py on scenes never trained on: python3 segmentation/test.py."""
+"""Mean IoU of the weights of segmentation/config.py on pictures never trained on: python3 segmentation/test.py."""
 
 import sys
 from pathlib import Path
@@ -20,11 +20,12 @@ import torch
 
 from core.atomic_files import write_atomically
 from core.exported_files import hash_file
+from core.folders import shorten
 from core.metrics import show_scores
 from core.processes import from_main, joined_processes
 from core.settings import check_config, precision_name
 from dataset import create_batches
-from segmentation.dataset import CLASSES, SceneMasks
+from segmentation.dataset import MaskedImages, open_pictures
 from segmentation.model import load_network
 from segmentation.scoring import PixelScores, intersection_over_union
 from segmentation.settings import RULES
@@ -40,13 +41,13 @@ def main(config: ModuleType) -> None:
 
 
 def test(config: ModuleType, device: torch.device) -> None:
-    """Score the scenes, each process its batches; write test.json."""
+    """Score the pictures, each process its batches; write test.json."""
     dtype = choose_dtype(config.precision, device)
-    network = load_network(config, device, dtype)
-    scenes = SceneMasks("test", config.test_scenes, config.image_size)
-    batches = create_batches(scenes, **loader_options(config, device))
+    network, class_names = load_network(config, device, dtype)
+    pictures = MaskedImages(open_pictures(config, "test", class_names), config.image_size)
+    batches = create_batches(pictures, **loader_options(config, device))
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
-    print(f"{len(scenes)} scenes of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
+    print(f"{len(pictures)} images of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
     scores = PixelScores(config.model_num_classes, device)
     metrics = evaluate(
         network,
@@ -58,11 +59,11 @@ def test(config: ModuleType, device: torch.device) -> None:
         remedy=remedy_for_weights(config, dtype),
     )
     values = (100 * intersection_over_union(scores.counts())).tolist()
-    classes = {name: None if math.isnan(value) else value for name, value in zip(CLASSES, values, strict=True)}
+    classes = {name: None if math.isnan(value) else value for name, value in zip(pictures.classes, values, strict=True)}
     del metrics["skipped"]  # steps of a training
     from_main(lambda: write_report(config, metrics | {"iou": classes}, device, dtype))
     for name, share in classes.items():
-        print(f"{name:<12}IoU " + (" in no scene" if share is None else f"{share:6.2f}"))
+        print(f"{shorten([name]):<16}IoU " + (" in no image" if share is None else f"{share:6.2f}"))
     print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")
 
 

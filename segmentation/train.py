@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import train
+from core.annotated_images import IGNORED
 from core.checkpoints import TrainState
 from core.folding import folded
 from core.metrics import LossMeter
@@ -26,7 +27,7 @@ from core.reports import Writer, log_images
 from core.tasks import Loss, Task
 from dataset import CPUPrefetcher, create_batches
 from imgproc import denormalize
-from segmentation.dataset import IGNORED, SceneMasks
+from segmentation.dataset import MaskedImages, open_pictures
 from segmentation.model import PROBE, create_network
 from segmentation.scoring import PixelScores
 from segmentation.settings import RULES
@@ -36,8 +37,9 @@ from utils import autocast, user_errors
 def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetcher, CPUPrefetcher]:
     """The batches to train and to validate on."""
     loading = train.training_options(config, device)
-    train_set = SceneMasks("train", config.train_scenes, config.image_size, config.seed, config.random_crop_scale)
-    valid_set = SceneMasks("valid", config.valid_scenes, config.image_size)
+    scale, flips = config.random_crop_scale, config.random_flip_probability
+    train_set = MaskedImages(open_pictures(config, "train"), config.image_size, config.seed, scale, flips)
+    valid_set = MaskedImages(open_pictures(config, "valid", train_set.classes), config.image_size)
     return create_batches(train_set, **loading), create_batches(valid_set, **loading)
 
 
@@ -58,6 +60,7 @@ def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, w
 
 def compare_losses(config: ModuleType) -> str:
     reasons = ["pictures cropped at random"] if config.random_crop_scale else []
+    reasons += ["flips"] if config.random_flip_probability else []
     reasons += ["dropout"] if config.model_dropout else []
     named = ", ".join([*reasons, "weights that still move"])
     return f"The two losses do not compare: that of training is taken with {named}; that of validation is not."

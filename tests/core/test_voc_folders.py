@@ -345,6 +345,14 @@ def test_mask_that_cannot_be_used_is_left_out(tmp_path: Path, kind: str, words: 
     assert noted(root, masks=True).startswith(f"ROOT/SegmentationClass/b.png: a mask that cannot be used ({words}")
 
 
+def test_mask_without_a_pixel_that_counts_is_left_out(tmp_path: Path) -> None:
+    """The mean of a loss over none of its pixels would be NaN."""
+    root = write_masks(tmp_path, {"a": np.ones((3, 4), np.uint8), "b": np.full((3, 4), 255, np.uint8)})
+    (root / "classes.txt").write_text("cat\n")
+    expected = "ROOT/SegmentationClass/b.png: a mask in which every pixel is ignored; left out"
+    assert noted(root, masks=True) == expected
+
+
 def test_source_is_small_where_it_is_sent_to_workers(tmp_path: Path) -> None:
     """Arrays, not an object for each box: what many boxes take is about what their 25 bytes each take."""
     root = write_boxes(tmp_path, {"a": annotation_xml([DOG] * 2000)})

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.annotated_images import AnnotatedImages
+from core.coco_folders import find_splits, open_coco
 from core.voc_folders import has_xml, open_voc
 
 
@@ -21,6 +22,8 @@ def open_source(
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; correct data_dir in config.py")
+    if find_splits(folder):
+        return open_coco(folder, split, masks, classes)
     if is_voc(folder, split):
         return open_voc(folder, split, masks, classes)
     inside = sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and is_voc(str(path), split))

@@ -11,7 +11,10 @@ from types import TracebackType
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
 # What requirements.txt installs, as it is imported. A test holds the two together.
-MODULES = ("PIL", "cv2", "numpy", "pillow_heif", "safetensors", "scipy", "tensorboard", "torch", "torchvision", "tqdm")
+MODULES = (
+    *("PIL", "cv2", "numpy", "pillow_heif", "pycocotools", "safetensors", "scipy", "tensorboard", "torch"),
+    *("torchvision", "tqdm"),
+)
 
 
 def check_environment() -> None:

@@ -25,6 +25,7 @@ from core.annotated_images import (
     pack_objects,
 )
 from core.coco_masks import check_shape, draw_shape
+from core.folders import shorten
 from core.pixels import Image
 from core.settings import is_int
 
@@ -229,7 +230,10 @@ def is_crowd(annotation: dict[str, Any]) -> bool:
 def with_masks(
     left_out: LeftOut, classes: Sequence[str], labels: dict[int, int], entries: Sequence[Entry], path: Path
 ) -> CocoImages:
-    """The source of masks: shapes that could not be drawn are noted; 255 stands for a crowd."""
+    """The source of masks: shapes that could not be drawn are noted; 255 stands for a crowd.
+
+    Raises: ValueError if there are none.
+    """
     texts = []
     for entry in entries:
         shapes = []
@@ -241,6 +245,8 @@ def with_masks(
             elif label is not None:
                 shapes.append([IGNORED if is_crowd(annotation) else 1 + label, shape])
         texts.append(json.dumps(shapes, separators=(",", ":")).encode())
+    if entries and all(text == b"[]" for text in texts):
+        raise ValueError(f"{path}: no polygons or run lengths of {shorten(classes)}; export the shapes of the objects")
     none = pack_objects([], [], [])
     source = CocoImages(left_out.root, classes, [entry.path for entry in entries], [none] * len(entries))
     source.shapes = np.frombuffer(b"".join(texts), np.uint8)

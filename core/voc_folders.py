@@ -122,7 +122,10 @@ def with_boxes(root: str, classes: Sequence[str], images: Sound, left_out: LeftO
 def with_masks(
     root: str, own_classes: Sequence[str], classes: Sequence[str], images: Sound, left_out: LeftOut
 ) -> VocImages:
-    """The source of masks, each of which is read once to know that it can be; those that cannot are noted."""
+    """The source of masks, each of which is read once to know that it can be; those that cannot are noted.
+
+    Raises: ValueError if no class is in any.
+    """
     places = np.full(256, IGNORED, np.uint8)
     places[0] = 0
     places[1 : 1 + len(own_classes)] = [1 + classes.index(name) for name in own_classes]
@@ -153,6 +156,8 @@ def with_masks(
     none = pack_objects([], [], [])
     source = VocImages(root, classes, [found.image for found in kept], [none] * len(kept))
     source.masks, source.places = np.array([found.annotation for found in kept]), places
+    if kept and len(missing) == len(own_classes):
+        raise ValueError(f"{root}: no mask has an index of a class; 1 stands for {shorten(own_classes[:1])}, and so on")
     if missing:
         source.notes.append(f"{root}: no pixel of {len(missing)} of the classes: {shorten(missing)}")
     return source

@@ -262,6 +262,12 @@ def test_file_without_anything_left_is_refused(tmp_path: Path) -> None:
         open_source(str(write_coco(tmp_path, [annotation(1)], categories=categories)), "train")
 
 
+def test_file_of_boxes_alone_has_no_masks(tmp_path: Path) -> None:
+    root = write_coco(tmp_path, [annotation(1, segmentation=[])])
+    with pytest.raises(ValueError, match="no polygons or run lengths of cat, dog; export the shapes"):
+        open_source(str(root), "train", masks=True)
+
+
 def runs(counts: object, size: object = SIZE) -> dict[str, object]:
     return {"size": list(size) if isinstance(size, tuple) else size, "counts": counts}
 

@@ -353,6 +353,13 @@ def test_mask_without_a_pixel_that_counts_is_left_out(tmp_path: Path) -> None:
     assert noted(root, masks=True) == expected
 
 
+def test_masks_without_any_class_are_refused(tmp_path: Path) -> None:
+    """Those of 0 and 255, as others write foreground, would teach that all is background."""
+    root = write_masks(tmp_path, {"a": np.array([[0, 255]], np.uint8)})
+    with pytest.raises(ValueError, match="no mask has an index of a class; 1 stands for aeroplane, and so on"):
+        open_source(str(root), "train", masks=True)
+
+
 def test_source_is_small_where_it_is_sent_to_workers(tmp_path: Path) -> None:
     """Arrays, not an object for each box: what many boxes take is about what their 25 bytes each take."""
     root = write_boxes(tmp_path, {"a": annotation_xml([DOG] * 2000)})

@@ -130,16 +130,8 @@ def with_masks(
     places[0] = 0
     places[1 : 1 + len(own_classes)] = [1 + classes.index(name) for name in own_classes]
     sizes = {found.annotation: size for found, size in images}
-
-    def check(path: str) -> np.ndarray:
-        """The indices that occur in a mask."""
-        (height, width), (found_height, found_width) = sizes[path], mask_size(path)
-        if (found_height, found_width) != (height, width):
-            raise ValueError(f"{found_width} x {found_height} pixels, its image has {width} x {height}")
-        return np.unique(read_indices(path))
-
     kept, seen = [], set[int]()
-    for (found, _), indices in zip(images, in_threads(check, sizes), strict=True):
+    for (found, _), indices in zip(images, in_threads(lambda path: indices_in(path, sizes[path]), sizes), strict=True):
         if isinstance(indices, str):
             left_out.add(found.annotation, "a mask that cannot be used", indices)
             continue
@@ -299,6 +291,14 @@ def mask_size(path: str) -> tuple[int, int]:
     if colour != PALETTE and (colour, bits) != (GREY, 8):
         raise ValueError("a PNG of colours; save the index of the class in each pixel: 8-bit grey, or with a palette")
     return height, width
+
+
+def indices_in(path: str, size: tuple[int, int]) -> np.ndarray:
+    """The indices that occur in a mask. Raises: OSError; ValueError unless it is one of an image of `size`."""
+    found = mask_size(path)
+    if found != size:
+        raise ValueError(f"{found[1]} x {found[0]} pixels, its image has {size[1]} x {size[0]}")
+    return np.unique(read_indices(path))
 
 
 def read_indices(path: str) -> np.ndarray:

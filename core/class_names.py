@@ -42,6 +42,11 @@ def name_classes(config: ModuleType, class_names: list[str] | None, image_dir: s
     return None
 
 
+def numbered_classes(count: int) -> list[str]:
+    """What so many classes are called whose weights do not name them."""
+    return [f"class {place}" for place in range(1, count + 1)]
+
+
 def load_labels(label_file: str, class_names: list[str] | None, num_classes: int) -> list[str]:
     """The label of each class: the names in the weights file, or what a label file has for them.
 

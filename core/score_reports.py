@@ -12,6 +12,7 @@ import torch
 
 from core.atomic_files import write_atomically
 from core.exported_files import hash_file
+from core.folders import shorten
 from core.settings import precision_name
 
 
@@ -38,4 +39,4 @@ def name_shares(classes: Sequence[str], shares: Iterable[float]) -> dict[str, fl
 def print_classes(title: str, shares: dict[str, float | None], where: str) -> None:
     """A line for each class: percent, or that it is nowhere."""
     for name, share in shares.items():
-        print(f"{name:<12}{title} " + (f" {where}" if share is None else f"{share:6.2f}"))
+        print(f"{shorten([name]):<16}{title} " + (f" {where}" if share is None else f"{share:6.2f}"))

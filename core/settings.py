@@ -219,18 +219,23 @@ def check_together(config: ModuleType, lines: dict[str, int]) -> None:
 
 
 def rules_of_task(shared: dict[str, Rule], train: dict[str, Rule], check_together: Check) -> Rules:
-    """Those of another task than classifying, on scenes: with rules of its own, and what all tasks have."""
-    own = SHARED_RULES | {"inference_image_path": PATH_OR_NONE} | shared
+    """Those of another task than classifying, on scenes or a folder: rules of its own, and what all such tasks have."""
+    own = SHARED_RULES | {"data_dir": PATH_OR_NONE, "inference_image_path": PATH_OR_NONE} | shared
     names = (
         *("num_workers", "pretrained_model_weights_path", "resume", "epochs", "batch_size"),
         *("gradient_accumulation_steps", "model_lr", "backbone_lr_factor", "lr_warmup_epochs", "model_momentum"),
-        *("model_weight_decay", "model_ema_decay", "random_crop_scale", "train_print_frequency"),
-        *("valid_print_frequency", "sync_batch_norm", "checkpoint_every_minutes", "keep_checkpoints"),
+        *("model_weight_decay", "model_ema_decay", "random_crop_scale", "random_flip_probability"),
+        *("train_print_frequency", "valid_print_frequency", "sync_batch_norm", "checkpoint_every_minutes"),
+        "keep_checkpoints",
     )
+    pictures: dict[str, dict[str, Rule]] = {
+        mode: {f"{split}_scenes": COUNT for split in splits} | {f"{split}_split": FOLDER_NAME for split in splits}
+        for mode, splits in (("train", ("train", "valid")), ("test", ("test",)))
+    }
     return Rules(
         shared={name: rule for name, rule in own.items() if name not in ("class_label_file", "apply_orientation")},
-        train={"train_scenes": COUNT, "valid_scenes": COUNT} | {name: TRAIN_RULES[name] for name in names} | train,
-        test={"test_scenes": COUNT} | {name: rule for name, rule in TEST_RULES.items() if name != "test_image_dir"},
+        train=pictures["train"] | {name: TRAIN_RULES[name] for name in names} | train,
+        test=pictures["test"] | {name: rule for name, rule in TEST_RULES.items() if name != "test_image_dir"},
         check_together=check_together,
     )
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures with boxes around objects, from scenes of digits or another source; cropped at random with their boxes."""
+"""Pictures with boxes around objects: scenes of digits or a folder, cropped at random with their boxes."""
 
 import math
 from types import ModuleType
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,54 +11,12 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from core.digit_scenes import MAX_DIGITS, split_scenes
+from core.picture_sources import Source
 from core.pixels import Image
 from imgproc import resize
 from utils import torch_seed
 
-__all__ = ["CLASSES", "BoxDataset", "SceneBoxes", "Source", "augmentation", "take_targets"]
-
-CLASSES = [*map(str, range(10))]
-Objects = tuple[Image, np.ndarray, np.ndarray, np.ndarray]
-
-
-class Source(Protocol):
-    """Pictures with their objects, by index.
-
-    source[index] -> image uint8 [H, W, 3]; boxes float32 [N, 4], left, top, right, bottom in pixels; labels int64 [N],
-    places in `classes`; ignored bool [N], those that neither count nor are trained on, like crowds.
-    """
-
-    root: str  # what it is called
-    classes: list[str]
-    notes: list[str]  # lines that people should see
-    most_objects: int  # in one picture
-
-    def path(self, index: int) -> str: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Objects: ...
-
-
-class SceneBoxes:
-    """Scenes of digits as a Source; `split`: "train", or "valid" or "test" with other digits."""
-
-    def __init__(self, split: str, count: int, image_size: int) -> None:
-        self.scenes = split_scenes(split, count, image_size)
-        self.root, self.classes, self.most_objects = f"{split} scenes", CLASSES, MAX_DIGITS
-        self.notes: list[str] = []
-
-    def __len__(self) -> int:
-        return len(self.scenes)
-
-    def path(self, index: int) -> str:
-        """What one scene is called in messages."""
-        return f"scene {index} of {self.root}"
-
-    def __getitem__(self, index: int) -> Objects:
-        image, boxes, labels, _ = self.scenes[index]
-        return image, boxes.reshape(-1, 4), labels, np.zeros(len(labels), bool)
+__all__ = ["BoxDataset", "augmentation", "take_targets"]
 
 
 class BoxDataset(Dataset[tuple[Image, np.ndarray]]):
@@ -86,7 +43,7 @@ class BoxDataset(Dataset[tuple[Image, np.ndarray]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Image, np.ndarray]:
         epoch, index = key
-        image, boxes, labels, ignored = self.source[index]
+        image, boxes, labels, ignored, _ = self.source[index]
         rows = np.column_stack([boxes, labels, ignored]).astype(np.float32)
         if self.seed is not None:
             rows = rows[~ignored]

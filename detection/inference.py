@@ -15,6 +15,7 @@ if __name__ == "__main__":
     check_environment()
 
 import argparse
+from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -22,10 +23,11 @@ import cv2
 import torch
 from torch import nn
 
+from core.class_names import numbered_classes
+from core.folders import shorten
 from core.picture_files import class_colours, read_pictures, write_picture
 from core.pixels import Image
 from core.settings import check_config
-from detection.dataset import CLASSES
 from detection.model import SSDLite, load_network, score_form
 from detection.settings import RULES
 from imgproc import normalize, resize
@@ -35,7 +37,7 @@ from utils import autocast, choose_dtype, remedy_for_weights, setup_runtime, use
 class Found(NamedTuple):
     """An object in a picture."""
 
-    name: str  # of its class
+    label: int  # the place of its class, from 0
     score: float  # 0..1
     box: tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
@@ -43,12 +45,13 @@ class Found(NamedTuple):
 def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
-    network = load_network(config, device)
+    network, names = load_network(config, device)
+    names = names or numbered_classes(config.model_num_classes)
     form = score_form(network, choose_dtype(config.precision, device)).eval()
     for name, image, target in read_pictures(arguments, config, "boxes"):
         found = find_objects(network, form, config, device, image)
-        write_picture(target, drawn(image, found))
-        print(f"{name}: {describe(found, config.inference_score_threshold)}; drawn in {target}")
+        write_picture(target, drawn(image, found, names))
+        print(f"{name}: {describe(found, names, config.inference_score_threshold)}; drawn in {target}")
 
 
 @torch.inference_mode()
@@ -74,27 +77,31 @@ def find_objects(
     boxes = found["boxes"].cpu() * (torch.tensor([width, height, width, height]) / config.image_size)
     rows = zip(found["labels"].tolist(), found["scores"].tolist(), boxes.tolist(), strict=True)
     threshold = config.inference_score_threshold
-    return [Found(CLASSES[label - 1], score, tuple(box)) for label, score, box in rows if score >= threshold]
+    return [Found(label - 1, score, tuple(box)) for label, score, box in rows if score >= threshold]
 
 
-def describe(found: list[Found], threshold: float) -> str:
+def describe(found: list[Found], names: Sequence[str], threshold: float) -> str:
     """Names and scores, likeliest first."""
-    return ", ".join(f"{each.name} {each.score:.0%}" for each in found) or f"nothing of {threshold:.0%} or more"
+    return ", ".join(title(each, names) for each in found) or f"nothing of {threshold:.0%} or more"
 
 
-def drawn(image: Image, found: list[Found]) -> Image:
+def title(found: Found, names: Sequence[str]) -> str:
+    return f"{shorten([names[found.label]])} {found.score:.0%}"
+
+
+def drawn(image: Image, found: list[Found], names: Sequence[str]) -> Image:
     """The picture with the boxes, and the name and the score of each."""
     picture = image.copy()
     side = min(picture.shape[:2])
     thickness, scale = max(1, round(side / 200)), max(0.3, side / 800)
-    colours = dict(zip(CLASSES, class_colours(len(CLASSES)).tolist(), strict=True))
-    for name, score, box in reversed(found):  # the likeliest on top
-        left, top, right, bottom = map(round, box)
-        cv2.rectangle(picture, (left, top), (right, bottom), colours[name], thickness)
-        text = f"{name} {score:.0%}"
+    colours = class_colours(len(names)).tolist()
+    for each in reversed(found):  # the likeliest on top
+        left, top, right, bottom = map(round, each.box)
+        colour, text = colours[each.label], title(each, names)
+        cv2.rectangle(picture, (left, top), (right, bottom), colour, thickness)
         (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
         x, y = max(0, min(left, picture.shape[1] - width)), max(top, height + below)  # within the picture
-        cv2.rectangle(picture, (x, y - height - below), (x + width, y), colours[name], cv2.FILLED)
+        cv2.rectangle(picture, (x, y - height - below), (x + width, y), colour, cv2.FILLED)
         cv2.putText(
             picture, text, (x, y - below // 2), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), thickness, cv2.LINE_AA
         )

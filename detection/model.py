@@ -222,8 +222,11 @@ def score_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     return folded(outputs, dtype, (3, side, side))
 
 
-def load_network(config: ModuleType, device: torch.device) -> SSDLite:
-    """The trained network of detection/config.py on the device. Raises: ValueError."""
+def load_network(config: ModuleType, device: torch.device) -> tuple[SSDLite, list[str] | None]:
+    """The trained network of detection/config.py on the device, and what its file calls the classes.
+
+    Raises: ValueError.
+    """
     network = create_network(config)
-    load_trained_network(network, config)
-    return network.to(device).to(memory_format=torch.channels_last)
+    class_names = load_trained_network(network, config)
+    return network.to(device).to(memory_format=torch.channels_last), class_names

@@ -3,7 +3,7 @@
 
 from types import ModuleType
 
-from core.settings import FLAG, SHARE, TRAIN_RULES, check_warmup, is_int, is_number, rules_of_task
+from core.settings import FLAG, SHARE, check_warmup, is_int, is_number, rules_of_task
 
 
 def check_together(config: ModuleType, lines: dict[str, int]) -> None:
@@ -19,12 +19,10 @@ def check_together(config: ModuleType, lines: dict[str, int]) -> None:
 RULES = rules_of_task(
     shared={
         "model_arch_name": (lambda v: v == "ssdlite", '"ssdlite"'),
-        "model_num_classes": (lambda v: is_int(v, 10) and v == 10, "10: the digits"),
         "image_size": (lambda v: is_int(v, 64), "an int >= 64"),
         "inference_score_threshold": SHARE,
     },
     train={
-        "random_flip_probability": TRAIN_RULES["random_flip_probability"],
         "random_zoom_out": (lambda v: is_number(v, 1, 16), "a number from 1 to 16"),
         "random_photometric_distortion": FLAG,
     },

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Average precision of the weights of detection/config.py on scenes never trained on: python3 detection/test.py."""
+"""Average precision of the weights of detection/config.py on pictures never trained on: python3 detection/test.py."""
 
 import sys
 from pathlib import Path
@@ -16,11 +16,12 @@ from types import ModuleType
 import torch
 
 from core.metrics import show_scores
+from core.picture_sources import open_pictures
 from core.processes import from_main, joined_processes
 from core.score_reports import name_shares, print_classes, write_scores
 from core.settings import check_config
 from dataset import create_batches
-from detection.dataset import BoxDataset, SceneBoxes
+from detection.dataset import BoxDataset
 from detection.model import load_network, score_form
 from detection.scoring import BoxScores
 from detection.settings import RULES
@@ -38,13 +39,11 @@ def main(config: ModuleType) -> None:
 def test(config: ModuleType, device: torch.device) -> None:
     """Score the pictures, each process its batches; write test.json."""
     dtype = choose_dtype(config.precision, device)
-    network = load_network(config, device)
-    source = SceneBoxes("test", config.test_scenes, config.image_size)
-    batches = create_batches(BoxDataset(source, config.image_size), **loader_options(config, device))
+    network, class_names = load_network(config, device)
+    pictures = BoxDataset(open_pictures(config, "test", class_names), config.image_size)
+    batches = create_batches(pictures, **loader_options(config, device))
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
-    print(f"{len(source)} {source.root}, at {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
-    for note in source.notes:
-        print(note)
+    print(f"{len(pictures)} images of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
     scores = BoxScores(network, config.model_num_classes)
     metrics = evaluate(
         score_form(network, dtype),
@@ -56,7 +55,7 @@ def test(config: ModuleType, device: torch.device) -> None:
         remedy=remedy_for_weights(config, dtype),
     )
     values = 100 * scores.precisions()
-    every, first = (name_shares(source.classes, row) for row in (values.mean(axis=0), values[0]))
+    every, first = (name_shares(pictures.classes, row) for row in (values.mean(axis=0), values[0]))
     from_main(lambda: write_scores(config, metrics | {"ap": every, "ap50": first}, device, dtype))
     print_classes("AP", every, "in no picture")
     print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")

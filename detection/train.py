@@ -22,10 +22,11 @@ import train
 from core.checkpoints import TrainState
 from core.metrics import LossMeter
 from core.network_weights import load_pretrained_features
+from core.picture_sources import open_pictures
 from core.reports import Writer, log_images, tell_losses_apart
 from core.tasks import Loss, Task
 from dataset import CPUPrefetcher, create_batches
-from detection.dataset import BoxDataset, SceneBoxes, augmentation, take_targets
+from detection.dataset import BoxDataset, augmentation, take_targets
 from detection.model import SSDLite, create_network, score_form
 from detection.scoring import BoxScores
 from detection.settings import RULES
@@ -36,12 +37,8 @@ from utils import autocast, user_errors
 def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetcher, CPUPrefetcher]:
     """The batches to train and to validate on."""
     loading = train.training_options(config, device)
-    train_source = SceneBoxes("train", config.train_scenes, config.image_size)
-    valid_source = SceneBoxes("valid", config.valid_scenes, config.image_size)
-    for note in (*train_source.notes, *valid_source.notes):
-        print(note)
-    train_set = BoxDataset(train_source, config.image_size, config.seed, augmentation(config))
-    valid_set = BoxDataset(valid_source, config.image_size)
+    train_set = BoxDataset(open_pictures(config, "train"), config.image_size, config.seed, augmentation(config))
+    valid_set = BoxDataset(open_pictures(config, "valid", train_set.classes), config.image_size)
     return create_batches(train_set, **loading), create_batches(valid_set, **loading)
 
 

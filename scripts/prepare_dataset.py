@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turn a dataset into the folders that train.py and test.py read: train/<class>/<image> and valid/<class>/<image>.
 
+voc2007 and voc2012, for detection and segmentation, keep their own layout.
+
     python3 scripts/prepare_dataset.py digits
     python3 scripts/prepare_dataset.py cifar10 [--source PATH] [--target DIR] [--short-side 256]
+    python3 scripts/prepare_dataset.py voc2012 [--source PATH]
     python3 scripts/prepare_dataset.py folder --source PATH [--valid-share 0.2] [--seed 0] [--test-as-valid]
 
 The images are made in a hidden folder next to the target and get its name when all of them are there: a split that
@@ -17,9 +20,10 @@ if __name__ == "__main__":
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
-from preparing import datasets, imagenet_sources
+from preparing import datasets, imagenet_sources, voc_archives
 from preparing.building import build
 from preparing.counts import Inventory, print_table
 from preparing.datasets import DATASETS
@@ -97,6 +101,14 @@ def config_values(job: Job, inventory: Inventory) -> dict[str, str | int]:
     return values
 
 
+def print_result(job: Job, inventory: Inventory, notes: list[str]) -> None:
+    """The notes, a table of what the target holds, and what to set."""
+    for note in dict.fromkeys(notes):  # two looks at one folder give the same notes
+        print(f"note: {printable(note)}")
+    print_table(inventory)
+    print_config_lines("to use it", config_values(job, inventory))
+
+
 def describe(error: Exception, job: Job | None) -> str:
     """One line; what the operating system refuses (no space, no permission) gets the name of the file."""
     text = str(error)
@@ -125,7 +137,8 @@ def positive(text: str) -> int:
 
 def create_parser() -> OneLineParser:
     parser = OneLineParser(prog="prepare_dataset.py", description=__doc__.splitlines()[0])
-    parser.add_argument("name", metavar="NAME", choices=DATASETS, help=", ".join(DATASETS))
+    names = [*DATASETS, *voc_archives.FOLDERS]
+    parser.add_argument("name", metavar="NAME", choices=names, help=", ".join(names))
     parser.add_argument("--source", type=Path, metavar="PATH", help="file, archive or folder on disk, for no download")
     parser.add_argument("--target", type=Path, metavar="DIR", help="folder to make (default: data/<dataset> here)")
     parser.add_argument(
@@ -147,8 +160,11 @@ def main(command_line: list[str] | None = None) -> int:
     arguments = parser.parse_args(command_line)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
     try:
-        job = Job(arguments)
-        inventory, notes = prepare(job)
+        if arguments.name in voc_archives.FOLDERS:
+            show = partial(print, "\n".join(voc_archives.prepare(arguments)))
+        else:
+            job = Job(arguments)
+            show = partial(print_result, job, *prepare(job))
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; the same command continues", file=sys.stderr)
         return 130
@@ -156,10 +172,7 @@ def main(command_line: list[str] | None = None) -> int:
         print(f"{parser.prog}: {describe(error, job)}", file=sys.stderr)
         return 2
     try:
-        for note in dict.fromkeys(notes):  # two looks at one folder give the same notes
-            print(f"note: {printable(note)}")
-        print_table(inventory)
-        print_config_lines("to use it", config_values(job, inventory))
+        show()
         print(end="", flush=True)
     except BrokenPipeError:  # whoever reads this, as head does, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends

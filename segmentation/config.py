@@ -6,6 +6,7 @@ import os
 import torch
 
 dataset_name = "scenes"
+data_dir = ""  # scenes of digits; or a folder in the layout of Pascal VOC or COCO: docs/annotated_folders.md
 exp_name = os.environ.get("EXP_NAME", f"DeepLabV3-{dataset_name}")  # names the folders in samples and results
 seed = 0
 device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -18,7 +19,7 @@ model_arch_name = "deeplab_v3"
 model_width_mult = 1.0
 model_mean_parameters = [0.485, 0.456, 0.406]
 model_std_parameters = [0.229, 0.224, 0.225]
-model_num_classes = 11  # the background and ten digits
+model_num_classes = 11  # with the background; of Pascal VOC 21
 model_output_stride = 8  # 16 takes a third of the time and sees less detail
 model_padding = "symmetric"
 model_batch_norm_eps = 1e-5
@@ -28,6 +29,8 @@ mode = os.environ.get("MODE", "train")
 if mode == "train":
     train_scenes = 1000  # pictures of several digits, made as they are needed
     valid_scenes = 200  # of other digits
+    train_split = "train"  # of data_dir, by the names of its lists or folders
+    valid_split = "val"
     num_workers = 2
     # Features of a classifier, or all weights of an earlier run: "" or a .pth / .pth.tar file.
     pretrained_model_weights_path = ""
@@ -44,6 +47,7 @@ if mode == "train":
     model_ema_decay = 0.99
     model_dropout = 0.1
     random_crop_scale = (0.5, 1.0)  # least and largest share of the area; None = the whole picture
+    random_flip_probability = 0.0  # left to right: 0.5 for photos, 0 for digits
 
     train_print_frequency = 20
     valid_print_frequency = 20
@@ -53,6 +57,7 @@ if mode == "train":
 
 if mode == "test":
     test_scenes = 500  # others than those of training and validation
+    test_split = "val"  # of data_dir
     batch_size = 16
     num_workers = 2
     test_print_frequency = 20

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures with a class for every pixel: scenes of digits, cropped at random with their masks."""
+"""Pictures with a class for every pixel: scenes of digits or a folder, cropped at random with their masks."""
 
 from collections.abc import Sequence
 
@@ -10,54 +10,54 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from core.digit_scenes import split_scenes
+from core.picture_sources import BACKGROUND, Source
 from core.pixels import Image
 from utils import torch_seed
 
-__all__ = ["CLASSES", "IGNORED", "SceneMasks"]
-
-CLASSES = ["background", *map(str, range(10))]
-IGNORED = 255  # of a mask: pixels that count neither in the loss nor in a score
+__all__ = ["MaskedImages"]
 
 
-class SceneMasks(Dataset[tuple[Image, np.ndarray]]):
-    """Scenes of digits to segment, as many as `count`; `split`: "train", or "valid" or "test" with other digits.
+class MaskedImages(Dataset[tuple[Image, np.ndarray]]):
+    """The pictures of a source as a network takes them.
 
-    dataset[epoch, index] -> uint8 [S, S, 3] and uint8 [S, S], a place in CLASSES for each pixel. With a `seed`
-    (training) and a `crop_scale` a part of the scene, by its share of the area, is cropped and resized to S: a function
-    of (seed, epoch, index).
+    dataset[epoch, index] -> uint8 [S, S, 3] and uint8 [S, S], a place in `classes` for each pixel, or 255 to ignore.
+    Without a `seed` the whole picture is resized to S x S, whatever its shape. With one (training) and a `crop_scale`,
+    a part by its share of the area is cropped and resized; and it is flipped with `flip_probability`: all a function of
+    (seed, epoch, index). The picture is interpolated with antialiasing, the mask takes the nearest pixel.
     """
 
     def __init__(
         self,
-        split: str,
-        count: int,
+        source: Source,
         image_size: int,
         seed: int | None = None,
         crop_scale: Sequence[float] | None = None,
+        flip_probability: float = 0.0,
     ) -> None:
-        self.scenes = split_scenes(split, count, image_size)
-        self.seed = seed
-        self.crop = v2.RandomResizedCrop(image_size, tuple(crop_scale)) if crop_scale else None
-        self.root, self.classes, self.targets = f"{split} scenes", CLASSES, range(count)
+        self.source, self.image_size, self.seed = source, image_size, seed
+        crop = v2.RandomResizedCrop(image_size, tuple(crop_scale)) if crop_scale else v2.Resize([image_size] * 2)
+        self.augment = v2.Compose([crop, v2.RandomHorizontalFlip(flip_probability)])
+        self.resize = v2.Resize([image_size] * 2)
+        self.root, self.path, self.targets = source.root, source.path, range(len(source))
+        self.classes = [BACKGROUND, *source.classes]
 
     def __len__(self) -> int:
-        return len(self.scenes)
-
-    def path(self, index: int) -> str:
-        """What one scene is called in messages."""
-        return f"scene {index} of {self.root}"
+        return len(self.source)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Image, np.ndarray]:
         epoch, index = key
-        image, _, _, mask = self.scenes[index]
-        if self.seed is None or self.crop is None:
-            return image, mask
-        pixels = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
-        with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator
-            torch.manual_seed(torch_seed(self.seed, epoch, index))
-            cropped, classes = self.crop(pixels, tv_tensors.Mask(torch.from_numpy(mask)))
-        return to_array(cropped.permute(1, 2, 0)), to_array(classes)
+        item = self.source[index]
+        if item.mask is None:
+            raise ValueError(f"{self.path(index)}: opened without masks")
+        pixels = tv_tensors.Image(torch.from_numpy(item.image).permute(2, 0, 1))
+        mask = tv_tensors.Mask(torch.from_numpy(item.mask))
+        if self.seed is None:
+            pixels, mask = self.resize(pixels, mask)
+        else:
+            with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator
+                torch.manual_seed(torch_seed(self.seed, epoch, index))
+                pixels, mask = self.augment(pixels, mask)
+        return to_array(pixels.permute(1, 2, 0)), to_array(mask)
 
 
 def to_array(pixels: Tensor) -> np.ndarray:

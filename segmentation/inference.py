@@ -15,6 +15,7 @@ if __name__ == "__main__":
     check_environment()
 
 import argparse
+from collections.abc import Sequence
 from types import ModuleType
 
 import cv2
@@ -22,11 +23,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from core.class_names import numbered_classes
+from core.folders import shorten
 from core.picture_files import class_colours, read_pictures, write_picture
+from core.picture_sources import BACKGROUND
 from core.pixels import Image
 from core.settings import check_config
 from imgproc import normalize, resize
-from segmentation.dataset import CLASSES
 from segmentation.model import load_network
 from segmentation.settings import RULES
 from utils import autocast, choose_dtype, remedy_for_weights, setup_runtime, user_errors
@@ -35,12 +38,13 @@ from utils import autocast, choose_dtype, remedy_for_weights, setup_runtime, use
 def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
-    network = load_network(config, device, choose_dtype(config.precision, device))
+    network, names = load_network(config, device, choose_dtype(config.precision, device))
+    names = names or [BACKGROUND, *numbered_classes(config.model_num_classes - 1)]
     for name, image, target in read_pictures(arguments, config, "classes"):
         refuse_oblong(image, name)
         classes = classify_pixels(network, config, device, image)
-        write_picture(target, coloured(image, classes))
-        print(f"{name}: {describe(classes)}; coloured in {target}")
+        write_picture(target, coloured(image, classes, len(names)))
+        print(f"{name}: {describe(classes, names)}; coloured in {target}")
 
 
 def refuse_oblong(image: Image, name: str) -> None:
@@ -77,16 +81,16 @@ def classify_pixels(network: nn.Module, config: ModuleType, device: torch.device
     return classes
 
 
-def describe(classes: np.ndarray) -> str:
+def describe(classes: np.ndarray, names: Sequence[str]) -> str:
     """The classes in a picture, and their shares of its pixels, largest first."""
     found, counts = np.unique(classes, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return ", ".join(f"{CLASSES[found[place]]} {counts[place] / classes.size:.1%}" for place in order)
+    return ", ".join(f"{shorten([names[found[place]]])} {counts[place] / classes.size:.1%}" for place in order)
 
 
-def coloured(image: Image, classes: np.ndarray) -> Image:
+def coloured(image: Image, classes: np.ndarray, num_classes: int) -> Image:
     """The picture with a colour mixed into each class but the background."""
-    colours = class_colours(len(CLASSES) - 1)
+    colours = class_colours(num_classes - 1)
     mixed = cv2.addWeighted(image, 0.4, np.concatenate([colours[:1], colours])[classes], 0.6, 0)
     return np.where(classes[..., None] > 0, mixed, image)
 

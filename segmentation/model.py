@@ -74,11 +74,14 @@ def create_network(config: ModuleType, dropout: float = 0.0) -> DeepLabV3:
     )
 
 
-def load_network(config: ModuleType, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """The trained network of segmentation/config.py on the device, in the form that scores. Raises: ValueError."""
+def load_network(config: ModuleType, device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, list[str] | None]:
+    """The trained network of segmentation/config.py on the device in the form that scores, and its class names.
+
+    These are those of its file, the background first. Raises: ValueError.
+    """
     network = create_network(config)
-    load_trained_network(network, config)
-    return folded(network.to(device).to(memory_format=torch.channels_last), dtype, PROBE)
+    class_names = load_trained_network(network, config)
+    return folded(network.to(device).to(memory_format=torch.channels_last), dtype, PROBE), class_names
 
 
 PROBE = (3, 64, 64)  # an image to try the form that scores with

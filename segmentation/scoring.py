@@ -4,9 +4,9 @@
 import torch
 from torch import Tensor, nn
 
+from core.annotated_images import IGNORED
 from core.metrics import LossMeter
 from core.processes import sum_over_processes
-from segmentation.dataset import IGNORED
 
 
 class PixelScores:

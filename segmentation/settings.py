@@ -3,9 +3,9 @@
 
 from types import ModuleType
 
+from core.annotated_images import MAX_CLASSES
 from core.settings import TRAIN_RULES, check_warmup, is_int, rules_of_task
 from model import OUTPUT_STRIDES
-from segmentation.dataset import CLASSES
 
 
 def check_together(config: ModuleType, lines: dict[str, int]) -> None:
@@ -22,8 +22,8 @@ RULES = rules_of_task(
     shared={
         "model_arch_name": (lambda v: v == "deeplab_v3", '"deeplab_v3"'),
         "model_num_classes": (
-            lambda v: is_int(v, len(CLASSES)) and v == len(CLASSES),
-            f"{len(CLASSES)}: the background and ten digits",
+            lambda v: is_int(v, 2) and v <= 1 + MAX_CLASSES,
+            f"an int from 2 to {1 + MAX_CLASSES}: the background and the classes",
         ),
         "model_output_stride": (
             lambda v: is_int(v, 1) and v in OUTPUT_STRIDES,

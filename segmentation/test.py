@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mean IoU of the weights of segmentation/config.py on scenes never trained on: python3 segmentation/test.py."""
+"""Mean IoU of the weights of segmentation/config.py on pictures never trained on: python3 segmentation/test.py."""
 
 import sys
 from pathlib import Path
@@ -16,11 +16,12 @@ from types import ModuleType
 import torch
 
 from core.metrics import show_scores
+from core.picture_sources import open_pictures
 from core.processes import from_main, joined_processes
 from core.score_reports import name_shares, print_classes, write_scores
 from core.settings import check_config
 from dataset import create_batches
-from segmentation.dataset import CLASSES, SceneMasks
+from segmentation.dataset import MaskedImages
 from segmentation.model import load_network
 from segmentation.scoring import PixelScores, intersection_over_union
 from segmentation.settings import RULES
@@ -36,13 +37,13 @@ def main(config: ModuleType) -> None:
 
 
 def test(config: ModuleType, device: torch.device) -> None:
-    """Score the scenes, each process its batches; write test.json."""
+    """Score the pictures, each process its batches; write test.json."""
     dtype = choose_dtype(config.precision, device)
-    network = load_network(config, device, dtype)
-    scenes = SceneMasks("test", config.test_scenes, config.image_size)
-    batches = create_batches(scenes, **loader_options(config, device))
+    network, class_names = load_network(config, device, dtype)
+    pictures = MaskedImages(open_pictures(config, "test", class_names, masks=True), config.image_size)
+    batches = create_batches(pictures, **loader_options(config, device))
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
-    print(f"{len(scenes)} scenes of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
+    print(f"{len(pictures)} images of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
     scores = PixelScores(config.model_num_classes, device)
     metrics = evaluate(
         network,
@@ -53,10 +54,10 @@ def test(config: ModuleType, device: torch.device) -> None:
         print_frequency=config.test_print_frequency,
         remedy=remedy_for_weights(config, dtype),
     )
-    classes = name_shares(CLASSES, (100 * intersection_over_union(scores.counts())).tolist())
+    classes = name_shares(pictures.classes, (100 * intersection_over_union(scores.counts())).tolist())
     report = metrics | {"iou": classes, "output_stride": config.model_output_stride}
     from_main(lambda: write_scores(config, report, device, dtype))
-    print_classes("IoU", classes, "in no scene")
+    print_classes("IoU", classes, "in no picture")
     print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")
 
 

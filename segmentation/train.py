@@ -19,15 +19,17 @@ import torch
 from torch import Tensor, nn
 
 import train
+from core.annotated_images import IGNORED
 from core.checkpoints import TrainState
 from core.folding import folded
 from core.metrics import LossMeter
 from core.network_weights import load_pretrained_features
+from core.picture_sources import open_pictures
 from core.reports import Writer, log_images, tell_losses_apart
 from core.tasks import Loss, Task
 from dataset import CPUPrefetcher, create_batches
 from imgproc import denormalize
-from segmentation.dataset import IGNORED, SceneMasks
+from segmentation.dataset import MaskedImages
 from segmentation.model import PROBE, create_network
 from segmentation.scoring import PixelScores
 from segmentation.settings import RULES
@@ -37,8 +39,9 @@ from utils import autocast, user_errors
 def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetcher, CPUPrefetcher]:
     """The batches to train and to validate on."""
     loading = train.training_options(config, device)
-    train_set = SceneMasks("train", config.train_scenes, config.image_size, config.seed, config.random_crop_scale)
-    valid_set = SceneMasks("valid", config.valid_scenes, config.image_size)
+    scale, flips = config.random_crop_scale, config.random_flip_probability
+    train_set = MaskedImages(open_pictures(config, "train", masks=True), config.image_size, config.seed, scale, flips)
+    valid_set = MaskedImages(open_pictures(config, "valid", train_set.classes, masks=True), config.image_size)
     return create_batches(train_set, **loading), create_batches(valid_set, **loading)
 
 
@@ -59,7 +62,11 @@ def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, w
 
 def compare_losses(config: ModuleType) -> str:
     return tell_losses_apart(
-        {"pictures cropped at random": config.random_crop_scale is not None, "dropout": config.model_dropout > 0}
+        {
+            "pictures cropped at random": config.random_crop_scale is not None,
+            "flips": config.random_flip_probability > 0,
+            "dropout": config.model_dropout > 0,
+        }
     )
 
 

@@ -32,6 +32,7 @@ FIXED = {
         "67b4f42ca05d46448c6bb8ecd2220f6d",
     ),
 }
+VOC_ARCHIVES = {"voc2007": ("2007", "2007-test"), "voc2012": ("2012",)}  # by the keys of torchvision
 
 
 def published_files(name: str) -> list[Download]:
@@ -45,6 +46,9 @@ def published_files(name: str) -> list[Download]:
             Download(tuple(mirror + file for mirror in datasets.MNIST.mirrors), md5)
             for file, md5 in datasets.MNIST.resources
         ]
+    if name in VOC_ARCHIVES:
+        releases = [datasets.voc.DATASET_YEAR_DICT[year] for year in VOC_ARCHIVES[name]]
+        return [Download((release["url"],), release["md5"]) for release in releases]
     published = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     return [Download((published.url,), published.tgz_md5)]
 

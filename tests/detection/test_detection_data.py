@@ -9,9 +9,11 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
+from core.annotated_images import Annotated
 from core.digit_scenes import DIGITS, SCENE_SPLITS, DigitScenes
+from core.picture_sources import SceneSource
 from dataset import create_batches
-from detection.dataset import BoxDataset, SceneBoxes, augmentation, take_targets
+from detection.dataset import BoxDataset, augmentation, take_targets
 
 CPU = torch.device("cpu")
 PLAIN = {"random_photometric_distortion": False, "random_zoom_out": 1.0, "random_crop_scale": None}
@@ -36,10 +38,10 @@ class OneColour:
     def path(self, index: int) -> str:
         return "picture"
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+    def __getitem__(self, index: int) -> Annotated:
         boxes = np.array(self.boxes, np.float32).reshape(-1, 4)
         labels = np.arange(len(boxes), dtype=np.int64) % 2
-        return np.full(self.shape, 90, np.uint8), boxes, labels, np.array(self.ignored, bool)
+        return Annotated(np.full(self.shape, 90, np.uint8), boxes, labels, np.array(self.ignored, bool), None)
 
 
 def objects_of(rows: np.ndarray) -> np.ndarray:
@@ -49,7 +51,7 @@ def objects_of(rows: np.ndarray) -> np.ndarray:
 def test_scenes_are_those_of_the_split() -> None:
     for split, (digits, seed) in SCENE_SPLITS.items():
         scenes = DigitScenes(DIGITS, digits, seed=seed, num_scenes=3, side=64)
-        dataset = BoxDataset(SceneBoxes(split, 3, 64), 64)
+        dataset = BoxDataset(SceneSource(split, 3, 64), 64)
         assert len(dataset) == 3
         for index in range(3):
             image, rows = dataset[5, index]
@@ -90,7 +92,7 @@ def test_boxes_without_area_and_pictures_without_boxes() -> None:
 
 def test_augmentation_is_a_function_of_seed_epoch_and_index() -> None:
     everything = {"random_photometric_distortion": True, "random_zoom_out": 2.0, "random_crop_scale": (0.1, 0.5)}
-    dataset = partial(BoxDataset, SceneBoxes("train", 6, 64), 64, augment=augment_with(**everything))
+    dataset = partial(BoxDataset, SceneSource("train", 6, 64), 64, augment=augment_with(**everything))
     state = torch.get_rng_state()
     image, rows = dataset(seed=1)[2, 3]
     assert torch.equal(torch.get_rng_state(), state)
@@ -126,7 +128,7 @@ def test_boxes_move_with_their_objects(values: dict[str, object], monkeypatch: p
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_hand_over_the_same_boxes(workers: int) -> None:
-    scenes = BoxDataset(SceneBoxes("train", 24, 64), 64, 0, augment_with(random_crop_scale=(0.3, 1.0)))
+    scenes = BoxDataset(SceneSource("train", 24, 64), 64, 0, augment_with(random_crop_scale=(0.3, 1.0)))
     epochs = []
     for count in (0, workers):
         batches = create_batches(scenes, batch_size=4, mean=[0, 0, 0], std=[1, 1, 1], device=CPU, num_workers=count)

@@ -7,7 +7,8 @@ import torch
 from numpy.random import Generator, default_rng
 from torchmetrics.detection import MeanAveragePrecision
 
-from detection.dataset import BoxDataset, SceneBoxes, take_targets
+from core.picture_sources import SceneSource
+from detection.dataset import BoxDataset, take_targets
 from detection.model import Outputs, score_form, ssdlite
 from detection.scoring import BoxScores, Picture, average_precisions, summarise
 from model import Definition
@@ -96,7 +97,7 @@ def test_pictures_without_objects_or_finds() -> None:
 
 
 def scene_batch(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    dataset = BoxDataset(SceneBoxes("valid", count, 64), 64)
+    dataset = BoxDataset(SceneSource("valid", count, 64), 64)
     images, targets = (np.stack(each) for each in zip(*(dataset[0, index] for index in range(count)), strict=True))
     return torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1, torch.from_numpy(targets)
 

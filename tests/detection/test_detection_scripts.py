@@ -31,6 +31,7 @@ SMALL = {
     **{"valid_scenes": 6, "test_scenes": 10, "num_workers": 2, "epochs": 2, "batch_size": 8, "lr_warmup_epochs": 0.5},
     **{"model_ema_decay": 0.5, "train_print_frequency": 1, "valid_print_frequency": 1, "test_print_frequency": 9},
 }
+NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 RESULTS, SAMPLES = Path("results/Boxes"), Path("samples/Boxes")
 
 
@@ -185,12 +186,12 @@ def test_objects_are_found_where_they_are_in_the_picture() -> None:
     form = one_object(network, [16.0, 32.0, 48.0, 48.0], 7)
     image = np.zeros((128, 256, 3), np.uint8)
     (found,) = inference.find_objects(network, form, config, torch.device("cpu"), image)
-    assert found.name == "7"
+    assert found.label == 7
     assert found.score == pytest.approx(1)
     assert found.box == pytest.approx((64, 64, 192, 96), abs=0.01)
-    assert inference.describe([found], 0.5) == "7 100%"
-    assert inference.describe([], 0.5) == "nothing of 50% or more"
-    picture = inference.drawn(image, [found])
+    assert inference.describe([found], NAMES, 0.5) == "seven 100%"
+    assert inference.describe([], NAMES, 0.5) == "nothing of 50% or more"
+    picture = inference.drawn(image, [found], NAMES)
     assert not image.any()
     rows, columns = np.nonzero(picture.any(axis=2))
     assert (columns.min(), columns.max()) == pytest.approx((64, 192), abs=1)
@@ -218,7 +219,7 @@ def test_inference_draws_pictures_of_any_size_or_a_scene(trained: tuple[Path, st
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"model_num_classes": 11}, "model_num_classes = 11; expected 10: the digits"),
+        ({"model_num_classes": 0}, "model_num_classes = 0; expected an int >= 1"),
         ({"batch_size": 1}, "batch_size = 1 leaves the batch-norm of the last map one value"),
         ({"random_zoom_out": 0.5}, "random_zoom_out = 0.5; expected a number from 1 to 16"),
         ({"image_size": 32}, "image_size = 32; expected an int >= 64"),

@@ -9,13 +9,19 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from core.annotated_images import IGNORED
 from core.digit_scenes import DIGITS, DigitScenes, Scene
+from core.picture_sources import SceneSource
 from dataset import create_batches
-from segmentation.dataset import CLASSES, IGNORED, SceneMasks
+from segmentation.dataset import MaskedImages
 from segmentation.scoring import PixelScores, intersection_over_union
 
 CPU = torch.device("cpu")
 create_plain_batches = partial(create_batches, batch_size=4, mean=[0, 0, 0], std=[1, 1, 1], device=CPU)
+
+
+def scene_masks(split: str, count: int, **options: object) -> MaskedImages:
+    return MaskedImages(SceneSource(split, count, 64), 64, **options)
 
 
 def random_masks(classes: int, seed: int) -> torch.Tensor:
@@ -59,13 +65,13 @@ def test_intersection_over_union_by_hand() -> None:
 def test_scenes_are_those_of_the_split() -> None:
     for split, digits, seed in (("train", "train", 0), ("valid", "valid", 0), ("test", "valid", 1)):
         scenes = DigitScenes(DIGITS, digits, seed=seed, num_scenes=3, side=64)
-        masks = SceneMasks(split, 3, 64)
+        masks = scene_masks(split, 3)
         assert len(masks) == 3
         assert_same_scenes(masks, scenes)
-    assert ["background", *"0123456789"] == CLASSES
+        assert ["background", *"0123456789"] == masks.classes
 
 
-def assert_same_scenes(masks: SceneMasks, scenes: DigitScenes) -> None:
+def assert_same_scenes(masks: MaskedImages, scenes: DigitScenes) -> None:
     for index in range(3):
         image, mask = masks[7, index]
         assert np.array_equal(image, scenes[index].image)
@@ -73,7 +79,7 @@ def assert_same_scenes(masks: SceneMasks, scenes: DigitScenes) -> None:
 
 
 def test_crops_are_a_function_of_seed_epoch_and_index() -> None:
-    crops = partial(SceneMasks, "train", 4, 64, crop_scale=(0.3, 0.6))
+    crops = partial(scene_masks, "train", 4, crop_scale=(0.3, 0.6))
     state = torch.get_rng_state()
     image, mask = crops(seed=1)[2, 3]
     assert torch.equal(torch.get_rng_state(), state)
@@ -92,7 +98,7 @@ def test_mask_is_cropped_with_its_picture(monkeypatch: pytest.MonkeyPatch) -> No
     mask = np.kron(np.arange(16, dtype=np.uint8).reshape(4, 4) % 11, np.ones((16, 16), np.uint8))
     scene = Scene(np.repeat(mask[..., None] * 20, 3, axis=2), np.empty((0, 4)), np.empty(0), mask)
     monkeypatch.setattr(DigitScenes, "__getitem__", lambda scenes, index: scene)
-    crops = SceneMasks("train", 8, 64, seed=0, crop_scale=(0.3, 0.6))
+    crops = scene_masks("train", 8, seed=0, crop_scale=(0.3, 0.6))
     for index in range(8):
         image, cropped = crops[0, index]
         assert (np.abs(image[..., 0] / 20 - cropped) < 0.1).mean() > 0.75
@@ -101,7 +107,7 @@ def test_mask_is_cropped_with_its_picture(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_hand_over_the_same_masks(workers: int) -> None:
-    scenes = SceneMasks("train", 24, 64, seed=0, crop_scale=(0.3, 1.0))
+    scenes = scene_masks("train", 24, seed=0, crop_scale=(0.3, 1.0))
     epochs = []
     for count in (0, workers):
         batches = create_plain_batches(scenes, num_workers=count)

@@ -22,9 +22,10 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from core import picture_files
 from core.digit_scenes import DIGITS, DigitScenes
+from core.picture_sources import SceneSource
 from core.settings import check_config
 from segmentation import inference
-from segmentation.dataset import CLASSES, SceneMasks
+from segmentation.dataset import MaskedImages
 from segmentation.model import DeepLabV3, deeplab_v3
 from segmentation.settings import RULES
 from shared.small_training import copy_program, differences, edit_config
@@ -34,6 +35,7 @@ SMALL = {
     **{"valid_scenes": 6, "test_scenes": 10, "num_workers": 2, "epochs": 2, "batch_size": 8, "lr_warmup_epochs": 0.5},
     **{"model_ema_decay": 0.5, "train_print_frequency": 1, "valid_print_frequency": 1, "test_print_frequency": 9},
 }
+CLASSES = ["background", *"0123456789"]
 RESULTS, SAMPLES = Path("results/Masks"), Path("samples/Masks")
 
 
@@ -68,7 +70,7 @@ def test_training_leaves_weights_that_are_tested_alike(trained: tuple[Path, str]
     root, printed = trained
     assert "24 training and 6 validation images of 11 classes; cpu, float32." in printed
     assert "Go on with `python3 segmentation/inference.py IMAGE`" in printed
-    assert 'after mode = "test" (segmentation/config.py line 26).' in printed
+    assert 'after mode = "test" (segmentation/config.py line 27).' in printed
     best = torch.load(root / RESULTS / "best.pth.tar", weights_only=True)
     checkpoint = torch.load(root / SAMPLES / "epoch_2.pth.tar", weights_only=True)
     assert best["miou"] == checkpoint["best_miou"]
@@ -93,7 +95,7 @@ def spread_logits(root: Path, images: torch.Tensor) -> DeepLabV3:
 def test_scores_are_those_of_the_plain_network(trained: tuple[Path, str], count: int) -> None:
     """By torchmetrics; some classes are in no mask and are never predicted, most in a single scene."""
     root, _ = trained
-    scenes = [SceneMasks("test", count, 64)[0, index] for index in range(count)]
+    scenes = [MaskedImages(SceneSource("test", count, 64), 64)[0, index] for index in range(count)]
     images, masks = (torch.from_numpy(np.stack(each)) for each in zip(*scenes, strict=True))
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     images = (images / 255 - mean).div(std).permute(0, 3, 1, 2)
@@ -121,14 +123,14 @@ def test_other_output_stride_than_that_of_the_training_is_named(trained: tuple[P
     edit_config(root / "segmentation/config.py", values)
     printed = run(root, "segmentation/test.py", mode="test")
     edit_config(root / "segmentation/config.py", {"model_output_stride": 8})
-    assert "was trained with model_output_stride = 8; segmentation/config.py line 22 has 16" in printed
+    assert "was trained with model_output_stride = 8; segmentation/config.py line 23 has 16" in printed
 
 
 def test_colours_and_words_follow_the_classes() -> None:
     image = np.full((2, 4, 3), 100, np.uint8)
     classes = np.array([[0, 0, 0, 4], [0, 4, 4, 10]])
-    assert inference.describe(classes) == "background 50.0%, 3 37.5%, 9 12.5%"
-    mixed = inference.coloured(image, classes)
+    assert inference.describe(classes, CLASSES) == "background 50.0%, 3 37.5%, 9 12.5%"
+    mixed = inference.coloured(image, classes, len(CLASSES))
     assert np.array_equal(mixed[classes == 0], image[classes == 0])
     assert len(np.unique(mixed.reshape(-1, 3), axis=0)) == 3
     assert (mixed[classes > 0] != 100).any(axis=1).all()
@@ -222,7 +224,10 @@ def test_weights_of_a_classifier_are_a_start(tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({"model_output_stride": 4}, "model_output_stride = 4; expected one of 8, 16, 32"),
-        ({"model_num_classes": 20}, "model_num_classes = 20; expected 11: the background and ten digits"),
+        (
+            {"model_num_classes": 1},
+            "model_num_classes = 1; expected an int from 2 to 255: the background",
+        ),
         ({"batch_size": 1}, "batch_size = 1 leaves the batch-norm of the pooled image one value"),
         ({"model_output_stride": 8.0}, "model_output_stride = 8.0; expected one of 8, 16, 32"),
         ({"lr_warmup_epochs": 2}, "lr_warmup_epochs = 2 is not below epochs = 2"),
@@ -245,5 +250,5 @@ def test_values_that_cannot_be_are_named_with_their_line(
 def test_errors_name_the_config_of_the_task(tmp_path: Path) -> None:
     root = create_project(tmp_path / "project", image_size=32)
     errors = run(root, "segmentation/train.py", status=2)
-    assert errors == "segmentation/config.py line 15: image_size = 32; expected an int >= 64\n"
+    assert errors == "segmentation/config.py line 16: image_size = 32; expected an int >= 64\n"
     assert not (root / "results").exists()

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds out in which layout a folder has pictures with boxes or masks, and opens it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.annotated_images import AnnotatedImages
+from core.coco_folders import find_splits, open_coco
+from core.voc_folders import has_xml, open_voc
+
+
+def open_source(
+    folder: str, split: str, *, masks: bool = False, classes: Sequence[str] | None = None
+) -> AnnotatedImages:
+    """The images of a split with their boxes, or with `masks` instead; in the layout of Pascal VOC or COCO.
+
+    `split`: as the folder calls it. `classes`: their names in the order of the labels, for a second split or for
+    weights; the folder must have the same; None: in the folder's own order.
+    What cannot be used is left out, with a line in `notes`. docs/annotated_folders.md has layouts and rules.
+    Raises: FileNotFoundError, ValueError, in one line, if the layout is none of these, the classes are others, or
+    nothing is left.
+    """
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; correct data_dir in config.py")
+    if find_splits(folder):
+        return open_coco(folder, split, masks, classes)
+    if is_voc(folder, split):
+        return open_voc(folder, split, masks, classes)
+    inside = sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and is_voc(str(path), split))
+    hint = f"; {folder}/{inside[0]} is one: name it" if inside else ""
+    raise ValueError(
+        f"{folder}: neither a folder of Pascal VOC (ImageSets, JPEGImages and Annotations or SegmentationClass) nor of "
+        f"COCO (annotations/instances_{split}.json and the images in {split}, or "
+        f"{split}/_annotations.coco.json beside them){hint}"
+    )
+
+
+def is_voc(folder: str, split: str) -> bool:
+    """Whether there is a folder of VOC's layout, or of images with XML files beside them."""
+    return any(Path(folder, name).is_dir() for name in ("ImageSets", "JPEGImages")) or has_xml(f"{folder}/{split}")

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures with objects in them, whatever files tell of these: boxes, classes and masks, and what was left out."""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from core.folders import shorten
+from core.image_files import check_claims, image_kind, load_image, read_size
+from core.pixels import Image
+
+Answer = TypeVar("Answer")
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels; x1 and y1 exclusive
+
+IGNORED = 255  # of a mask: pixels that count neither in a loss nor in a score
+MAX_CLASSES = 254  # that a mask can hold beside the background and IGNORED
+THREADS = 8  # that wait for the disk
+HEADER_BYTES = 2**16  # of a JPEG, in which its size stands but for a long comment before it
+LEAST_SIDE = 0.01  # pixels; far less is lost in float32
+LINES_OF_KIND = 3
+NOT_FINITE = "a box whose coordinates are not all numbers"
+NO_AREA, OUTSIDE, REACHES_OUT = "a box without an area", "a box outside of its image", "a box that reaches out"
+
+
+class Objects(NamedTuple):
+    """The N objects of an image."""
+
+    boxes: np.ndarray  # float32 [N, 4]: x0, y0, x1, y1 in pixels, inside the image; x1 and y1 exclusive
+    labels: np.ndarray  # int64 [N]: the places of their classes, from 0
+    ignored: np.ndarray  # bool [N]: neither to be found nor to be missed, "difficult" or "iscrowd"
+
+
+class Annotated(NamedTuple):
+    """An image with what is known of it."""
+
+    image: Image  # uint8 [H, W, 3], RGB
+    boxes: np.ndarray  # these three as in Objects; empty where masks were asked for
+    labels: np.ndarray
+    ignored: np.ndarray
+    mask: np.ndarray | None  # uint8 [H, W]: 0 background, 1 + class, IGNORED; None unless asked for
+
+
+class LeftOut:
+    """What is not taken of a folder, in lines: the first of each kind, how many more, and the unknown classes."""
+
+    def __init__(self, root: str) -> None:
+        self.root, self.kinds, self.lines = root, Counter[str](), list[str]()
+        self.classes: dict[str, list[str]] = {}  # unknown ones: the files of their objects
+
+    def add(self, path: str, kind: str, value: object = "", done: str = "left out") -> None:
+        """One thing in a file; `kind`: what its like is counted as, `value`: what stands there."""
+        self.kinds[kind] += 1
+        if self.kinds[kind] <= LINES_OF_KIND:
+            shown = f" ({shorten([str(value)[:100]])})" if value != "" else ""
+            self.lines.append(f"{shorten([path])}: {kind}{shown}; {done}")
+
+    def add_class(self, path: str, name: str) -> None:
+        """An object of an unknown class."""
+        self.classes.setdefault(name[:100], []).append(path)
+
+    def notes(self) -> list[str]:
+        """All lines."""
+        notes = list(self.lines)
+        for name, paths in list(self.classes.items())[:LINES_OF_KIND]:
+            count = f"{len(paths)} objects, the first in {shorten(paths[:1])}"
+            notes.append(f"{self.root}: unknown class {name!r} ({count}); left out")
+        more = {kind: count - LINES_OF_KIND for kind, count in self.kinds.items()}
+        more["an unknown class"] = len(self.classes) - LINES_OF_KIND
+        return notes + [f"{self.root}: {count} more: {kind}" for kind, count in more.items() if count > 0]
+
+
+class AnnotatedImages:
+    """source[index] -> Annotated, for an index of 0 .. len(source) - 1; the image is read when it is asked for.
+
+    `root`: the folder and split in messages. `classes`: their names, without the background. `notes`: lines that people
+    should see before a training. `most_objects`: in one image. Names and boxes lie in a few arrays, which forked loader
+    workers share.
+    Raises: ValueError naming the file if an image cannot be read, or is no longer what its annotations were read for.
+    """
+
+    def __init__(self, root: str, classes: Sequence[str], files: Sequence[str], objects: Sequence[Objects]) -> None:
+        names = [os.fsencode(file) for file in files]
+        self.root, self.classes, self.notes = root, list(classes), list[str]()
+        self.names = np.frombuffer(b"".join(names), np.uint8)
+        self.name_ends = np.cumsum([0, *map(len, names)])
+        self.objects = join_objects(objects)
+        counts = [len(each.labels) for each in objects]
+        self.object_ends, self.most_objects = np.cumsum([0, *counts]), max(counts, default=0)
+
+    def __len__(self) -> int:
+        return len(self.name_ends) - 1
+
+    def path(self, index: int) -> str:
+        """The file of one image."""
+        return os.fsdecode(self.names[self.name_ends[index] : self.name_ends[index + 1]].tobytes())
+
+    def __getitem__(self, index: int) -> Annotated:
+        if not 0 <= index < len(self):  # an IndexError ends a loop over the images
+            raise IndexError(f"image {index} of {len(self)}")
+        image = load_image(self.path(index))
+        place = slice(self.object_ends[index], self.object_ends[index + 1])
+        boxes, labels, ignored = (values[place].copy() for values in self.objects)
+        return Annotated(image, boxes, labels, ignored, self.read_mask(index, image))
+
+    def read_mask(self, index: int, image: Image) -> np.ndarray | None:
+        """The mask of an image, where masks were asked for."""
+        return None
+
+
+def pack_objects(boxes: Sequence[Box], labels: Sequence[int], ignored: Sequence[bool]) -> Objects:
+    """Arrays of the objects of an image, of none too."""
+    return Objects(np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(ignored, bool))
+
+
+def join_objects(objects: Sequence[Objects]) -> Objects:
+    """The objects of all images, one after the other."""
+    columns = zip(pack_objects([], [], []), *objects, strict=True)
+    return Objects(*(np.concatenate(column) for column in columns))
+
+
+def clip_box(box: Box, size: tuple[int, int], path: str, left_out: LeftOut) -> Box | None:
+    """The part of a box inside an image of `size` (height, width); None, noted, where there is none."""
+    height, width = size
+    shown = ", ".join(f"{value:.6g}" for value in box)
+    x0, y0, x1, y1 = box
+    clipped = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+    if not all(map(math.isfinite, box)):
+        left_out.add(path, NOT_FINITE, shown)
+        return None
+    if not has_area(box):
+        left_out.add(path, NO_AREA, shown)
+        return None
+    if not has_area(clipped):
+        left_out.add(path, OUTSIDE, f"{shown} in {width} x {height} pixels")
+        return None
+    if max(abs(first - second) for first, second in zip(box, clipped, strict=True)) > 1:  # one: counted from 0, not 1
+        left_out.add(path, REACHES_OUT, f"{shown} in {width} x {height} pixels", "clipped")
+    return clipped
+
+
+def has_area(box: Box) -> bool:
+    return box[2] - box[0] >= LEAST_SIDE and box[3] - box[1] >= LEAST_SIDE
+
+
+def in_threads(work: Callable[[str], Answer], paths: Iterable[str]) -> list[Answer | str]:
+    """The answer for each file in order, or the words in which it was refused."""
+
+    def answer(path: str) -> Answer | str:
+        try:
+            return work(path)
+        except OSError as error:
+            return error.strerror or str(error)
+        except ValueError as error:
+            return str(error).removeprefix(f"{path}: ")
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(answer, paths))
+
+
+def header_size(path: str) -> tuple[int, int]:
+    """As read_size(), height and width; of a JPEG mostly from its first bytes. Raises: as it does."""
+    if Path(path).is_file():
+        data = np.fromfile(path, np.uint8, count=HEADER_BYTES)
+        if image_kind(data) == "JPEG":
+            try:
+                width, height = check_claims(data, path)
+                return height, width
+            except ValueError:
+                pass  # read_size() says what is wrong, if anything is
+    return read_size(path)
+
+
+def choose_classes(found: Sequence[str], expected: Sequence[str] | None, root: str, masks: bool) -> list[str]:
+    """The classes of a folder in the order of `expected`, those of the training. Raises: ValueError if they differ."""
+    if len(set(found)) < len(found):
+        twice = [name for name, count in Counter(found).items() if count > 1]
+        raise ValueError(f"{root}: two classes have one name, {shorten(twice)}; rename one")
+    if not found or (masks and len(found) > MAX_CLASSES):
+        raise ValueError(f"{root}: {len(found)} classes; it takes 1, and for masks at most {MAX_CLASSES}")
+    if expected is not None and set(found) != set(expected):
+        missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+        raise ValueError(
+            f"{root}: its classes are not those of the training: missing {shorten(missing) or 'none'}, unknown "
+            f"{shorten(unknown) or 'none'} ({len(missing)} and {len(unknown)} in all); correct their names"
+        )
+    return list(found if expected is None else expected)
+
+
+def finish(source: AnnotatedImages, left_out: LeftOut, masks: bool, remedy: str) -> None:
+    """Give a source its notes. Raises: ValueError, ending with the remedy, if there is nothing to train on."""
+    notes = left_out.notes()
+    empty = int((np.diff(source.object_ends) == 0).sum())
+    if not len(source):
+        raise ValueError(f"{notes[0] if notes else source.root}; no image is left in {source.root}; {remedy}")
+    if empty == len(source) and not masks:
+        unknown = f", but of {shorten(sorted(left_out.classes))}" if left_out.classes else ""
+        raise ValueError(f"{source.root}: no object of {shorten(source.classes)} is left{unknown}; {remedy}")
+    if empty and not masks:
+        notes.append(f"{source.root}: {empty} of {len(source)} images have no object")
+    source.notes += notes

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures that a task other than classifying reads: scenes of digits, or a folder of photos."""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+
+from core.annotated_folders import open_source
+from core.annotated_images import Annotated, choose_classes
+from core.digit_scenes import MAX_DIGITS, split_scenes
+from core.settings import config_lines
+
+BACKGROUND = "background"  # what networks that give a class for every pixel call the first
+
+
+class Source(Protocol):
+    """source[index] -> Annotated, with a mask where masks were asked for; images of any size."""
+
+    root: str  # what it is called
+    classes: list[str]  # without the background
+    notes: list[str]  # lines that people should see
+    most_objects: int  # in one picture; 0 where only masks are read
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Annotated: ...
+
+    def path(self, index: int) -> str:
+        """What one of them is called in messages."""
+        ...
+
+
+class SceneSource:
+    """As many scenes of digits as `count`, with boxes and masks; a Source. `split`, `side`: as of split_scenes()."""
+
+    def __init__(self, split: str, count: int, side: int) -> None:
+        self.scenes = split_scenes(split, count, side)
+        self.root, self.classes, self.most_objects = f"{split} scenes", list(map(str, range(10))), MAX_DIGITS
+        self.notes: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def path(self, index: int) -> str:
+        """What one scene is called in messages."""
+        return f"scene {index} of {self.root}"
+
+    def __getitem__(self, index: int) -> Annotated:
+        image, boxes, labels, mask = self.scenes[index]
+        return Annotated(image, boxes.reshape(-1, 4), labels, np.zeros(len(labels), bool), mask)
+
+
+def open_pictures(
+    config: ModuleType, split: str, class_names: Sequence[str] | None = None, *, masks: bool = False
+) -> Source:
+    """The "train", "valid" or "test" pictures of a task's config.py with boxes, or `masks`; prints their notes.
+
+    `class_names`: those of the training, with masks the background first. Raises: FileNotFoundError, ValueError if the
+    classes are others or not model_num_classes, or as core.annotated_folders.open_source().
+    """
+    background = int(masks)
+    classes = class_names[background:] if class_names else None
+    source: Source
+    if config.data_dir:
+        source = open_source(config.data_dir, getattr(config, f"{split}_split"), masks=masks, classes=classes)
+    else:
+        source = SceneSource(split, getattr(config, f"{split}_scenes"), config.image_size)
+        choose_classes(source.classes, classes, source.root, masks)
+    found = background + len(source.classes)
+    if config.model_num_classes != found:
+        line = config_lines(config).get("model_num_classes", "?")
+        raise ValueError(
+            f"config.py line {line}: model_num_classes = {config.model_num_classes}, but {source.root} has {found} "
+            f"classes{' with the background' if masks else ''}; set it to {found}, or correct data_dir"
+        )
+    for note in source.notes:
+        print(note)
+    return source

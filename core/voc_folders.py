@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders in the layout of Pascal VOC: an XML file of boxes for each image, and masks as PNG files of indices."""
+
+import os
+import struct
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from core.annotated_images import (
+    IGNORED,
+    AnnotatedImages,
+    LeftOut,
+    choose_classes,
+    clip_box,
+    finish,
+    header_size,
+    in_threads,
+    pack_objects,
+)
+from core.folders import shorten
+from core.image_names import IMAGE_SUFFIXES
+from core.pixels import Image
+
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
+    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+MAX_XML_BYTES, MAX_LIST_BYTES = 2**22, 2**26  # ten thousand objects, and over a million names
+PNG_START = struct.Struct(">8s4x4sIIBB")  # signature, IHDR, width, height, bits, colour type
+GREY, PALETTE = 0, 3
+
+
+class Found(NamedTuple):
+    """An image of a split, and the file that tells of it."""
+
+    image: str
+    annotation: str
+
+
+class Annotation(NamedTuple):
+    """What an XML file says."""
+
+    size: tuple[int, int]  # height, width; 0 where it does not say
+    objects: list[tuple[str, tuple[float, float, float, float], bool]]  # name, box as in Objects, difficult
+
+
+class VocImages(AnnotatedImages):
+    """The images of a split; `places`: uint8 [256], what each index in the files of masks stands for here."""
+
+    masks: np.ndarray | None = None  # their files, str [N]
+    places: np.ndarray
+
+    def read_mask(self, index: int, image: Image) -> np.ndarray | None:
+        if self.masks is None:
+            return None
+        path = str(self.masks[index])
+        if mask_size(path) != image.shape[:2]:
+            raise ValueError(f"{path}: no longer of the size of its image; run again")
+        mask: np.ndarray = self.places[read_indices(path)]
+        return mask
+
+
+def open_voc(folder: str, split: str, masks: bool = False, classes: Sequence[str] | None = None) -> VocImages:
+    """The images of a split with their boxes, or with their masks. `classes`: those of the training, in their order.
+
+    Raises: FileNotFoundError, ValueError as core.annotated_folders.open_source().
+    """
+    root = f"{folder} ({split})"
+    left_out = LeftOut(root)
+    own_classes = read_classes(folder)
+    chosen = choose_classes(own_classes, classes, folder, masks)
+    found = find_images(folder, split, masks, left_out)
+    sizes = in_threads(header_size, [each.image for each in found])
+    sound = []
+    for each, size in zip(found, sizes, strict=True):
+        if isinstance(size, str):
+            left_out.add(each.image, "unreadable image", size)
+        else:
+            sound.append((each, size))
+    if masks:
+        source = with_masks(root, own_classes, chosen, sound, left_out)
+        remedy = f"each needs its mask, {folder}/SegmentationClass/NAME.png"
+    else:
+        source = with_boxes(root, chosen, sound, left_out)
+        remedy = f"name the classes in {folder}/classes.txt, one a line, without the background"
+    finish(source, left_out, masks, remedy)
+    return source
+
+
+Sound = Sequence[tuple[Found, tuple[int, int]]]  # with height and width
+
+
+def with_boxes(root: str, classes: Sequence[str], images: Sound, left_out: LeftOut) -> VocImages:
+    """The source of boxes; images whose XML file cannot be used are noted."""
+    labels = {name: label for label, name in enumerate(classes)}
+    annotations = in_threads(read_annotation, [found.annotation for found, _ in images])
+    files, objects = [], []
+    for (found, size), annotation in zip(images, annotations, strict=True):
+        path = found.annotation
+        if isinstance(annotation, str):
+            left_out.add(path, "an annotation that cannot be used", annotation)
+            continue
+        if all(annotation.size) and annotation.size != size:
+            said, is_now = (f"{width} x {height}" for height, width in (annotation.size, size))
+            left_out.add(path, "its image has another size than it says", f"{is_now} pixels, not {said}")
+            continue
+        kept = []
+        for name, box, is_difficult in annotation.objects:
+            if name not in labels:
+                left_out.add_class(path, name)
+            elif clipped := clip_box(box, size, path, left_out):
+                kept.append((clipped, labels[name], is_difficult))
+        files.append(found.image)
+        objects.append(pack_objects(*zip(*kept, strict=True)) if kept else pack_objects([], [], []))
+    return VocImages(root, classes, files, objects)
+
+
+def with_masks(
+    root: str, own_classes: Sequence[str], classes: Sequence[str], images: Sound, left_out: LeftOut
+) -> VocImages:
+    """The source of masks, each of which is read once to know that it can be; those that cannot are noted.
+
+    Raises: ValueError if no class is in any.
+    """
+    places = np.full(256, IGNORED, np.uint8)
+    places[0] = 0
+    places[1 : 1 + len(own_classes)] = [1 + classes.index(name) for name in own_classes]
+    sizes = {found.annotation: size for found, size in images}
+    kept, seen = [], set[int]()
+    for (found, _), indices in zip(images, in_threads(lambda path: indices_in(path, sizes[path]), sizes), strict=True):
+        if isinstance(indices, str):
+            left_out.add(found.annotation, "a mask that cannot be used", indices)
+            continue
+        if not (places[indices] != IGNORED).any():
+            left_out.add(found.annotation, "a mask in which every pixel is ignored")
+            continue
+        kept.append(found)
+        seen.update(indices.tolist())
+        unknown = [index for index in indices.tolist() if len(own_classes) < index < IGNORED]
+        if unknown:
+            shown = shorten([str(index) for index in unknown])
+            left_out.add(found.annotation, f"an index above {len(own_classes)} in the mask", shown, "taken as ignored")
+    missing = [name for place, name in enumerate(own_classes, start=1) if place not in seen]
+    none = pack_objects([], [], [])
+    source = VocImages(root, classes, [found.image for found in kept], [none] * len(kept))
+    source.masks, source.places = np.array([found.annotation for found in kept]), places
+    if kept and len(missing) == len(own_classes):
+        raise ValueError(f"{root}: no mask has an index of a class; 1 stands for {shorten(own_classes[:1])}, and so on")
+    if missing:
+        source.notes.append(f"{root}: no pixel of {len(missing)} of the classes: {shorten(missing)}")
+    return source
+
+
+def find_images(folder: str, split: str, masks: bool, left_out: LeftOut) -> list[Found]:
+    """The images of a split that are there, with the paths of their annotations or masks, which may not be."""
+    images, told, suffix = f"{folder}/JPEGImages", f"{folder}/Annotations", ".xml"
+    if masks:
+        told, suffix = f"{folder}/SegmentationClass", ".png"
+    if not os.path.isdir(f"{folder}/ImageSets") and not masks and has_xml(f"{folder}/{split}"):
+        images = told = f"{folder}/{split}"  # as Roboflow writes it
+        listing = list_images(images, left_out)
+        names = list(listing)
+    else:
+        names = read_split(folder, split, masks)
+        listing = list_images(images, left_out)
+    found: dict[str, Found] = {}
+    for name in names:
+        stem = name if name in listing else without_suffix(name)
+        if stem not in listing:
+            left_out.add(f"{images}/{name[:100]}", "an image of the split that is not there")
+        elif stem in found:
+            left_out.add(f"{images}/{listing[stem]}", "an image that the split has twice", done="taken once")
+        else:
+            found[stem] = Found(f"{images}/{listing[stem]}", f"{told}/{stem}{suffix}")
+    return list(found.values())
+
+
+def has_xml(folder: str) -> bool:
+    return os.path.isdir(folder) and any(name.lower().endswith(".xml") for name in os.listdir(folder))
+
+
+def list_images(folder: str, left_out: LeftOut) -> dict[str, str]:
+    """The images below a folder, by their names without suffix: nothing else is ever opened, whatever files name."""
+    listing: dict[str, str] = {}
+    for above, _, files in sorted(os.walk(folder)):
+        for file in sorted(files):
+            if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith("."):
+                name = os.path.relpath(os.path.join(above, file), folder)
+                stem = without_suffix(name)
+                if stem in listing:
+                    left_out.add(f"{folder}/{name}", "a second image of one name", listing[stem])
+                listing.setdefault(stem, name)
+    return listing
+
+
+def without_suffix(name: str) -> str:
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def read_split(folder: str, split: str, masks: bool) -> list[str]:
+    """The names in the list of a split. Raises: FileNotFoundError that says what to write."""
+    lists = Path(folder, "ImageSets", "Segmentation" if masks else "Main")
+    path = lists / f"{split}.txt"
+    if not path.is_file():
+        there = sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)
+        others = f"; there are {', '.join(there[:6])}" if there else ""
+        raise FileNotFoundError(
+            f"{path}: no such file{others}; write it: the names of the images in {folder}/JPEGImages that are "
+            f"{split}, one a line, without suffix"
+        )
+    return [line.strip('"') for line in read_lines(path)]
+
+
+def read_classes(folder: str) -> list[str]:
+    """The lines of classes.txt, or the names in CVAT's labelmap.txt but for the background, or Pascal VOC's classes."""
+    path = Path(folder, "classes.txt")
+    if path.is_file():
+        names = read_lines(path)
+    elif (path := Path(folder, "labelmap.txt")).is_file():
+        names = [line.partition(":")[0].strip() for line in read_lines(path) if not line.startswith("#")]
+    else:
+        return list(VOC_CLASSES)
+    return [name for name in names if name not in ("background", "__background__", "_background_")]
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text that are not empty. Raises: ValueError if it is none, or far too long."""
+    if path.stat().st_size > MAX_LIST_BYTES:
+        raise ValueError(f"{path}: above {MAX_LIST_BYTES:,} bytes; it should have a name a line")
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except ValueError as error:
+        raise ValueError(f"{path}: not a text in UTF-8 ({error}); save it as one") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_annotation(path: str) -> Annotation:
+    """What an XML file says; a box with a coordinate that is no number has NaN there.
+
+    Raises: OSError; ValueError, in words, if it cannot be read. A file with a DOCTYPE is refused unread: it can define
+    entities that expand to gigabytes. So is one with NUL, of which UTF-16 is full, where it would be spelled otherwise.
+    """
+    if os.path.getsize(path) > MAX_XML_BYTES:
+        raise ValueError(f"above {MAX_XML_BYTES:,} bytes")
+    data = Path(path).read_bytes()
+    if b"<!DOCTYPE" in data or b"\0" in data:
+        raise ValueError("a DOCTYPE or UTF-16, which are not read")
+    try:
+        root = ET.fromstring(data)
+    except (ET.ParseError, LookupError, ValueError) as error:
+        raise ValueError(f"no readable XML: {error}") from error
+    if root.tag != "annotation":
+        raise ValueError(f"begins with <{root.tag[:40]}>, not <annotation>")
+    height, width = (read_number(root.findtext(f"size/{side}")) for side in ("height", "width"))
+    size = int(height) if height > 0 else 0, int(width) if width > 0 else 0
+    return Annotation(size, [read_object(element) for element in root.findall("object")])
+
+
+def read_object(element: ET.Element) -> tuple[str, tuple[float, float, float, float], bool]:
+    """Coordinates in the file count from 1, and the last pixel is inside; some tools write them with fractions."""
+    x0, y0, x1, y1 = (read_number(element.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
+    is_degenerate = x1 <= x0 or y1 <= y0  # a point or a line in tools that count from 0, and a pixel wide in no other
+    box = (x0 - 1, y0 - 1, x1 - 1, y1 - 1) if is_degenerate else (x0 - 1, y0 - 1, x1, y1)
+    is_difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true")
+    return (element.findtext("name") or "").strip(), box, is_difficult
+
+
+def read_number(text: str | None) -> float:
+    """NaN for what is no number, or none below a billion."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return float("nan")
+    return value if abs(value) < 1e9 else float("nan")
+
+
+def mask_size(path: str) -> tuple[int, int]:
+    """Height and width of a mask. Raises: OSError; ValueError unless it is a PNG of indices, whatever their colours."""
+    with open(path, "rb") as file:
+        start = file.read(PNG_START.size)
+    if len(start) < PNG_START.size:
+        raise ValueError("no PNG")
+    signature, kind, width, height, bits, colour = PNG_START.unpack(start)
+    if (signature, kind) != (b"\x89PNG\r\n\x1a\n", b"IHDR"):
+        raise ValueError("no PNG")
+    if colour != PALETTE and (colour, bits) != (GREY, 8):
+        raise ValueError("a PNG of colours; save the index of the class in each pixel: 8-bit grey, or with a palette")
+    return height, width
+
+
+def indices_in(path: str, size: tuple[int, int]) -> np.ndarray:
+    """The indices that occur in a mask. Raises: OSError; ValueError unless it is one of an image of `size`."""
+    found = mask_size(path)
+    if found != size:
+        raise ValueError(f"{found[1]} x {found[0]} pixels, its image has {size[1]} x {size[0]}")
+    return np.unique(read_indices(path))
+
+
+def read_indices(path: str) -> np.ndarray:
+    """The indices in a mask whose size was checked, uint8 [H, W]. Raises: OSError; ValueError if it is damaged."""
+    import PIL.Image  # where masks are needed
+
+    try:
+        with PIL.Image.open(path, formats=["PNG"]) as picture:
+            indices = np.asarray(picture)
+    except Exception as error:  # Pillow raises almost anything for damaged files
+        raise ValueError(f"{path}: damaged ({error}); make it again") from error
+    if indices.ndim != 2 or indices.dtype != np.uint8:
+        raise ValueError(f"{path}: not a PNG of indices; make it again")
+    return indices

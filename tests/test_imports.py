@@ -19,13 +19,14 @@ TOP_LEVEL = {
     "inference": {"config", "imgproc", "model", "utils"},
 }
 # The folders of machinery below scripts/, and which others each may import.
+TASKS = ("detection", "segmentation")
 FOLDERS = {
     "shared": set(),
     "preparing": {"shared"},
     "converting": {"shared"},
     "downloading": {"shared", "converting"},
     "checking": {"shared", "preparing"},  # what folders are called like splits
-    "measuring": {"shared", "preparing", *TASKS},  # the small copy that prepare_dataset.py makes
+    "measuring": {"shared", "preparing", *TASKS},  # the small copy of prepare_dataset.py; what it times
     "storms": {"shared"},
     "exporting": {"shared"},
     "reporting": {"shared"},
@@ -36,7 +37,6 @@ COMMANDS = {
     *("export", "report"),
 }
 # The packages of other tasks, which share the eight files' code.
-TASKS = ("detection", "segmentation")
 # What stands in front on sys.path, and the folders of modules in it.
 PLACES = {ROOT: ("core", *TASKS), ROOT / "scripts": tuple(FOLDERS)}
 

@@ -79,10 +79,12 @@ class AnnotatedImages:
     """source[index] -> Annotated, for an index of 0 .. len(source) - 1; the image is read when it is asked for.
 
     `root`: the folder and split in messages. `classes`: their names, without the background. `notes`: lines that people
-    should see before a training. `most_objects`: in one image. Names and boxes lie in a few arrays, which forked loader
-    workers share.
+    should see before a training. `most_objects`: in one image. `has_crowds`: whether what is ignored are crowds. Names
+    and boxes lie in a few arrays, which forked loader workers share.
     Raises: ValueError naming the file if an image cannot be read, or is no longer what its annotations were read for.
     """
+
+    has_crowds = False
 
     def __init__(self, root: str, classes: Sequence[str], files: Sequence[str], objects: Sequence[Objects]) -> None:
         names = [os.fsencode(file) for file in files]

@@ -44,6 +44,7 @@ class CocoImages(AnnotatedImages):
     """The images of a split; `shapes`: uint8, JSON of the objects' shapes one after the other, where masks are asked
     for, [place in the mask, polygons or run lengths] each, and where those of each image end."""
 
+    has_crowds = True
     shapes: np.ndarray | None = None
     shape_ends: np.ndarray
 

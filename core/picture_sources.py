@@ -22,6 +22,7 @@ class Source(Protocol):
     classes: list[str]  # without the background
     notes: list[str]  # lines that people should see
     most_objects: int  # in one picture; 0 where only masks are read
+    has_crowds: bool  # whether what is ignored are crowds, of which each part is one find, or objects like others
 
     def __len__(self) -> int: ...
 
@@ -39,6 +40,7 @@ class SceneSource:
         self.scenes = split_scenes(split, count, side)
         self.root, self.classes, self.most_objects = f"{split} scenes", list(map(str, range(10))), MAX_DIGITS
         self.notes: list[str] = []
+        self.has_crowds = False  # nothing is ignored
 
     def __len__(self) -> int:
         return len(self.scenes)

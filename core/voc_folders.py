@@ -264,8 +264,8 @@ def read_annotation(path: str) -> Annotation:
 def read_object(element: ET.Element) -> tuple[str, tuple[float, float, float, float], bool]:
     """Coordinates in the file count from 1, and the last pixel is inside; some tools write them with fractions."""
     x0, y0, x1, y1 = (read_number(element.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
-    is_degenerate = x1 <= x0 or y1 <= y0  # a point or a line in tools that count from 0, and a pixel wide in no other
-    box = (x0 - 1, y0 - 1, x1 - 1, y1 - 1) if is_degenerate else (x0 - 1, y0 - 1, x1, y1)
+    is_turned = x1 < x0 or y1 < y0  # to be left out even where it is by less than the pixel that follows
+    box = (x0 - 1, y0 - 1, x1 - 1, y1 - 1) if is_turned else (x0 - 1, y0 - 1, x1, y1)
     is_difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true")
     return (element.findtext("name") or "").strip(), box, is_difficult
 

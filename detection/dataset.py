@@ -22,8 +22,9 @@ __all__ = ["BoxDataset", "augmentation", "take_targets"]
 class BoxDataset(Dataset[tuple[Image, np.ndarray]]):
     """The pictures of a source at one size, squashed to a square, and their objects.
 
-    dataset[epoch, index] -> uint8 [S, S, 3] and float32 [M, 6]: left, top, right, bottom in pixels of S, label, and 1
-    for what is ignored, else 0. M is the same for all pictures, and rows without an object are -1 throughout.
+    dataset[epoch, index] -> uint8 [S, S, 3] and float32 [M, 6]: left, top, right, bottom in pixels of S, label, and
+    COUNTED, or CROWD or DIFFICULT for what neither counts nor is trained on. M is the same for all pictures, and rows
+    without an object are -1 throughout.
     With a `seed` (training) the picture is augmented, as a function of (seed, epoch, index), and what has less than a
     pixel left of a side is no object any more; without one, all that has an area is.
     """
@@ -44,7 +45,8 @@ class BoxDataset(Dataset[tuple[Image, np.ndarray]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Image, np.ndarray]:
         epoch, index = key
         image, boxes, labels, ignored, _ = self.source[index]
-        rows = np.column_stack([boxes, labels, ignored]).astype(np.float32)
+        kinds = np.where(ignored, CROWD if self.source.has_crowds else DIFFICULT, COUNTED)
+        rows = np.column_stack([boxes, labels, kinds]).astype(np.float32)
         if self.seed is not None:
             rows = rows[~ignored]
             # A crop needs an object to look for, and sides of more than a few pixels to cut from.
@@ -56,13 +58,15 @@ class BoxDataset(Dataset[tuple[Image, np.ndarray]]):
         rows[:, :4] *= self.image_size / np.array([width, height, width, height], np.float32)
         rows[:, :4] = rows[:, :4].clip(0, self.image_size)
         sides = rows[:, 2:4] - rows[:, :2]
-        rows = rows[(sides > 0 if self.seed is None else sides >= 1).all(axis=1)]
+        rows = rows[(sides > 0 if self.seed is None else sides >= LEAST_PIXELS).all(axis=1)]
         targets = np.full((self.source.most_objects, 6), -1, np.float32)
         targets[: len(rows)] = rows
         return np.ascontiguousarray(image), targets
 
 
-LEAST_SIDE = 32
+COUNTED, CROWD, DIFFICULT = 0, 1, 2
+LEAST_SIDE = 32  # of a picture, in its pixels
+LEAST_PIXELS = 1  # of a side of an object that is trained on; the log of much less would be most of a loss
 
 
 def augmented(image: Image, boxes: np.ndarray, augment: v2.Transform, seed: int) -> tuple[Image, np.ndarray]:
@@ -96,6 +100,8 @@ def augmentation(config: ModuleType) -> v2.Transform:
 
 
 def take_targets(rows: Tensor) -> list[dict[str, Tensor]]:
-    """The objects of a batch [N, M, 6], those that are not ignored: "boxes" [K, 4], "labels" [K] int64 from 1."""
-    counted = [image[image[:, 5] == 0] for image in rows]  # in a row without an object it is -1
+    """What a loss is taken of in a batch [N, M, 6]: "boxes" [K, 4] of at least a pixel, "labels" [K] int64 from 1."""
+    sides = rows[..., 2:4] - rows[..., :2]
+    has_loss = (rows[..., 5] == COUNTED) & (sides >= LEAST_PIXELS).all(2)  # in a row without an object all is -1
+    counted = [image[chosen] for image, chosen in zip(rows, has_loss, strict=True)]
     return [{"boxes": image[:, :4], "labels": image[:, 4].long() + 1} for image in counted]

@@ -13,22 +13,21 @@ from torch import Tensor
 
 from core.metrics import LossMeter
 from core.processes import from_main, gather_batches
-from detection.dataset import take_targets
+from detection.dataset import COUNTED, DIFFICULT, take_targets
 from detection.model import SSDLite
 
 
 class Picture(NamedTuple):
     """What is in one picture, and what was found there; boxes are left, top, right, bottom in pixels."""
 
-    objects: np.ndarray  # float [K, 6]: box, label from 0, and 1 for what is ignored
+    objects: np.ndarray  # float [K, 6]: box, label from 0, and COUNTED, CROWD or DIFFICULT
     found: np.ndarray  # float [D, 6]: box, label from 0, score
 
 
 class BoxScores:
     """Loss and mean average precision, by the outputs [N, A, C + 5] of a network and the targets float32 [N, M, 6].
 
-    Targets are those of BoxDataset. An object that is ignored is not missed, and what is found on it is not false: it
-    is what COCO calls a crowd.
+    Targets are those of BoxDataset. A crowd or difficult object is not missed, and what is found on it is not false.
     """
 
     def __init__(self, network: SSDLite, num_classes: int) -> None:
@@ -64,15 +63,34 @@ class BoxScores:
         return average_precisions([picture for batch in batches for picture in batch], self.num_classes)
 
 
+class Evaluation(COCOeval):  # type: ignore[misc]
+    """pycocotools' own, in which an object can also be "difficult": ignored like a crowd, by Pascal VOC's rule.
+
+    What is found inside of a crowd is ignored, however small a part of it that is. On a difficult object it is if the
+    two overlap as a find and its object must; and it is for as many finds as there are, as in VOCdevkit's VOCevaldet.
+    """
+
+    def computeIoU(self, image: int, label: int) -> Any:
+        difficult = [each for each in self._gts[image, label] if each["difficult"]]
+        for each in difficult:  # which then is divided by the union, and not by the area of the find
+            each["iscrowd"] = 0
+        overlaps = super().computeIoU(image, label)
+        for each in difficult:
+            each["iscrowd"] = 1
+        return overlaps
+
+
 def average_precisions(pictures: list[Picture], num_classes: int) -> np.ndarray:
     """The average precision of each class at an IoU of 0.5, 0.55, .. 0.95: float64 [10, num_classes], 0..1.
 
     Of objects of all sizes, with the 100 likeliest finds of a class in a picture. NaN for a class without an object.
     """
     objects, found = ([getattr(picture, part) for picture in pictures] for part in ("objects", "found"))
-    truth = to_coco(objects, num_classes, lambda row: {"iscrowd": int(row[5])})
+    truth = to_coco(
+        objects, num_classes, lambda row: {"iscrowd": int(row[5] != COUNTED), "difficult": row[5] == DIFFICULT}
+    )
     detections = to_coco(found, num_classes, lambda row: {"score": float(row[5])})
-    evaluation = COCOeval(truth, detections, "bbox")
+    evaluation = Evaluation(truth, detections, "bbox")
     evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
     evaluation.params.maxDets = [100]
     with contextlib.redirect_stdout(io.StringIO()):

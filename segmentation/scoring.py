@@ -9,6 +9,15 @@ from core.metrics import LossMeter
 from core.processes import sum_over_processes
 
 
+def pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Cross entropy of logits [N, C, H, W] and masks uint8 [N, H, W]: nats, a mean over the pixels that count.
+
+    0, with gradients of 0, if none does: of none there is no mean, and NaN would end the run.
+    """
+    total = nn.functional.cross_entropy(logits, masks.long(), ignore_index=IGNORED, reduction="sum")
+    return total / (masks != IGNORED).sum().clamp(min=1)
+
+
 class PixelScores:
     """Loss, mean IoU and share of right pixels, by logits [N, C, H, W] and masks uint8 [N, H, W].
 
@@ -22,7 +31,7 @@ class PixelScores:
 
     def add(self, logits: Tensor, masks: Tensor) -> None:
         """Of one batch."""
-        self.meter.add_loss(nn.functional.cross_entropy(logits, masks.long(), ignore_index=IGNORED), len(logits))
+        self.meter.add_loss(pixel_loss(logits, masks), len(logits))
         places = masks.long() * self.num_classes + logits.argmax(1)
         places = places.masked_fill_(masks == IGNORED, len(self.sums) - 1).flatten()
         self.sums.index_add_(0, places, torch.ones_like(places))
@@ -54,8 +63,11 @@ def intersection_over_union(counts: Tensor) -> Tensor:
 
 
 def summarise(counts: Tensor) -> dict[str, float]:
-    """Mean IoU, over the classes that are in a mask or were predicted, and share of right pixels, in percent."""
+    """Mean IoU, over the classes that are in a mask or were predicted, and share of right pixels, in percent.
+
+    0 if no pixel counts.
+    """
     return {
-        "miou": float(100 * intersection_over_union(counts).nanmean()),
-        "pixels": float(100 * counts.diagonal().sum() / counts.sum()),
+        "miou": float(100 * intersection_over_union(counts).nanmean().nan_to_num()),
+        "pixels": float(100 * counts.diagonal().sum() / counts.sum().clamp(min=1)),
     }

@@ -16,10 +16,9 @@ from functools import partial
 from types import ModuleType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import train
-from core.annotated_images import IGNORED
 from core.checkpoints import TrainState
 from core.folding import folded
 from core.metrics import LossMeter
@@ -32,7 +31,7 @@ from dataset import CPUPrefetcher, create_batches
 from imgproc import denormalize
 from segmentation.dataset import MaskedImages
 from segmentation.model import PROBE, create_network
-from segmentation.scoring import PixelScores
+from segmentation.scoring import PixelScores, pixel_loss
 from segmentation.settings import RULES
 from utils import autocast, user_errors
 
@@ -47,14 +46,14 @@ def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetch
 
 
 def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, writer: Writer) -> Loss:
-    """The loss of a batch, images [N, 3, S, S] and masks [N, S, S]: nats, a mean over all pixels."""
+    """The loss of a batch, images [N, 3, S, S] and masks [N, S, S]: nats, a mean over the pixels that count."""
 
     def compute_loss(images: Tensor, masks: Tensor, index: int) -> Tensor:
         if state.epoch == index == 0:
             log_images(writer, denormalize(images[:16], batches.mean, batches.std))
         with autocast(state.device, state.dtype):
             logits = state.parallel_network(images)  # [N, C, S, S]
-        loss = nn.functional.cross_entropy(logits, masks.long(), ignore_index=IGNORED)
+        loss = pixel_loss(logits, masks)
         state.meter.add_loss(loss, len(images))
         return loss
 

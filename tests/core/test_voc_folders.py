@@ -138,7 +138,8 @@ def test_folders_among_the_images_are_parts_of_their_names(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("thing", "line"),
     [
-        (("dog", (5, 6, 5, 25)), "a box without an area (4, 5, 4, 24); left out"),
+        (("dog", (6, 6, 5, 25)), "a box without an area (5, 5, 4, 24); left out"),
+        (("dog", (5, 6.5, 25, 6)), "a box without an area (4, 5.5, 24, 5); left out"),
         (("dog", (20, 25, 5, 6)), "a box without an area (19, 24, 4, 5); left out"),
         (("dog", (41, 1, 50, 9)), "a box outside of its image (40, 0, 50, 9 in 40 x 30 pixels); left out"),
         (("dog", (-9, -9, 0, 0)), "a box outside of its image (-10, -10, 0, 0 in 40 x 30 pixels); left out"),
@@ -163,6 +164,14 @@ def test_object_without_a_box_or_a_known_name_is_left_out(tmp_path: Path) -> Non
         "ROOT (train): unknown class 'wolf' (1 objects, the first in ROOT/Annotations/a.xml); left out",
         "ROOT (train): unknown class '' (1 objects, the first in ROOT/Annotations/a.xml); left out",
     ]
+
+
+def test_box_from_a_pixel_to_the_same_is_that_pixel(tmp_path: Path) -> None:
+    """VOC counts the last pixel as inside; the corners of the image too."""
+    boxes = [object_xml("dog", corners) for corners in ((5, 6, 5, 25), (9, 9, 9, 9), (1, 1, 1, 1), (40, 30, 40, 30))]
+    source = open_source(str(write_boxes(tmp_path, {"a": annotation_xml(boxes)})), "train")
+    assert source.notes == []
+    assert source[0].boxes.tolist() == [[4, 5, 5, 25], [8, 8, 9, 9], [0, 0, 1, 1], [39, 29, 40, 30]]
 
 
 def test_box_that_reaches_out_is_clipped(tmp_path: Path) -> None:
@@ -234,7 +243,7 @@ def test_image_of_another_size_than_its_annotation_says_is_left_out(tmp_path: Pa
 
 
 def test_many_lines_of_one_kind_are_counted(tmp_path: Path) -> None:
-    root = write_boxes(tmp_path, {"a": annotation_xml([object_xml("dog", (9, 9, 9, 9))] * 40 + [DOG])})
+    root = write_boxes(tmp_path, {"a": annotation_xml([object_xml("dog", (9, 9, 8, 9))] * 40 + [DOG])})
     notes = open_source(str(root), "train").notes
     assert len(notes) == 4
     assert notes[-1] == f"{root} (train): 37 more: a box without an area"

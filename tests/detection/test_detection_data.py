@@ -27,7 +27,7 @@ def augment_with(**values: object) -> v2.Transform:
 class OneColour:
     """Pictures of one colour and any size, with the objects that a test gives: a Source."""
 
-    root, classes, notes, most_objects = "pictures", ["cat", "dog"], [], 4
+    root, classes, notes, most_objects, has_crowds = "pictures", ["cat", "dog"], [], 4, True
 
     def __init__(self, height: int, width: int, boxes: list[list[float]], ignored: list[bool]) -> None:
         self.shape, self.boxes, self.ignored = (height, width, 3), boxes, ignored

@@ -8,7 +8,7 @@ from numpy.random import Generator, default_rng
 from torchmetrics.detection import MeanAveragePrecision
 
 from core.picture_sources import SceneSource
-from detection.dataset import BoxDataset, take_targets
+from detection.dataset import COUNTED, CROWD, DIFFICULT, BoxDataset, take_targets
 from detection.model import Outputs, score_form, ssdlite
 from detection.scoring import BoxScores, Picture, average_precisions, summarise
 from model import Definition
@@ -80,12 +80,42 @@ def test_precision_by_hand(capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().out == ""
 
 
-def test_what_is_ignored_neither_counts_nor_hurts() -> None:
-    objects = np.array([[0, 0, 10, 10, 0, 0], [20, 20, 40, 40, 0, 1]], np.float32)
+@pytest.mark.parametrize("kind", [CROWD, DIFFICULT])
+def test_what_is_ignored_neither_counts_nor_hurts(kind: int) -> None:
+    objects = np.array([[0, 0, 10, 10, 0, COUNTED], [20, 20, 40, 40, 0, kind]], np.float32)
     right = [0, 0, 10, 10, 0, 0.5]
-    for found in ([right], [right, [20, 20, 40, 40, 0, 0.9]], [right, [21, 21, 39, 39, 0, 0.9]]):
+    for found in ([right], [right, [20, 20, 40, 40, 0, 0.9]], [right, [20, 20, 40, 39.5, 0, 0.9]]):
         scores = summarise(average_precisions([Picture(objects, np.array(found))], 1))
         assert scores == {"map": pytest.approx(100), "map50": pytest.approx(100)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        # The find of a quarter of the object is ignored in a crowd. On a difficult object it is false, and so is half
+        # of what is found, the likeliest of it, when the other object is.
+        (CROWD, [100] * 10),
+        (DIFFICULT, [50] * 10),
+    ],
+)
+def test_what_is_found_in_a_part_of_what_is_ignored(kind: int, expected: list[float]) -> None:
+    objects = np.array([[0, 0, 10, 10, 0, COUNTED], [20, 20, 40, 40, 0, kind]], np.float32)
+    found = np.array([[20, 20, 30, 30, 0, 0.9], [0, 0, 10, 10, 0, 0.5]])
+    assert 100 * average_precisions([Picture(objects, found)], 1)[:, 0] == pytest.approx(expected)
+
+
+def test_difficult_objects_are_ignored_as_in_voc() -> None:
+    """Two finds on one, with IoUs of 324 / 400 = 0.81 and 0.9: both are ignored up to 0.8, from 0.85 on one is false.
+
+    At 0.95 both are: 1 of 3 is right. So it is for a find that has the difficult object inside.
+    """
+    objects = np.array([[0, 0, 10, 10, 0, COUNTED], [20, 20, 40, 40, 0, DIFFICULT]], np.float32)
+    right = [0, 0, 10, 10, 0, 0.5]
+    found = np.array([[20, 20, 38, 38, 0, 0.9], [20, 20, 40, 38, 0, 0.8], right])
+    expected = [100] * 7 + [50] * 2 + [100 / 3]
+    assert 100 * average_precisions([Picture(objects, found)], 1)[:, 0] == pytest.approx(expected)
+    around = np.array([[10, 10, 50, 50, 0, 0.9], right])  # an IoU of 0.25
+    assert 100 * average_precisions([Picture(objects, around)], 1)[:, 0] == pytest.approx([50] * 10)
 
 
 def test_pictures_without_objects_or_finds() -> None:

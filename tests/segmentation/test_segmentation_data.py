@@ -3,6 +3,7 @@
 
 from functools import partial
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from core.annotated_images import IGNORED
 from core.digit_scenes import DIGITS, DigitScenes, Scene
+from core.metrics import LossMeter
 from core.picture_sources import SceneSource
 from dataset import create_batches
 from segmentation.dataset import MaskedImages
-from segmentation.scoring import PixelScores, intersection_over_union
+from segmentation.scoring import PixelScores, intersection_over_union, pixel_loss
+from segmentation.train import create_loss
 
 CPU = torch.device("cpu")
 create_plain_batches = partial(create_batches, batch_size=4, mean=[0, 0, 0], std=[1, 1, 1], device=CPU)
@@ -60,6 +63,32 @@ def test_intersection_over_union_by_hand() -> None:
     assert intersection_over_union(scores.counts())[2:].isnan().all()
     assert scores.so_far("")["miou"] == pytest.approx(100 * (2 / 3 + 3 / 4) / 2)
     assert scores.so_far("")["pixels"] == pytest.approx(100 * 5 / 6)
+
+
+def test_loss_of_the_pixels_that_count() -> None:
+    logits = torch.randn(3, 5, 20, 30, generator=torch.Generator().manual_seed(0))
+    masks = random_masks(5, 0)
+    masks[:, :7] = IGNORED
+    expected = torch.nn.functional.cross_entropy(logits, masks.long(), ignore_index=IGNORED)
+    torch.testing.assert_close(pixel_loss(logits, masks), expected)
+
+
+def test_batch_without_a_pixel_that_counts_changes_nothing() -> None:
+    """Its loss is 0, and what other batches of a step gave the weights stays to the bit."""
+    network = torch.nn.Conv2d(3, 5, 1)
+    images = torch.randn(3, 3, 20, 30, generator=torch.Generator().manual_seed(0))
+    state = SimpleNamespace(parallel_network=network, device=CPU, dtype=torch.float32, epoch=1, meter=LossMeter(CPU))
+    compute_loss = create_loss(ModuleType("config"), state, None, None)
+    (compute_loss(images, random_masks(5, 0), 0) / 2).backward()
+    before = [weight.grad.clone() for weight in network.parameters()]
+    loss = compute_loss(images, torch.full((3, 20, 30), IGNORED, dtype=torch.uint8), 1)
+    (loss / 2).backward()
+    assert loss.item() == 0
+    assert all(torch.equal(weight.grad, each) for weight, each in zip(network.parameters(), before, strict=True))
+    assert state.meter.averages()["loss"] > 0
+    scores = PixelScores(5, CPU)
+    scores.add(network(images), torch.full((3, 20, 30), IGNORED, dtype=torch.uint8))
+    assert scores.of_all("") == {"loss": 0, "images": 3, "skipped": 0, "miou": 0, "pixels": 0}
 
 
 def test_scenes_are_those_of_the_split() -> None:

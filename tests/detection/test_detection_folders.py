@@ -123,7 +123,7 @@ def test_scores_stay_with_the_names_of_the_training(voc: tuple[Path, str], coco:
     root, _ = voc
     printed = run(root, "detection/test.py", mode="test")
     assert [line.partition("AP ")[0].strip() for line in printed.splitlines() if "AP  " in line] == NAMES
-    assert "4 images of 64 x 64 pixels; cpu, float32." in printed
+    assert "4 images of 64 x 64 pixels; cpu, torch.float32." in printed
     before = json.loads((root / RESULTS / "test.json").read_text())
     assert list(before["ap"]) == list(before["ap50"]) == NAMES
     write_coco(root / "other", 4, "val", ids=(7, 5, 6))

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the network of detection/config.py as an ONNX file for other devices: python3 detection/export.py.
+
+It reads config.model_weights_path and writes results/<exp_name>/export/ssdlite-onnx.onnx and .json, which says what the
+file takes and gives. They get their names only after ONNX Runtime has found the objects of torch in test scenes.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))  # what all exports share
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the folder of the files that all tasks share
+
+from core.environment import check_environment
+
+if __name__ == "__main__":
+    check_environment()
+
+import importlib
+import itertools
+import signal
+from collections.abc import Iterator
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
+
+from core.digit_scenes import DigitScenes
+from core.exported_files import refuse_exported
+from core.network_weights import load_trained_network
+from detection.model import SSDLite, ssdlite
+from exporting.formats import require
+from exporting.networks import Normalization, plain_copy
+from exporting.task_files import FORMAT, Answer, Exported, export_task
+from imgproc import normalize
+from model import Definition
+from utils import setup_runtime, user_errors
+
+DIGITS = Path(__file__).resolve().parent.parent / "data/digits.csv.gz"
+CLASSES = ["background", *map(str, range(10))]
+SCENES, BATCH = 100, 8  # that are compared, and how many at once
+SAME_PLACE, SAME_SCORE = 0.01, 1e-4  # pixels by which a side of a box may differ, and by how much its score
+LEAST_EQUAL = 99.5  # percent of the objects; where two boxes overlap just so much or so little, rounding decides
+
+
+def main(config: ModuleType) -> None:
+    require(FORMAT)
+    refuse_exported(config)
+    setup_runtime(config.seed, "cpu")
+    network = create_network(config)
+    load_trained_network(network, config)
+    print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
+    figures = export_task(config, to_export(network, config), partial(verify, network.eval(), config))
+    print(f" * equal objects {figures['equal_objects']:.3f} % of {figures['objects']} ({figures['images']} images)")
+
+
+def create_network(config: ModuleType) -> SSDLite:
+    definition = Definition(config.model_padding, config.model_batch_norm_eps)
+    return ssdlite(config.model_num_classes, config.image_size, config.model_width_mult, definition)
+
+
+class LevelDetector(nn.Module):
+    """uint8 levels [N, S, S, 3] -> boxes [N, A, 4] of all anchors, scores [N, C, A] of their classes.
+
+    Boxes in pixels, within the picture; scores without those of the background.
+    """
+
+    def __init__(self, network: SSDLite, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.normalization, self.network = Normalization(mean, std), plain_copy(network, network.image_size)
+
+    def forward(self, levels: Tensor) -> tuple[Tensor, Tensor]:
+        network: Any = self.network
+        logits, offsets = network.outputs(self.normalization(levels))
+        anchors = network.anchors.expand(len(levels), -1, -1)
+        boxes = network.box_coder.decode_single(offsets.flatten(0, 1), anchors.flatten(0, 1)).view_as(anchors)
+        boxes = clip_boxes_to_image(boxes, (network.image_size, network.image_size))
+        return boxes, logits.softmax(2)[..., 1:].transpose(1, 2)
+
+
+# SSD's choice of boxes in each image, as torchvision's postprocess_detections() makes it, in the text form of ONNX. The
+# exporter of torch 2.15 cannot take that: how many values it looks at depends on the values.
+CHOICE = """
+choice (float[batch, {anchors}, 4] all_boxes, float[batch, {classes}, {anchors}] all_scores)
+    => (float[batch, {most}, 4] boxes, float[batch, {most}] scores, int64[batch, {most}] labels)
+<
+    int64[1] candidates = {{{candidates}}}, int64[1] last = {{-1}}, int64[1] end = {{{candidates}}},
+    int64[1] axis_2 = {{2}}, int64 kept_of_class = {{{candidates}}}, float nms_thresh = {{{nms_thresh}}},
+    float score_thresh = {{{score_thresh}}}, int64[1] most = {{{most}}}, int64[2] flat = {{0, -1}},
+    int64 num_anchors = {{{anchors}}}, float zero = {{0}}, int64 one = {{1}}, int64 background = {{0}}
+>
+{{
+    best_scores, best_places = TopK <axis = 2> (all_scores, candidates)
+    least_score = Slice (best_scores, last, end, axis_2)
+    is_candidate = GreaterOrEqual (all_scores, least_score)
+    candidate_scores = Where (is_candidate, all_scores, zero)
+    kept = NonMaxSuppression (all_boxes, candidate_scores, kept_of_class, nms_thresh, score_thresh)
+    kept_scores = GatherND (all_scores, kept)
+    score_shape = Shape (all_scores)
+    no_scores = ConstantOfShape (score_shape)
+    scores_of_kept = ScatterND (no_scores, kept, kept_scores)
+    flat_scores = Reshape (scores_of_kept, flat)
+    scores, places = TopK <axis = 1> (flat_scores, most)
+    is_object = Greater (scores, zero)
+    class_places = Div (places, num_anchors)
+    class_labels = Add (class_places, one)
+    labels = Where (is_object, class_labels, background)
+    anchor_places = Mod (places, num_anchors)
+    box_places = Unsqueeze (anchor_places, axis_2)
+    best_boxes = GatherND <batch_dims = 1> (all_boxes, box_places)
+    is_box = Unsqueeze (is_object, axis_2)
+    boxes = Where (is_box, best_boxes, zero)
+}}
+"""
+
+
+def add_choice(network: SSDLite, model: Any) -> None:
+    """Let an onnx.ModelProto that gives boxes and scores of all anchors give the objects."""
+    import onnx
+
+    anchors, classes = len(network.anchors), network.head.classification_head.num_columns - 1
+    graph = onnx.parser.parse_graph(
+        CHOICE.format(
+            anchors=anchors,
+            classes=classes,
+            candidates=min(network.topk_candidates, anchors),
+            most=most_objects(network),
+            nms_thresh=network.nms_thresh,
+            score_thresh=network.score_thresh,
+        )
+    )
+    model.graph.node.extend(graph.node)
+    model.graph.initializer.extend(graph.initializer)
+    del model.graph.output[:]
+    model.graph.output.extend(graph.output)
+
+
+def most_objects(network: SSDLite) -> int:
+    """In an image."""
+    classes = network.head.classification_head.num_columns - 1
+    return int(min(network.detections_per_img, classes * min(network.topk_candidates, len(network.anchors))))
+
+
+def to_export(network: SSDLite, config: ModuleType) -> Exported:
+    """What the file is to be."""
+    size, most = config.image_size, most_objects(network)
+    return Exported(
+        network=LevelDetector(network, config.model_mean_parameters, config.model_std_parameters).eval(),
+        example=torch.zeros(2, size, size, 3, dtype=torch.uint8),
+        free_axes={0: "batch"},
+        traced=["all_boxes", "all_scores"],
+        finish=partial(add_choice, network),
+        input={"sides": size, "resize": {"height": size, "width": size, "method": "bilinear, antialiased"}},
+        outputs={
+            "boxes": {
+                "type": "float32",
+                "shape": ["batch", most, 4],
+                "values": "left, top, right, bottom in pixels of the input",
+            },
+            "scores": {"type": "float32", "shape": ["batch", most], "values": "0 to 1, largest first; 0: no object"},
+            "labels": {"type": "int64", "shape": ["batch", most], "values": "places in `classes`; 0: no object"},
+        },
+        classes=CLASSES,
+    )
+
+
+@torch.inference_mode()
+def verify(network: SSDLite, config: ModuleType, answer: Answer) -> dict[str, Any]:
+    """The figures of a file that finds what the network finds in test scenes. Raises: ValueError if it does not."""
+    shares = config.model_mean_parameters, config.model_std_parameters
+    mean, std = (torch.tensor(values) for values in shares)
+    images = objects = equal = 0
+    for levels in pictures(config.image_size):
+        expected = network(normalize(torch.from_numpy(levels).permute(0, 3, 1, 2), mean, std))
+        found = split_images(answer(levels))
+        images += len(levels)
+        for one, other in zip(found, expected, strict=True):
+            objects += len(one["scores"]) + len(other["scores"])
+            equal += count_partners(one, other)
+    figures = {"images": images, "objects": objects, "equal_objects": 100 * equal / max(objects, 1)}
+    if not figures["equal_objects"] >= LEAST_EQUAL:
+        raise ValueError(
+            f"{figures['equal_objects']:.2f} % of {objects} objects that torch and the file find are the same, below "
+            f"{LEAST_EQUAL}; the file is refused"
+        )
+    return figures
+
+
+def pictures(image_size: int) -> Iterator[np.ndarray]:
+    """Test scenes uint8 [N, S, S, 3], in batches of several sizes."""
+    scenes = DigitScenes(DIGITS, "valid", seed=1, num_scenes=SCENES, side=image_size)
+    bounds = [*range(0, SCENES - 1, BATCH), SCENES - 1, SCENES]  # the last is alone
+    for first, end in itertools.pairwise(bounds):
+        yield np.stack([scenes[index].image for index in range(first, end)])
+
+
+def split_images(answers: list[Tensor]) -> list[dict[str, Tensor]]:
+    """What a file gives for a batch, in the form of the network: without the rows that hold no object."""
+    return [
+        {"boxes": boxes[scores > 0], "scores": scores[scores > 0], "labels": labels[scores > 0]}
+        for boxes, scores, labels in zip(*answers, strict=True)
+    ]
+
+
+def count_partners(one: dict[str, Tensor], other: dict[str, Tensor]) -> int:
+    """How many objects of the two are in both: the same class, and box and score within rounding."""
+    same = one["labels"][:, None] == other["labels"]
+    same &= (one["scores"][:, None] - other["scores"]).abs() <= SAME_SCORE
+    same &= ((one["boxes"][:, None] - other["boxes"]).abs() <= SAME_PLACE).all(2)
+    return int(same.any(0).sum() + same.any(1).sum())
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # past what removes files
+    with user_errors("Interrupted; no file was left half written.", "detection/config.py"):
+        main(importlib.import_module("detection.config"))

@@ -74,9 +74,7 @@ class Project:
         torch.save({"state_dict": self.network.state_dict()}, root / "results/Masks/best.pth.tar")
         unset = ("PYTHONWARNINGS", "EXP_NAME", "MODE")
         environment = {name: value for name, value in os.environ.items() if name not in unset}
-        done = ready_interpreter().run(
-            [f"{root}/segmentation/export.py"], root, environment | {"OMP_NUM_THREADS": "1"}
-        )
+        done = ready_interpreter().run([f"{root}/segmentation/export.py"], root, environment | {"OMP_NUM_THREADS": "1"})
         assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
         self.printed, self.path = done.stdout, root / FOLDER / f"{NAME}.onnx"
 
@@ -119,7 +117,7 @@ def test_description_says_what_was_printed(exported: Project) -> None:
     verified = described["verified"]
     assert f"mIoU {verified['miou']:.3f} (torch {verified['torch_miou']:.3f}) equal pixels" in scores
     assert "(102 images)" in scores
-    assert float(difference.rpartition(" ")[2]) < 1e-4
+    assert float(difference.rpartition(" ")[2]) < 1e-4 * max(10, verified["largest_logit"])
     assert described["classes"] == ["background", *"0123456789"]
     assert (described["input"]["layout"], described["input"]["type"]) == ("NHWC", "uint8")
     assert (described["input"]["mean"], described["input"]["normalised_inside"]) == (MEAN, True)
@@ -152,9 +150,20 @@ def resize_to_nearest(model: onnx.ModelProto) -> None:
 
 
 def scale_a_weight(model: onnx.ModelProto) -> None:
-    kernels = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 4]
-    kernel = onnx.numpy_helper.to_array(kernels[-1]) * np.float32(1.01)
-    kernels[-1].CopyFrom(onnx.numpy_helper.from_array(kernel, kernels[-1].name))
+    last = [node for node in model.graph.node if node.op_type == "Conv"][-1]
+    kernel = next(tensor for tensor in model.graph.initializer if tensor.name == last.input[1])
+    kernel.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(kernel) * np.float32(1.01), kernel.name))
+
+
+def swap_outputs(model: onnx.ModelProto) -> None:
+    outputs = list(model.graph.output)[::-1]
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+
+
+def call_it_float(model: onnx.ModelProto) -> None:
+    """Which ONNX finds to be wrong."""
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
 
 
 def lose_the_network(model: onnx.ModelProto) -> None:
@@ -169,8 +178,8 @@ def lose_the_network(model: onnx.ModelProto) -> None:
         (scale_a_weight, r"a logit of the file differs by \S+ from torch's, above \S+; refused"),
         (resize_to_nearest, r"the file gives the class of torch for [\d.]+ % of the pixels, below 99.9; refused"),
         (lose_the_network, rf"{NAME}.onnx: ONNX Runtime cannot read it: "),
-        (lambda model: model.graph.output.pop(), "the file gives "),
-        (lambda model: model.ClearField("graph"), rf"{NAME}: the converter failed: .*; nothing was written"),
+        (swap_outputs, r"the file gives \[8, 11, 8, 8\] and \[8, 64, 64\] for pictures of \[8, 64, 64\]; refused"),
+        (call_it_float, rf"^{NAME}: the converter failed: .*; nothing was written"),
     ],
 )
 def test_file_that_lies_gets_no_name(

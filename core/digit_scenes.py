@@ -19,6 +19,7 @@ DIGITS = Path(__file__).resolve().parent.parent / "data/digits.csv.gz"
 DIGITS_LINES, FULL_INK = 1797, 16
 MAX_CSV_BYTES = 2**20  # the file unpacks to 264 KB; far more is made to take the memory
 SPLITS = "train", "valid"
+SCENE_CLASSES = list(map(str, range(10)))
 # Of the scenes that are trained on and scored: whose digits, and the seed.
 SCENE_SPLITS = {"train": ("train", 0), "valid": ("valid", 0), "test": ("valid", 1)}
 MIN_SIDE = 64  # a digit of the least height has about 10 rows then; the file has 8 of it

@@ -18,6 +18,16 @@ def is_exported(path: str | Path) -> bool:
     return Path(path).suffix.lower() in SUFFIXES
 
 
+def refuse_exported(config: ModuleType) -> None:
+    """Raise ValueError, with the line of config.py, if model_weights_path is no file of weights to export."""
+    if is_exported(config.model_weights_path):
+        line = config_lines(config).get("model_weights_path", "?")
+        raise ValueError(
+            f"config.py line {line}: {config.model_weights_path} was exported already; set model_weights_path to the "
+            "weights, like best.pth.tar"
+        )
+
+
 def description_path(path: str | Path) -> Path:
     """Where the description of an exported file stands."""
     return Path(path).with_suffix(".json")

@@ -9,7 +9,7 @@ import numpy as np
 
 from core.annotated_folders import open_source
 from core.annotated_images import Annotated, choose_classes
-from core.digit_scenes import MAX_DIGITS, split_scenes
+from core.digit_scenes import MAX_DIGITS, SCENE_CLASSES, split_scenes
 from core.settings import config_lines
 
 BACKGROUND = "background"  # what networks that give a class for every pixel call the first
@@ -38,7 +38,7 @@ class SceneSource:
 
     def __init__(self, split: str, count: int, side: int) -> None:
         self.scenes = split_scenes(split, count, side)
-        self.root, self.classes, self.most_objects = f"{split} scenes", list(map(str, range(10))), MAX_DIGITS
+        self.root, self.classes, self.most_objects = f"{split} scenes", list(SCENE_CLASSES), MAX_DIGITS
         self.notes: list[str] = []
         self.has_crowds = False  # nothing is ignored
 

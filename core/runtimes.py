@@ -157,6 +157,19 @@ def in_parts(run: Run, size: int) -> Run:
 
 
 def open_onnx(path: Path, num_threads: int) -> Run:
+    session = open_session(path, num_threads)
+    (taken,) = session.get_inputs()
+    batch = taken.shape[0]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        outputs: np.ndarray = session.run(None, {taken.name: images})[0]
+        return outputs
+
+    return in_parts(run, batch if isinstance(batch, int) else MOST_AT_ONCE)
+
+
+def open_session(path: Path, num_threads: int) -> Any:
+    """An .onnx file as an onnxruntime.InferenceSession on the CPU."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -167,15 +180,7 @@ def open_onnx(path: Path, num_threads: int) -> Run:
     # Of bytes it would otherwise also take its own format, and weights from files in the working folder.
     settings.add_session_config_entry("session.load_model_format", "ONNX")
     settings.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    session = onnxruntime.InferenceSession(path.read_bytes(), settings, providers=["CPUExecutionProvider"])
-    (taken,) = session.get_inputs()
-    batch = taken.shape[0]
-
-    def run(images: np.ndarray) -> np.ndarray:
-        outputs: np.ndarray = session.run(None, {taken.name: images})[0]
-        return outputs
-
-    return in_parts(run, batch if isinstance(batch, int) else MOST_AT_ONCE)
+    return onnxruntime.InferenceSession(path.read_bytes(), settings, providers=["CPUExecutionProvider"])
 
 
 MOST_AT_ONCE = 8  # more images leave the cache: 50 take up to a third more time each, and page in much memory

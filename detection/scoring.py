@@ -24,6 +24,12 @@ class Picture(NamedTuple):
     found: np.ndarray  # float [D, 6]: box, label from 0, score
 
 
+def to_picture(rows: np.ndarray, found: dict[str, Tensor]) -> Picture:
+    """Of a row of targets [M, 6] from BoxDataset, and of the objects that SSDLite finds in a picture."""
+    columns = found["boxes"], found["labels"][:, None] - 1, found["scores"][:, None]
+    return Picture(rows[rows[:, 4] >= 0], np.hstack([column.cpu().numpy() for column in columns]))
+
+
 class BoxScores:
     """Loss and mean average precision, by the outputs [N, A, C + 5] of a network and the targets float32 [N, M, 6].
 
@@ -40,11 +46,8 @@ class BoxScores:
         classes, offsets = outputs[..., :-4], outputs[..., -4:]
         losses = self.network.losses(classes, offsets, take_targets(targets))
         self.meter.add_loss(losses["bbox_regression"] + losses["classification"], len(outputs))
-        pictures = []
-        for rows, found in zip(targets.cpu().numpy(), self.network.detections(classes, offsets), strict=True):
-            columns = found["boxes"], found["labels"][:, None] - 1, found["scores"][:, None]
-            pictures.append(Picture(rows[rows[:, 4] >= 0], np.hstack([column.cpu().numpy() for column in columns])))
-        self.batches.append(pictures)
+        pairs = zip(targets.cpu().numpy(), self.network.detections(classes, offsets), strict=True)
+        self.batches.append([to_picture(rows, found) for rows, found in pairs])
 
     def so_far(self, remedy: str) -> dict[str, float]:
         """Those of this process, in percent but for the loss. Raises: FloatingPointError if that is not finite."""

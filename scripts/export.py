@@ -25,7 +25,7 @@ from typing import Any
 from torch import nn
 
 from core.class_names import name_classes
-from core.exported_files import is_exported
+from core.exported_files import refuse_exported
 from core.folders import list_classes
 from core.network_weights import (
     create_network,
@@ -36,10 +36,10 @@ from core.network_weights import (
     stored_class_names,
 )
 from core.runtimes import stop_telemetry
-from core.settings import check_config, config_lines
+from core.settings import check_config
 from core.weights_files import read_checkpoint
 from exporting.descriptions import describe, describe_calibration
-from exporting.formats import FORMATS, find_writer, require
+from exporting.formats import FORMATS, find_writer, one_line_errors, require
 from exporting.images import USUAL_COUNT, Images, calibration_images, scored_folder, scored_images
 from exporting.networks import plain_network
 from exporting.preparation import prepare_for_int8
@@ -142,14 +142,9 @@ def create_request(
 
 def write(writer: ModuleType, request: Request) -> Path:
     """Let a writer write. Raises: ValueError in one line for whatever goes wrong in the libraries below it."""
-    try:
+    with one_line_errors(request.name):
         path: Path = writer.write(request)
-        return path
-    except (ValueError, OSError):
-        raise
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{request.name}: the converter failed: {lines[-1][:200]}; nothing was written") from error
+    return path
 
 
 def export_each(options: argparse.Namespace) -> None:
@@ -176,12 +171,7 @@ def check_use(config: ModuleType, options: argparse.Namespace) -> None:
         raise ValueError("--calibration, --images and --most-lost are for int8; add --int8, or leave them out")
     if options.int8 == TRAINED:
         check_training(config)
-    if is_exported(config.model_weights_path):
-        line = config_lines(config).get("model_weights_path", "?")
-        raise ValueError(
-            f"config.py line {line}: {config.model_weights_path} was exported already; set model_weights_path to the "
-            "weights, like best.pth.tar"
-        )
+    refuse_exported(config)
 
 
 def choose(options: argparse.Namespace) -> Choices:

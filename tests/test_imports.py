@@ -104,8 +104,16 @@ def test_core_imports_none_of_the_scripts_and_their_files(module: str) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_tasks_import_what_all_share_and_not_each_other(task: str) -> None:
     imported = {name for module in MODULES if module.partition(".")[0] == task for name in GRAPH[module]}
-    others = {name for name in imported if name.partition(".")[0] not in (task, "core")}
+    others = {name for name in imported if name.partition(".")[0] not in (task, "core", "exporting")}
     assert others <= {"dataset", "imgproc", "model", "train", "utils"}  # train.py's loop trains them
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_only_the_export_of_a_task_needs_the_machinery_of_scripts(task: str) -> None:
+    modules = {module for module in MODULES if module.partition(".")[0] == task}
+    assert {module for module in modules if {folder_of(name) for name in GRAPH[module]} & FOLDERS.keys()} <= {
+        f"{task}.export"
+    }
 
 
 def test_no_other_file_imports_a_task() -> None:

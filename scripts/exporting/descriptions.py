@@ -28,14 +28,17 @@ def describe(config: ModuleType, choices: Choices, classes: Sequence[str], weigh
         "input": describe_input(config, choices),
         "output": {"name": "probabilities" if choices.softmax else "logits", "type": "float32"},
         "batch": choices.batch,
-        "network": {
-            name: getattr(config, name)
-            for name in ("model_arch_name", "model_width_mult", "model_padding", "model_batch_norm_eps")
-        },
+    } | describe_making(config, choices.format, weights)
+
+
+def describe_making(config: ModuleType, file_format: str, weights: Path) -> dict[str, Any]:
+    """What a file was made of, and with what."""
+    names = ("model_arch_name", "model_width_mult", "model_padding", "model_batch_norm_eps", "model_output_stride")
+    return {
+        "network": {name: getattr(config, name) for name in names if hasattr(config, name)},
         "weights": {"file": weights.name, "sha256": hash_file(weights)},
         "versions": {
-            name: metadata.version(DISTRIBUTIONS.get(name, name))
-            for name in ("torch", *FORMATS[choices.format].packages)
+            name: metadata.version(DISTRIBUTIONS.get(name, name)) for name in ("torch", *FORMATS[file_format].packages)
         },
     }
 

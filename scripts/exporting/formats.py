@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The formats that scripts/export.py writes: where each is written, what it needs, what its users expect."""
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 from typing import NamedTuple
 
@@ -35,6 +37,18 @@ def require(name: str) -> None:
     for package in FORMATS[name].packages:
         if not has_module(package):
             raise ValueError(f"exporting to {name} needs the package {package}; `{COMMAND}` installs all of them")
+
+
+@contextlib.contextmanager
+def one_line_errors(name: str) -> Iterator[None]:
+    """While a file of this name is made. Raises: ValueError in one line for whatever goes wrong in the libraries."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"{name}: the converter failed: {lines[-1][:200]}; nothing was written") from error
 
 
 def find_writer(name: str) -> ModuleType:

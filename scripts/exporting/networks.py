@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from core.folding import turn_padding
 from exporting.requests import LEVEL_INPUT, Choices
 from model import ReLU6, StridedConv2d
 
@@ -49,12 +50,22 @@ def plain_network(
     trained: nn.Module, choices: Choices, image_size: int, mean: list[float], std: list[float]
 ) -> PlainNetwork:
     """A copy of a trained network on the CPU, for images of this size; the network stays as it is."""
+    return PlainNetwork(plain_copy(trained, image_size), choices, mean, std).eval()
+
+
+def plain_copy(trained: nn.Module, image_size: int | None) -> nn.Module:
+    """A copy of any network of ours of which only what PlainNetwork has is left; None: for images of all sizes.
+
+    There TensorFlow's padding, which depends on the size, becomes the symmetric one of turned maps.
+    """
     network = copy.deepcopy(trained).cpu().double().eval().requires_grad_(False)
+    if image_size is None:
+        turn_padding(network)
     for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         make_plain(sequence)
-    pad_strided(network, image_size)
-    network = network.float().to(memory_format=torch.contiguous_format)
-    return PlainNetwork(network, choices, mean, std).eval()
+    if image_size is not None:
+        pad_strided(network, image_size)
+    return network.float().to(memory_format=torch.contiguous_format)
 
 
 def make_plain(layers: nn.Sequential) -> None:

@@ -3,11 +3,13 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from core.runtimes import stop_telemetry
 from exporting.requests import Request
@@ -20,14 +22,18 @@ WIDER = 1.005
 
 def write(request: Request) -> Path:
     """Write the network of a request, in int8 if it says so. Returns the path."""
-    import onnx
-
     path = request.folder / f"{request.name}.onnx"
     with silence():
-        model = create_model(request)
-        onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+        save(create_model(request), path)
     return path
+
+
+def save(model: Any, path: Path) -> None:
+    """Write a model that onnx finds to be right in itself."""
+    import onnx
+
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def create_model(request: Request) -> Any:
@@ -35,21 +41,37 @@ def create_model(request: Request) -> Any:
     model = export_graph(request)
     if request.choices.int8:
         model = quantize(model, request)
+    describe(model, request.description)
+    return model
+
+
+def describe(model: Any, description: dict[str, Any]) -> None:
+    """Leave in a model what is needed to run it, and its description."""
     clean(model)
-    for key, value in request.description.items():
+    for key, value in description.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         model.metadata_props.add(key=key, value=text)
-    return model
 
 
 def export_graph(request: Request) -> Any:
     """The network in float as an onnx.ModelProto."""
+    free_axes = {0: "batch"} if request.choices.batch == "dynamic" else {}
+    return trace(
+        request.network, request.example(), ["probabilities" if request.choices.softmax else "logits"], free_axes
+    )
+
+
+def trace(network: nn.Module, example: Tensor, outputs: Sequence[str], free_axes: dict[int, str]) -> Any:
+    """A network of plain layers, in float, as an onnx.ModelProto that takes "images" and gives `outputs`.
+
+    `free_axes`: the axes of its images that may have another length than in the example, with their names.
+    """
     program = torch.onnx.export(
-        request.network,
-        (request.example(),),
-        dynamic_shapes=({0: "batch"},) if request.choices.batch == "dynamic" else None,
+        network,
+        (example,),
+        dynamic_shapes=(free_axes,) if free_axes else None,
         input_names=["images"],
-        output_names=["probabilities" if request.choices.softmax else "logits"],
+        output_names=list(outputs),
         dynamo=True,
         verbose=False,
     )

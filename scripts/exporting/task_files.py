@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX files of the networks of other tasks than classifying, in float: pixels as they are in, answers out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.runtimes import first_line, open_session, quiet, stop_telemetry
+from exporting.descriptions import describe_making
+from exporting.formats import one_line_errors
+from exporting.onnx_writer import describe, save, trace
+from exporting.publication import hash_files, publish, unnamed_folder
+from exporting.silence import silence
+
+FORMAT = "onnx"
+Answer = Callable[[np.ndarray], list[Tensor]]  # uint8 levels [N, H, W, 3] -> what the file gives
+
+
+class Exported(NamedTuple):
+    """What is to be written."""
+
+    network: nn.Module  # of plain layers; uint8 levels [N, H, W, 3] -> what is called `traced`
+    example: Tensor  # levels that it takes
+    free_axes: dict[int, str]  # those of the levels that may have any length
+    traced: list[str]
+    finish: Callable[[Any], None]  # adds to the onnx.ModelProto what no layer of torch becomes
+    input: dict[str, Any]  # what the description says of the levels beside what all files take
+    outputs: dict[str, Any]  # what it says of each output of the file, in their order
+    classes: list[str]  # by the numbers that the file gives
+
+
+def export_task(config: ModuleType, exported: Exported, verify: Callable[[Answer], dict[str, Any]]) -> dict[str, Any]:
+    """Write results/<exp_name>/export/<model_arch_name>-onnx.onnx and .json, both or none. Returns the figures.
+
+    `verify`: gives the figures of the file as ONNX Runtime computes it. Raises: ValueError if it refuses the file.
+    """
+    target, name = Path("results", config.exp_name, "export"), f"{config.model_arch_name}-{FORMAT}"
+    description = describe_task(config, exported)
+    with unnamed_folder(target, name) as partial:
+        path = partial / f"{name}.onnx"
+        with one_line_errors(name), silence():
+            model = trace(exported.network, exported.example, exported.traced, exported.free_axes)
+            exported.finish(model)
+            describe(model, description)
+            save(model, path)
+        files = hash_files(partial)
+        figures = verify(open_answers(path))
+        publish(partial, target, name, description | {"files": files, "verified": figures})
+    print(f"{target / path.name}: {(target / path.name).stat().st_size / 1e6:.2f} MB")
+    return figures
+
+
+def describe_task(config: ModuleType, exported: Exported) -> dict[str, Any]:
+    """What the file says of itself, in the words of descriptions.describe()."""
+    return {
+        "format": FORMAT,
+        "int8": "",
+        "classes": exported.classes,
+        "input": {
+            **{"name": "images", "layout": "NHWC", "type": "uint8", "channels": "RGB", "range": "levels 0 to 255"},
+            "mean": list(config.model_mean_parameters),
+            "std": list(config.model_std_parameters),
+            "normalised_inside": True,
+            "image_size": config.image_size,
+        }
+        | exported.input,
+        "outputs": exported.outputs,
+        "batch": "dynamic",
+    } | describe_making(config, FORMAT, Path(config.model_weights_path))
+
+
+def open_answers(path: Path) -> Answer:
+    """What runs a file in ONNX Runtime. Raises: ValueError if that refuses it; also when it runs."""
+    stop_telemetry()
+    try:
+        with quiet():
+            session = open_session(path, torch.get_num_threads())
+    except Exception as error:  # of any kind, as in core/runtimes.py
+        raise ValueError(f"{path.name}: ONNX Runtime cannot read it: {first_line(error)}; refused") from error
+
+    def answer(levels: np.ndarray) -> list[Tensor]:
+        try:
+            return [torch.from_numpy(output) for output in session.run(None, {"images": levels})]
+        except Exception as error:
+            raise ValueError(f"{path.name}: ONNX Runtime cannot run it: {first_line(error)}; refused") from error
+
+    return answer

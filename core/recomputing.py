@@ -33,15 +33,17 @@ SMALLEST_MAP = 14 * 14
 def recomputing(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A form of a network, or of its last blocks, that trains the same weights; where it brings nothing, the network.
 
-    network: with `features` and `classifier`. dtype: of the convolutions. It is for the CPU, with the routines of
-    oneDNN and batch-norms of one process; a line says so if these give other gradients than the network's own.
+    network: with `features` and `classifier`, or one that has `compute` as the networks of the other tasks have. dtype:
+    of the convolutions. It is for the CPU, with the routines of oneDNN and batch-norms of one process; a line says so
+    if these give other gradients than the network's own.
     """
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     is_plain = norms and all(type(layer) is nn.BatchNorm2d for layer in norms)
     device = next(network.parameters()).device
     if not is_plain or not has_fused_convolution(device, dtype):
         return network
-    return Recomputing(network) if gives_right_gradients(dtype) else network
+    form = RecomputingMaps if hasattr(network, "compute") else Recomputing
+    return form(network) if gives_right_gradients(dtype) else network
 
 
 class Recomputing(nn.Module):
@@ -61,6 +63,31 @@ class Recomputing(nn.Module):
             x = part(x) if isinstance(part, Part) else call_layers(part, x)
         logits = self.network.get_submodule("classifier")(mean_of_map(x) if x.ndim == 4 else x)
         return logits
+
+
+class RecomputingMaps(nn.Module):
+    """Has a network call its layers by call_sparingly(): what it takes -> what it gives.
+
+    network: its compute(call, *inputs) gives what it gives, with call(layers, x) in place of layers(x).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network: Any = network
+
+    def forward(self, *inputs: Any) -> Any:
+        if not self.training or torch.compiler.is_compiling():
+            return self.network(*inputs)
+        return self.network.compute(call_sparingly, *inputs)
+
+
+def call_sparingly(layers: nn.Module, x: Tensor) -> Tensor:
+    """What a run of blocks, a block or a layer gives in training but for rounding: [N, C, H, W] -> the same."""
+    children = list(layers.children())
+    has_blocks = any(isinstance(child, InvertedResidual) for child in children)
+    for part in list_parts(children) if has_blocks else [layers]:
+        x = part(x) if isinstance(part, Part) else call_layers(part, x)
+    return x
 
 
 class Part(NamedTuple):

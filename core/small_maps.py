@@ -42,7 +42,7 @@ def convolve(x: Tensor, layer: nn.Conv2d) -> Tensor:
     height, width = x.shape[2:]
     weight = layer.weight.permute(0, 2, 3, 1)  # as it lies in memory, where its gradient is to lie the same way
     if layer.kernel_size == (1, 1) and height * width <= LARGEST_PRODUCT:
-        return nn.functional.linear(x.permute(0, 2, 3, 1), weight.flatten(1)).permute(0, 3, 1, 2)
+        return nn.functional.linear(x.permute(0, 2, 3, 1), weight.flatten(1), layer.bias).permute(0, 3, 1, 2)
     if layer.groups > 1 and layer.dilation == (1, 1) and height == width <= 2:
         if isinstance(layer, StridedConv2d):  # which computes in the precision of its weights
             x = x.to(layer.weight.dtype)

@@ -2,6 +2,7 @@
 """SSDLite (arXiv:1801.04381, section 6.2): MobileNetV2, and boxes predicted from six of its maps."""
 
 import itertools
+from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from model import TORCHVISION, Definition, MobileNetV2, StridedConv2d, conv_bn_r
 
 __all__ = ["DefaultBoxes", "SSDLite", "create_network", "load_network", "score_form", "ssdlite"]
 
+Call = Callable[[nn.Module, Tensor], Tensor]  # calls a layer, or several in turn
 EXPANDED_BLOCK = 14  # its expansion is the last layer of stride 16: what the authors call layer_15/expansion_output
 EXTRA_CHANNELS = (512, 256, 256, 128)  # of each layer after the last one of MobileNetV2, at width 1.0
 # Where several boxes are of one object: as in torchvision's ssdlite320_mobilenet_v3_large.
@@ -113,18 +115,18 @@ class SSDLite(SSD):  # type: ignore[misc]
         # they are off by up to half a pixel of 320 (torchvision 0.29.2).
         self.register_buffer("anchors", boxes.for_image(image_size), persistent=False)
 
-    def maps(self, images: Tensor) -> list[Tensor]:
+    def maps(self, images: Tensor, call: Call = nn.Module.__call__) -> list[Tensor]:
         """The six that the head reads: [N, C, side, side] of strides 16, 32, 64, 128, 256, 512."""
         block: Any = self.features[EXPANDED_BLOCK]
-        x = self.features[:EXPANDED_BLOCK](images)
-        maps = [block.conv[0](x)]
-        x = block.conv[1:](maps[0])  # its stride is 2, so that it adds no input
-        maps.append(self.features[EXPANDED_BLOCK + 1 :](x))
+        x = call(self.features[:EXPANDED_BLOCK], images)
+        maps = [call(block.conv[0], x)]
+        x = call(block.conv[1:], maps[0])  # its stride is 2, so that it adds no input
+        maps.append(call(self.features[EXPANDED_BLOCK + 1 :], x))
         for layer in self.extra:
-            maps.append(layer(maps[-1]))
+            maps.append(call(layer, maps[-1]))
         return maps
 
-    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def outputs(self, images: Tensor, call: Call = nn.Module.__call__) -> tuple[Tensor, Tensor]:
         """Logits of classes [N, A, num_classes + 1] and offsets [N, A, 4] for all anchors, in their precision.
 
         Offsets are SSD's: of the centre in tenths of the anchor's sides, and log ratios of the sides in fifths.
@@ -133,9 +135,12 @@ class SSDLite(SSD):  # type: ignore[misc]
         if images.shape[2:] != (self.image_size, self.image_size):
             height, width = images.shape[2:]
             raise ValueError(f"images of {height} x {width}; the anchors are of {self.image_size} x {self.image_size}")
-        outputs = self.head(self.maps(images))
+        maps = self.maps(images, call)
+        classes, offsets = (
+            predict(part, maps, call) for part in (self.head.classification_head, self.head.regression_head)
+        )
         # Under autocast they come in bfloat16, in which SSD would go on to compute the boxes.
-        return outputs["cls_logits"].to(self.anchors.dtype), outputs["bbox_regression"].to(self.anchors.dtype)
+        return classes.to(self.anchors.dtype), offsets.to(self.anchors.dtype)
 
     def forward(
         self, images: Tensor, targets: list[dict[str, Tensor]] | None = None
@@ -147,7 +152,13 @@ class SSDLite(SSD):  # type: ignore[misc]
         batch divided by its matched anchors. In evaluation -> for each image "boxes" [D, 4], "scores" [D] in 0..1,
         highest first, "labels" [D].
         """
-        classes, offsets = self.outputs(images)
+        return self.compute(nn.Module.__call__, images, targets)
+
+    def compute(
+        self, call: Call, images: Tensor, targets: list[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """What forward() gives, with call(layers, x) in place of layers(x)."""
+        classes, offsets = self.outputs(images, call)
         if not self.training:
             return self.detections(classes, offsets)
         if targets is None:
@@ -177,6 +188,12 @@ class SSDLite(SSD):  # type: ignore[misc]
         if len(boxes) == 0:  # which torchvision's matcher refuses
             return torch.full((len(self.anchors),), -1, device=self.anchors.device)
         return self.proposal_matcher(box_iou(boxes, self.anchors))
+
+
+def predict(head: Any, maps: list[Tensor], call: Call) -> Tensor:
+    """What one of the two parts of torchvision's head gives for all anchors: [N, A, columns]."""
+    found = [call(layers, x).permute(0, 2, 3, 1) for layers, x in zip(head.module_list, maps, strict=True)]
+    return torch.cat([each.reshape(len(each), -1, head.num_columns) for each in found], 1)
 
 
 def ssdlite(

@@ -22,6 +22,7 @@ import train
 from core.checkpoints import TrainState
 from core.metrics import LossMeter
 from core.network_weights import load_pretrained_features
+from core.recomputing import recomputing
 from core.reports import Writer, log_images, tell_losses_apart
 from core.tasks import Loss, Task
 from dataset import CPUPrefetcher, create_batches
@@ -87,7 +88,7 @@ DETECTION = Task(
     create_splits=create_splits,
     create_network=create_network,
     load_pretrained_weights=load_pretrained_features,
-    train_form=lambda network, dtype: network,
+    train_form=recomputing,
     score_form=score_form,
     create_loss=create_loss,
     create_scores=create_scores,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mobile DeepLabv3 (arXiv:1801.04381, section 6.3): MobileNetV2 with dilations, and a class for every pixel."""
 
+from collections.abc import Callable
 from types import ModuleType
 
 import torch
@@ -50,7 +51,11 @@ class DeepLabV3(nn.Module):
         self.classifier = nn.Sequential(head, nn.Conv2d(HEAD_CHANNELS, num_classes, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        logits = self.classifier(self.features(x))  # [N, num_classes, H / output_stride, W / output_stride]
+        return self.compute(nn.Module.__call__, x)
+
+    def compute(self, call: Callable[[nn.Module, Tensor], Tensor], x: Tensor) -> Tensor:
+        """The same, with call(layers, x) in place of layers(x)."""
+        logits = call(self.classifier, call(self.features, x))  # [N, C, H / output_stride, W / output_stride]
         return nn.functional.interpolate(logits.float(), x.shape[2:], mode="bilinear", align_corners=False)
 
 

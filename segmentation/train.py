@@ -23,6 +23,7 @@ from core.checkpoints import TrainState
 from core.folding import folded
 from core.metrics import LossMeter
 from core.network_weights import load_pretrained_features
+from core.recomputing import recomputing
 from core.reports import Writer, log_images, tell_losses_apart
 from core.tasks import Loss, Task
 from dataset import CPUPrefetcher, create_batches
@@ -70,7 +71,7 @@ SEGMENTATION = Task(
     create_splits=create_splits,
     create_network=create_network,
     load_pretrained_weights=load_pretrained_features,
-    train_form=lambda network, dtype: network,
+    train_form=recomputing,
     score_form=partial(folded, input_shape=PROBE),
     create_loss=create_loss,
     create_scores=lambda config, state: PixelScores(config.model_num_classes, state.device),

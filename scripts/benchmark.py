@@ -6,6 +6,7 @@
 
 model       the forward pass on random images
 train       training steps on random images
+tasks       the same of detection and segmentation, on the CPU
 loader      images from files to batches
 end-to-end  test.py and train.py as whole processes
 latency     one image in a running process; inference.py from start to end, train.py from start to its first step
@@ -46,6 +47,7 @@ PLOT = REPOSITORY / "results/benchmark.png"
 PARTS = {  # with the function of measuring/ that measures each
     "model": ("forward_pass", "model"),
     "train": ("training_steps", "train"),
+    "tasks": ("task_steps", "tasks"),
     "loader": ("loader", "loader"),
     "end-to-end": ("whole_runs", "end_to_end"),
     "latency": ("forward_pass", "latency"),

@@ -56,7 +56,8 @@ class DeepLabV3(nn.Module):
     def compute(self, call: Callable[[nn.Module, Tensor], Tensor], x: Tensor) -> Tensor:
         """The same, with call(layers, x) in place of layers(x)."""
         logits = call(self.classifier, call(self.features, x))  # [N, C, H / output_stride, W / output_stride]
-        return nn.functional.interpolate(logits.float(), x.shape[2:], mode="bilinear", align_corners=False)
+        logits = logits.float().contiguous()  # else a loss over the classes would bring all of [N, C, H, W] in order
+        return nn.functional.interpolate(logits, x.shape[2:], mode="bilinear", align_corners=False)
 
 
 def deeplab_v3(

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import benchmark
-from measuring import memory, training_steps
+from measuring import memory, task_steps, training_steps
 from measuring.comparing import compare
 from measuring.contention import busy_core
 from shared.processes import descendants, wait_until
@@ -28,6 +29,25 @@ def test_steps_of_train_py_have_all_that_they_read_of_config() -> None:
     config = training_steps.training_config("float32", torch.device("cpu"), 2)
     batches = training_steps.random_batches(torch.device("cpu"), 2, 1)
     training_steps.our_steps(config, create_train_state(config, torch.device("cpu"), batches), batches)
+
+
+@pytest.mark.parametrize("name", task_steps.WORKS)
+def test_steps_of_tasks_train_both_networks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_steps, "BATCH", 2)
+    monkeypatch.setattr(task_steps, "SETTLING", 1)
+    work = task_steps.WORKS[name]
+    losses: list[float] = []
+
+    def note(network: nn.Module, *given: object) -> Tensor:
+        loss = work.compute_loss(network, *given)
+        losses.append(loss.item())
+        return loss
+
+    monkeypatch.setitem(task_steps.WORKS, name, work._replace(compute_loss=note))
+    task_steps.settled_steps(name, torch.float32, torch.contiguous_format)
+    task_steps.our_steps(name, torch.float32)()
+    assert len(losses) == 2 * task_steps.STEPS
+    assert losses[0] != losses[1] and losses[2] != losses[3]
 
 
 def write_report(path: Path, seconds: dict[str, list[float]], processor: str = "A") -> Path:

@@ -22,7 +22,7 @@ MAX_CSV_BYTES = 2**20  # the file unpacks to 264 KB; far more is made to take th
 SPLITS = "train", "valid"
 # Of the scenes that are trained on and scored: whose digits, and the seed.
 SCENE_SPLITS = {"train": ("train", 0), "valid": ("valid", 0), "test": ("valid", 1)}
-MIN_SIDE = 64  # a digit of the least height has about 10 rows then; the file has 8 of it
+MIN_SIDE = 64  # a digit of the least height has about 19 rows then
 MAX_DIGITS, MAX_IOU = 4, 0.1
 PLACES, COLOURS = 20, 20  # tried for a digit
 HEIGHTS = 0.3, 0.6  # of a digit, as shares of the side
@@ -81,8 +81,9 @@ class DigitScenes:
 
     `path`: digits.csv.gz. `split`: "train" or "valid"; a scene has digits of the same split of the Digits dataset, so
     that no digit of a valid scene was trained on. `side`: S, in pixels.
-    A scene has 1 to 4 digits, each turned, stretched and leant a little, and any two boxes an IoU of at most 0.1. The luma (ITU-R BT.601, 0..255) of a digit's
-    colour is 80 or more from that of each pixel behind it; noise of -8..7 on each channel is added to both afterwards.
+    A scene has 1 to 4 digits, each turned, stretched and leant a little, and any two boxes an IoU of at most 0.1. The
+    luma (ITU-R BT.601, 0..255) of a digit's colour is 80 or more from that of each pixel behind it; noise of -8..7 on
+    each channel is added to both afterwards.
     Raises: ValueError for another split, a side below 64, or as read_digits_csv(); FileNotFoundError.
     """
 

@@ -22,12 +22,12 @@ MAX_CSV_BYTES = 2**20  # the file unpacks to 264 KB; far more is made to take th
 SPLITS = "train", "valid"
 # Of the scenes that are trained on and scored: whose digits, and the seed.
 SCENE_SPLITS = {"train": ("train", 0), "valid": ("valid", 0), "test": ("valid", 1)}
-MIN_SIDE = 64  # a digit of the least height has about 19 rows then
+MIN_SIDE = 64  # a digit of the least height has about 22 rows then
 MAX_DIGITS, MAX_IOU = 4, 0.1
 PLACES, COLOURS = 20, 20  # tried for a digit
-HEIGHTS = 0.3, 0.6  # of a digit, as shares of the side
+HEIGHTS = 0.35, 0.7  # of a digit, as shares of the side
 # The file has few digits: each is turned (radians), its sides are stretched and pressed, and it leans, at random.
-TURN, STRETCH, LEAN = 0.2, 0.15, 0.15
+TURN, STRETCH, LEAN = 0.2, 0.1, 0.1
 HALF = 128
 KNOTS = 2, 6  # of the background along a side: 2 make a gradient, 6 a texture
 # Levels of 0..255. The weights of cubic interpolation sum up to 1.375 without their signs, along each axis, so the

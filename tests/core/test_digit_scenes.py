@@ -178,8 +178,8 @@ def test_scenes_have_one_to_four_digits_of_all_classes_and_sizes(scenes: list[Sc
     assert boxes.max() <= 96
     heights = (boxes[:, 3] - boxes[:, 1]) / 96
     # The outer rows have little ink, of which an interpolated edge takes up to half a row on each side.
-    assert 0.3 * 7 / 8 / 1.15 - 1 / 96 <= heights.min() < 0.32
-    assert 0.58 < heights.max() <= 0.6 * (1.15 + math.sin(0.2)) + 1 / 96  # stretched, and turned with its width
+    assert 0.35 * 7 / 8 / 1.1 - 1 / 96 <= heights.min() < 0.37
+    assert 0.65 < heights.max() <= 0.7 * (1.1 + math.sin(0.2)) + 1 / 96  # stretched, and turned with its width
 
 
 @pytest.mark.parametrize("number", range(0, 1400, 140))
@@ -188,7 +188,7 @@ def test_mask_is_half_of_the_ink_that_torch_interpolates(number: int, monkeypatc
     monkeypatch.setattr(digit_scenes, "deform", lambda ink, *amounts: ink)
     ink = build().inks[number]
     alpha = digit_scenes.draw_digit(ink, 320, default_rng(number))
-    length = round(320 * default_rng(number).uniform(0.3, 0.6) * 10 / 8)
+    length = round(320 * default_rng(number).uniform(0.35, 0.7) * 10 / 8)
     ink = torch.from_numpy(ink)[None, None].double()
     theirs = torch.nn.functional.interpolate(ink, (length, length), mode="bicubic")[0, 0].numpy()
     rows, columns = (np.flatnonzero((theirs > 85.5).any(axis=axis)) for axis in (1, 0))
@@ -204,9 +204,9 @@ def test_mask_is_half_of_the_ink_that_torch_interpolates(number: int, monkeypatc
     [
         ((0, 0, 0), [[1, 0], [0, 1]]),
         ((1, 0, 0), [[math.cos(0.2), -math.sin(0.2)], [math.sin(0.2), math.cos(0.2)]]),
-        ((0, -1, 0), [[1 / 1.15, 0], [0, 1.15]]),
-        ((0, 0, 1), [[1, 0.15], [0, 1]]),
-        ((0, 1, -1), [[1.15, -0.15], [0, 1 / 1.15]]),
+        ((0, -1, 0), [[1 / 1.1, 0], [0, 1.1]]),
+        ((0, 0, 1), [[1, 0.1], [0, 1]]),
+        ((0, 1, -1), [[1.1, -0.1], [0, 1 / 1.1]]),
     ],
 )
 def test_deformed_ink_is_what_torch_samples(amounts: tuple[float, float, float], matrix: list[list[float]]) -> None:
@@ -224,7 +224,7 @@ def test_the_largest_digit_fits_on_the_canvas(monkeypatch: pytest.MonkeyPatch) -
     ink = np.pad(np.full((8, 8), 255, np.uint8), 1)
     deform = digit_scenes.deform
     for amounts in itertools.product((-1, 1), repeat=3):
-        monkeypatch.setattr(digit_scenes, "HEIGHTS", (0.6, 0.6))
+        monkeypatch.setattr(digit_scenes, "HEIGHTS", (0.7, 0.7))
         monkeypatch.setattr(digit_scenes, "deform", lambda ink, *_, amounts=amounts: deform(ink, *amounts))
         assert max(digit_scenes.draw_digit(ink, 160, default_rng(0)).shape) <= 160
 

@@ -1,4 +1,6 @@
 # make quickstart   set up, train on the embedded digits, test, classify a picture
+# make detection    set up, train SSDLite on scenes of the digits, test, draw the objects of a scene
+# make segmentation the same with Mobile DeepLabv3: a class for every pixel
 # make test         set up, check style and types, run the tests
 # make browser      install what the web page in examples/ and its tests need, where there is npm
 # make bench        set up in .venv-bench, compare the speed with other programs
@@ -10,7 +12,7 @@ IN_VENV = $(VENV)/bin/python
 # Folders of its own, so that a quickstart never touches a run of yours.
 QUICKSTART = EXP_NAME=quickstart $(IN_VENV)
 
-.PHONY: quickstart test bench browser litert environment
+.PHONY: quickstart detection segmentation test bench browser litert environment
 
 quickstart: environment
 	$(IN_VENV) scripts/prepare_dataset.py digits
@@ -18,6 +20,12 @@ quickstart: environment
 	MODE=train $(QUICKSTART) train.py
 	MODE=train $(QUICKSTART) inference.py figure/digit.png
 	MODE=test $(QUICKSTART) test.py
+
+detection segmentation: environment
+	rm -rf samples/$@ samples/logs/$@ results/$@
+	MODE=train EXP_NAME=$@ $(IN_VENV) $@/train.py
+	MODE=train EXP_NAME=$@ $(IN_VENV) $@/inference.py
+	MODE=test EXP_NAME=$@ $(IN_VENV) $@/test.py
 
 # The types are checked beside the tests, in what these leave of two cores.
 test: environment browser

@@ -31,8 +31,10 @@ HEIGHTS = 0.35, 0.7  # of a digit, as shares of the side
 TURN, STRETCH, LEAN = 0.2, 0.1, 0.1
 HALF = 128
 KNOTS = 2, 6  # of the background along a side: 2 make a gradient, 6 a texture
-# Levels of 0..255. The weights of cubic interpolation sum up to 1.375 without their signs, along each axis, so the
-# background spans at most 1.375**2 times the range of its knots, 91 levels: black or white is 82 away from all of it.
+# Ink on paper: a digit is darker than what is behind it. Levels of 0..255. The weights of cubic interpolation sum up to
+# 1.375 without their signs, along each axis, so the background reaches at most (1.375**2 - 1) / 2 times the range of its
+# knots below these, 21 levels: black is 80 or more away from all of it.
+DARKEST = 104
 BACKGROUND_RANGE, MIN_CONTRAST, NOISE = 48, 80, 8
 
 
@@ -83,7 +85,7 @@ class DigitScenes:
     `path`: digits.csv.gz. `split`: "train" or "valid"; a scene has digits of the same split of the Digits dataset, so
     that no digit of a valid scene was trained on. `side`: S, in pixels.
     A scene has 1 to 4 digits, each turned, stretched and leant a little, and any two boxes an IoU of at most 0.1. The
-    luma (ITU-R BT.601, 0..255) of a digit's colour is 80 or more from that of each pixel behind it; noise of -8..7 on
+    luma (ITU-R BT.601, 0..255) of a digit's colour is 80 or more below that of each pixel behind it; noise of -8..7 on
     each channel is added to both afterwards.
     Raises: ValueError for another split, a side below 64, or as read_digits_csv(); FileNotFoundError.
     """
@@ -141,7 +143,7 @@ def split_scenes(split: str, num_scenes: int, side: int) -> DigitScenes:
 def draw_background(side: int, generator: Generator) -> Image:
     """Random colours that are near each other, far apart on the canvas and interpolated between: uint8 [S, S, 3]."""
     knots = generator.integers(*KNOTS, endpoint=True)
-    darkest = generator.integers(0, 255 - BACKGROUND_RANGE, 3, endpoint=True)
+    darkest = generator.integers(DARKEST, 255 - BACKGROUND_RANGE, 3, endpoint=True)
     levels = darkest + generator.integers(0, BACKGROUND_RANGE, (knots, knots, 3), endpoint=True)
     return cv2.resize(levels.astype(np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
 
@@ -197,12 +199,11 @@ def iou(box: Box, other: Box) -> float:
 
 
 def choose_colour(luma: np.ndarray, generator: Generator) -> np.ndarray:
-    """A random RGB colour, uint8 [3], at least MIN_CONTRAST from every luma behind; black or white if none is found."""
-    colours = generator.integers(0, 256, (1, COLOURS + 2, 3), np.uint8)
-    colours[0, COLOURS:] = [[0], [255]]
+    """A random RGB colour, uint8 [3], at least MIN_CONTRAST darker than every luma behind; black if none is found."""
+    colours = generator.integers(0, 256, (1, COLOURS + 1, 3), np.uint8)
+    colours[0, COLOURS:] = 0
     lumas = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)[0].astype(int)
-    contrasts = np.maximum(int(luma.min()) - lumas, lumas - int(luma.max()))
-    chosen: np.ndarray = colours[0, np.argmax(contrasts >= MIN_CONTRAST)]  # the first that is far enough
+    chosen: np.ndarray = colours[0, np.argmax(int(luma.min()) - lumas >= MIN_CONTRAST)]  # the first that is far enough
     return chosen
 
 

@@ -41,10 +41,12 @@ def normalised(levels: np.ndarray) -> Tensor:
 
 
 @torch.no_grad()
-def network_of_many_objects(definition: Definition = TORCHVISION, image_size: int = SIZE) -> SSDLite:
+def network_of_many_objects(
+    definition: Definition = TORCHVISION, image_size: int = SIZE, num_classes: int = CLASSES
+) -> SSDLite:
     """Random weights that find many classes with scores of all heights, and boxes of all sizes."""
     torch.manual_seed(3)
-    network = SSDLite(CLASSES, image_size, 0.35, definition)
+    network = SSDLite(num_classes, image_size, 0.35, definition)
     randomise_statistics(network)
     for convolution in network.head.modules():
         if isinstance(convolution, nn.Conv2d):
@@ -53,11 +55,12 @@ def network_of_many_objects(definition: Definition = TORCHVISION, image_size: in
 
 
 def config_for(weights: Path, **values: object) -> SimpleNamespace:
-    return SimpleNamespace(
+    shipped = {
         **{"model_arch_name": "ssdlite", "model_num_classes": CLASSES, "image_size": SIZE, "model_width_mult": 0.35},
         **{"model_padding": "symmetric", "model_batch_norm_eps": 1e-5, "exp_name": "Boxes", "seed": 0},
-        **{"model_mean_parameters": MEAN, "model_std_parameters": STD, "model_weights_path": str(weights)} | values,
-    )
+        **{"model_mean_parameters": MEAN, "model_std_parameters": STD, "model_weights_path": str(weights)},
+    }
+    return SimpleNamespace(**shipped | values)
 
 
 @pytest.fixture(scope="module")
@@ -235,11 +238,11 @@ def test_classes_are_those_of_the_weights(
     """Others than those of the scenes have no mean average precision there."""
     monkeypatch.setattr(export, "SCENES", 2)
     monkeypatch.setattr(export, "check_config", lambda config, rules: None)
-    torch.manual_seed(0)
-    weights = {"state_dict": SSDLite(2, 64, 0.35).state_dict()} | ({"class_names": names} if names else {})
-    torch.save(weights, tmp_path / "weights.pth.tar")
+    network = network_of_many_objects(num_classes=2)
+    named = {"class_names": names} if names else {}
+    torch.save({"state_dict": network.state_dict()} | named, tmp_path / "weights.pth.tar")
     with contextlib.chdir(tmp_path):
-        export.main(config_for(tmp_path / "weights.pth.tar", model_num_classes=2, image_size=64))
+        export.main(config_for(tmp_path / "weights.pth.tar", model_num_classes=2))
     described = json.loads((tmp_path / FOLDER / f"{NAME}.json").read_text())
     assert described["classes"] == ["background", *expected]
     assert "map" not in described["verified"]

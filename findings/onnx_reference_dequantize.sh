@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# ONNX's reference evaluator has no DequantizeLinear for opsets 10 to 18, though it has the QuantizeLinear that goes with it.
+# ONNX's reference evaluator has no DequantizeLinear for opsets 10 to 18, though it has their QuantizeLinear.
 #
 # Expected: the reference runs each version of an operator that ONNX defines, or neither of a pair.
-# Seen with onnx 1.23.2: "No implementation for operator 'DequantizeLinear' domain '' and version 13, found 19, ...", and
+# Seen with onnx 1.23.2: "No implementation for operator 'DequantizeLinear' domain '' and version 13, found 19...", and
 # numbers for QuantizeLinear of the same opset. From opset 19 on both work. ONNX Runtime 1.32.0 runs all.
 # Why it matters: quantised networks are written with opset 13 more often than with any other; not one of them can be
 # compared with the yardstick, and the words suggest a model that is wrong.

@@ -2,8 +2,8 @@
 # ONNX's reference evaluator quantises very large values to 0, where QuantizeLinear saturates: they should give 255.
 #
 # Expected: the operator's text has y = saturate(x / y_scale + y_zero_point): what is too large gives the largest value.
-# Seen with onnx 1.23.2: x / y_scale is cast to int32 before it is clipped, and leaves int32 from 2147483648 steps on, so
-# that 3e9 and infinity give 0 in uint8 with the zero point 128, and 1e9 gives 255. numpy warns of an invalid cast.
+# Seen with onnx 1.23.2: x / y_scale is cast to int32 before it is clipped, and leaves int32 from 2147483648 steps on:
+# 3e9 and infinity give 0 in uint8 with the zero point 128, and 1e9 gives 255. numpy warns of an invalid cast.
 # ONNX Runtime 1.32.0 gives 255.
 # Why it matters: masks are made with infinity or the largest float, and a large value that becomes the smallest one is
 # the worst error that there is; a rule of 255 for 1e9 and 0 for 3e9 is not what a runtime is to be measured by.

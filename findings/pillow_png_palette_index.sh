@@ -3,7 +3,7 @@
 #
 # Expected: the indices come back, as PNG is lossless; the text of save() says that 8 bits are stored if "bits" is left
 # out. Or an error, as a PNG cannot name a colour behind its palette.
-# Seen with Pillow 13.0.0: with a palette of 4 colours the index 255 comes back as 3, with 2 colours as 1, and with 16 as
+# Seen with Pillow 13.0.0: with a palette of 4 colours the index 255 comes back as 3, with 2 colours as 1, with 16 as
 # 15: the writer takes as few bits as the palette needs, even with bits=8, and cuts the rest off the index; the pixel's
 # colour changes with it. The index stays with a palette of 17 colours or more, and in a TIFF.
 # Why it matters: segmentation masks of the Pascal VOC kind mark pixels to ignore with 255 and have a colour for each

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# torchvision's wrapper for detection data sets fails on Pascal VOC images without objects, and on COCO's gives no boxes.
+# torchvision's wrapper for detection data sets fails on VOC images without objects, and for COCO's gives no boxes.
 #
 # Expected: an image without objects has no boxes: a tensor of [0, 4] and labels of [0], which torchvision's detectors
 # take in training.
 # Seen with torchvision 0.29.2: wrap_dataset_for_transforms_v2(VOCDetection) raises KeyError: 'bndbox' for it, where
 # the data set itself gives an empty list; for CocoDetection the target has neither "boxes" nor "labels", so that
 # Faster R-CNN stops with KeyError: 'boxes'.
-# Why it matters: pictures of the background are in every data set of one's own, and training stops at the first of them.
+# Why it matters: pictures of the background are in every data set of one's own, and training stops at the first.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

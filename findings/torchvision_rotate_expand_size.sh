@@ -44,7 +44,7 @@ try:
 except ValueError as error:
     message = str(error)
 print(f"torch {torch.__version__}, torchvision {torchvision.__version__}")
-print(f"sizes of picture and boxes differ for {len(other)} of {len(sizes)} angles, such as {dict([*other.items()][:3])}")
+print(f"picture and boxes differ in size for {len(other)} of {len(sizes)} angles, such as {dict([*other.items()][:2])}")
 print(f"rotated by 20 degrees and cropped: {message}")
 print(f"corners of square and box at 30 degrees: {middle} about the middle, {aside} about another centre")
 assert len(other) > 10 and 20 in other, "the behaviour has changed"

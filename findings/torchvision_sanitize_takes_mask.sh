@@ -3,10 +3,10 @@
 #
 # Expected: the text says that masks of instances, [N, H, W], are sanitised with the boxes, and those of semantic
 # segmentation go through unchanged.
-# Seen with torchvision 0.29.2: tv_tensors.Mask(picture) and VOCSegmentation's wrapper give masks of [1, H, W], so that a
+# Seen with torchvision 0.29.2: tv_tensors.Mask(picture) and VOCSegmentation's wrapper give masks of [1, H, W], so a
 # picture with one box has a mask for "each" instance: if the box goes, the mask comes back with the shape [0, H, W].
 # With two boxes, of which one goes, it stays. The same with a mask of [H, W] and H boxes: rows go.
-# Why it matters: pictures with one object are common, a crop removes it often, and the mask is then empty without a word.
+# Why it matters: pictures with one object are common, a crop removes it often, and the mask is empty without a word.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -32,8 +32,8 @@ TURN, STRETCH, LEAN = 0.2, 0.1, 0.1
 HALF = 128
 KNOTS = 2, 6  # of the background along a side: 2 make a gradient, 6 a texture
 # Ink on paper: a digit is darker than what is behind it. Levels of 0..255. The weights of cubic interpolation sum up to
-# 1.375 without their signs, along each axis, so the background reaches at most (1.375**2 - 1) / 2 times the range of its
-# knots below these, 21 levels: black is 80 or more away from all of it.
+# 1.375 without their signs, along each axis, so the background reaches at most (1.375**2 - 1) / 2 times the range of
+# its knots below these, 21 levels: black is 80 or more away from all of it.
 DARKEST = 104
 BACKGROUND_RANGE, MIN_CONTRAST, NOISE = 48, 80, 8
 

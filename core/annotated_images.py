@@ -85,6 +85,7 @@ class AnnotatedImages:
     """
 
     has_crowds = False
+    is_endless = False
 
     def __init__(self, root: str, classes: Sequence[str], files: Sequence[str], objects: Sequence[Objects]) -> None:
         names = [os.fsencode(file) for file in files]

@@ -23,6 +23,7 @@ class Source(Protocol):
     notes: list[str]  # lines that people should see
     most_objects: int  # in one picture; 0 where only masks are read
     has_crowds: bool  # whether what is ignored are crowds, of which each part is one find, or objects like others
+    is_endless: bool  # whether there are others than those that it counts, so that every epoch has new ones
 
     def __len__(self) -> int: ...
 
@@ -34,16 +35,16 @@ class Source(Protocol):
 
 
 class SceneSource:
-    """As many scenes of digits as `count`, with boxes and masks; a Source. `split`, `side`: as of split_scenes()."""
+    """Scenes of digits, `count` in an epoch, with boxes and masks; a Source. `split`, `side`: as of split_scenes()."""
 
     def __init__(self, split: str, count: int, side: int) -> None:
-        self.scenes = split_scenes(split, count, side)
+        self.scenes, self.count = split_scenes(split, MOST_SCENES, side), count
         self.root, self.classes, self.most_objects = f"{split} scenes", list(SCENE_CLASSES), MAX_DIGITS
         self.notes: list[str] = []
-        self.has_crowds = False  # nothing is ignored
+        self.has_crowds, self.is_endless = False, True  # nothing is ignored
 
     def __len__(self) -> int:
-        return len(self.scenes)
+        return self.count
 
     def path(self, index: int) -> str:
         """What one scene is called in messages."""
@@ -52,6 +53,14 @@ class SceneSource:
     def __getitem__(self, index: int) -> Annotated:
         image, boxes, labels, mask = self.scenes[index]
         return Annotated(image, boxes.reshape(-1, 4), labels, np.zeros(len(labels), bool), mask)
+
+
+MOST_SCENES = 2**48  # more than any run sees
+
+
+def number_in_epoch(source: Source, epoch: int, index: int) -> int:
+    """Which picture of a source a training takes as that of `index` in an epoch."""
+    return epoch * len(source) + index if source.is_endless else index
 
 
 def open_pictures(

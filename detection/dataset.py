@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from core.picture_sources import Source
+from core.picture_sources import Source, number_in_epoch
 from core.pixels import Image
 from imgproc import resize
 from utils import torch_seed
@@ -44,7 +44,8 @@ class BoxDataset(Dataset[tuple[Image, np.ndarray]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Image, np.ndarray]:
         epoch, index = key
-        image, boxes, labels, ignored, _ = self.source[index]
+        number = index if self.seed is None else number_in_epoch(self.source, epoch, index)
+        image, boxes, labels, ignored, _ = self.source[number]
         kinds = np.where(ignored, CROWD if self.source.has_crowds else DIFFICULT, COUNTED)
         rows = np.column_stack([boxes, labels, kinds]).astype(np.float32)
         if self.seed is not None:

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from core.picture_sources import BACKGROUND, Source
+from core.picture_sources import BACKGROUND, Source, number_in_epoch
 from core.pixels import Image
 from utils import torch_seed
 
@@ -46,7 +46,7 @@ class MaskedImages(Dataset[tuple[Image, np.ndarray]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Image, np.ndarray]:
         epoch, index = key
-        item = self.source[index]
+        item = self.source[index if self.seed is None else number_in_epoch(self.source, epoch, index)]
         if item.mask is None:
             raise ValueError(f"{self.path(index)}: opened without masks")
         pixels = tv_tensors.Image(torch.from_numpy(item.image).permute(2, 0, 1))

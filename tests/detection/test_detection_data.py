@@ -27,7 +27,7 @@ def augment_with(**values: object) -> v2.Transform:
 class OneColour:
     """Pictures of one colour and any size, with the objects that a test gives: a Source."""
 
-    root, classes, notes, most_objects, has_crowds = "pictures", ["cat", "dog"], [], 4, True
+    root, classes, notes, most_objects, has_crowds, is_endless = "pictures", ["cat", "dog"], [], 4, True, False
 
     def __init__(self, height: int, width: int, boxes: list[list[float]], ignored: list[bool]) -> None:
         self.shape, self.boxes, self.ignored = (height, width, 3), boxes, ignored
@@ -58,8 +58,17 @@ def test_scenes_are_those_of_the_split() -> None:
             assert np.array_equal(image, scenes[index].image)
             assert np.array_equal(objects_of(rows)[:, :4], scenes[index].boxes)
             assert np.array_equal(objects_of(rows)[:, 4], scenes[index].labels)
-            assert rows.shape == (6, 6)
+            assert rows.shape == (4, 6)
             assert not objects_of(rows)[:, 5].any()
+
+
+def test_every_epoch_of_a_training_has_scenes_of_its_own() -> None:
+    scenes = DigitScenes(DIGITS, "train", seed=0, num_scenes=9, side=64)
+    dataset = BoxDataset(SceneSource("train", 3, 64), 64, seed=1)
+    for number in range(9):
+        image, rows = dataset[divmod(number, 3)]
+        assert np.array_equal(image, scenes[number].image)
+        assert np.array_equal(objects_of(rows)[:, :4], scenes[number].boxes)
 
 
 def test_pictures_of_any_size_are_squashed_with_their_boxes() -> None:

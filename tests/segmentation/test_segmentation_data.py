@@ -107,6 +107,15 @@ def assert_same_scenes(masks: MaskedImages, scenes: DigitScenes) -> None:
         assert np.array_equal(mask, scenes[index].mask)
 
 
+def test_every_epoch_of_a_training_has_scenes_of_its_own() -> None:
+    scenes = DigitScenes(DIGITS, "train", seed=0, num_scenes=9, side=64)
+    masks = scene_masks("train", 3, seed=1)
+    for number in range(9):
+        image, mask = masks[divmod(number, 3)]
+        assert np.array_equal(image, scenes[number].image)
+        assert np.array_equal(mask, scenes[number].mask)
+
+
 def test_crops_are_a_function_of_seed_epoch_and_index() -> None:
     crops = partial(scene_masks, "train", 4, crop_scale=(0.3, 0.6))
     state = torch.get_rng_state()

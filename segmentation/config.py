@@ -13,10 +13,10 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 precision = "auto"  # "float32", "tf32", "bfloat16", "float16"; "auto": the fastest of a GPU, float32 on a CPU
 compile_model = False
 deterministic = False
-image_size = 160  # pixels a side, of the scenes too
+image_size = 128  # pixels a side, of the scenes too
 
 model_arch_name = "deeplab_v3"
-model_width_mult = 1.0
+model_width_mult = 0.5  # 1.0 for photos, as published weights have it
 model_mean_parameters = [0.485, 0.456, 0.406]
 model_std_parameters = [0.229, 0.224, 0.225]
 model_num_classes = 11  # with the background; of Pascal VOC 21
@@ -27,7 +27,7 @@ model_batch_norm_eps = 1e-5
 mode = os.environ.get("MODE", "train")
 
 if mode == "train":
-    train_scenes = 1000  # pictures of several digits, made as they are needed
+    train_scenes = 1872  # pictures of several digits, new ones in every epoch
     valid_scenes = 200  # of other digits
     train_split = "train"  # of data_dir, by the names of its lists or folders
     valid_split = "val"
@@ -36,20 +36,20 @@ if mode == "train":
     pretrained_model_weights_path = ""
     resume = ""  # as in the config.py of the classifier
 
-    epochs = 20
-    batch_size = 16
+    epochs = 5
+    batch_size = 8
     gradient_accumulation_steps = 1
-    model_lr = 0.05
+    model_lr = 0.07
     backbone_lr_factor = 1.0
-    lr_warmup_epochs = 1
+    lr_warmup_epochs = 0.2
     model_momentum = 0.9
     model_weight_decay = 4e-5
     model_ema_decay = 0.99
-    model_dropout = 0.1
-    random_crop_scale = (0.5, 1.0)  # least and largest share of the area; None = the whole picture
+    model_dropout = 0.0
+    random_crop_scale = None  # (0.5, 1.0) for photos: least and largest share of the area; None: the whole picture
     random_flip_probability = 0.0  # left to right: 0.5 for photos, 0 for digits
 
-    train_print_frequency = 20
+    train_print_frequency = 50
     valid_print_frequency = 20
     sync_batch_norm = False
     checkpoint_every_minutes = 0

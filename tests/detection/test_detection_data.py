@@ -146,6 +146,6 @@ def test_workers_hand_over_the_same_boxes(workers: int) -> None:
     assert len(epochs[0]) == len(epochs[1]) == 6
     for (images, rows), (other_images, other_rows) in zip(*epochs, strict=True):
         assert rows.dtype == torch.float32
-        assert rows.shape == (4, 6, 6)
+        assert rows.shape == (4, 4, 6)
         assert torch.equal(images, other_images)
         assert torch.equal(rows, other_rows)

@@ -14,16 +14,20 @@ from core.image_files import load_image
 from core.pixels import Image
 
 
+SHOWN_SCENES = 4
+
+
 def read_pictures(arguments: list[str], config: ModuleType, ending: str) -> Iterator[tuple[str, Image, Path]]:
     """Each picture's name, its pixels and the PNG file to draw it in, whose name has the ending.
 
-    Without arguments that of inference_image_path; without this, a scene that nothing was trained on.
+    Without arguments that of inference_image_path; without this, scenes that nothing was trained on.
     Raises: ValueError for two to be drawn in one file, before the first; as load_image().
     """
     paths = arguments or [config.inference_image_path]
     if paths == [""]:
-        scene = split_scenes("test", 1, config.image_size)[0]
-        yield "scene 0 of the test scenes", scene.image, Path("results", config.exp_name, f"scene_0_{ending}.png")
+        for number, scene in enumerate(split_scenes("test", SHOWN_SCENES, config.image_size)):
+            target = Path("results", config.exp_name, f"scene_{number}_{ending}.png")
+            yield f"scene {number} of the test scenes", scene.image, target
         return
     for target, path in choose_targets(list(map(Path, paths)), config.exp_name, ending).items():
         yield str(path), load_image(path), target

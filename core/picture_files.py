@@ -13,7 +13,6 @@ from core.digit_scenes import split_scenes
 from core.image_files import load_image
 from core.pixels import Image
 
-
 SHOWN_SCENES = 4
 
 

@@ -22,10 +22,10 @@ quickstart: environment
 	MODE=test $(QUICKSTART) test.py
 
 detection segmentation: environment
-	rm -rf samples/$@ samples/logs/$@ results/$@
-	MODE=train EXP_NAME=$@ $(IN_VENV) $@/train.py
-	MODE=train EXP_NAME=$@ $(IN_VENV) $@/inference.py
-	MODE=test EXP_NAME=$@ $(IN_VENV) $@/test.py
+	rm -rf samples/quickstart-$@ samples/logs/quickstart-$@ results/quickstart-$@
+	MODE=train EXP_NAME=quickstart-$@ $(IN_VENV) $@/train.py
+	MODE=train EXP_NAME=quickstart-$@ $(IN_VENV) $@/inference.py
+	MODE=test EXP_NAME=quickstart-$@ $(IN_VENV) $@/test.py
 
 # The types are checked beside the tests, in what these leave of two cores.
 test: environment browser

@@ -332,11 +332,8 @@ def evaluate(
             break
         if index % print_frequency == 0:
             averages = scores.so_far(remedy)
-            print(
-                f"Test: [{index:>{len(str(len(batches)))}}/{len(batches)}] Loss {averages['loss']:.4f} "
-                f"{show_scores(averages, logits.shape[1], 2)}",
-                flush=True,
-            )
+            line = f"Test: [{index:>{len(str(len(batches)))}}/{len(batches)}] Loss {averages['loss']:.4f} "
+            print((line + show_scores(averages, logits.shape[1], 2)).rstrip(), flush=True)
     return scores.of_all(remedy)
 
 

@@ -146,12 +146,18 @@ def load_pretrained_features(network: nn.Module, config: ModuleType, class_names
     refuse_other_task(checkpoint, config, path, "mobilenet_v2")
     weights = extract_weights(checkpoint, path)
     is_same_task = weights.keys() == network.state_dict().keys()
-    if is_same_task:
+    has_these_classes = checkpoint.get("class_names", class_names) == class_names
+    if is_same_task and has_these_classes:
         load_weights(network, weights, path)
     else:
-        load_features(network, weights, path)
+        features = {name: value for name, value in weights.items() if name.startswith("features.")}
+        load_features(network, features if is_same_task else weights, path)
     refuse_folded(network.state_dict(), config, checkpoint)
     refuse_other_values(checkpoint, config, DEFINITION, path)
+    if is_same_task and not has_these_classes:
+        return (
+            f"Load pretrained weights `{path}`, those of the features; the rest starts fresh: its classes are others."
+        )
     return f"Load pretrained weights `{path}`{'' if is_same_task else ', those of the features'}."
 
 

@@ -24,9 +24,10 @@ def read_pictures(arguments: list[str], config: ModuleType, ending: str) -> Iter
     """
     paths = arguments or [config.inference_image_path]
     if paths == [""]:
-        for number, scene in enumerate(split_scenes("test", SHOWN_SCENES, config.image_size)):
+        scenes = split_scenes("test", SHOWN_SCENES, config.image_size)
+        for number in range(SHOWN_SCENES):
             target = Path("results", config.exp_name, f"scene_{number}_{ending}.png")
-            yield f"scene {number} of the test scenes", scene.image, target
+            yield f"scene {number} of the test scenes", scenes[number].image, target
         return
     for target, path in choose_targets(list(map(Path, paths)), config.exp_name, ending).items():
         yield str(path), load_image(path), target

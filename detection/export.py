@@ -247,7 +247,7 @@ class Comparison:
         return {
             "images": len(self.pictures[0]),
             "objects": self.objects,
-            "equal_objects": 100 * self.equal / max(self.objects, 1),
+            "equal_objects": 100 * self.equal / self.objects if self.objects else 100.0,
             "largest_difference_of_boxes": box,
             "largest_difference_of_scores": score,
         }

@@ -98,7 +98,7 @@ def drawn(image: Image, found: list[Found], names: Sequence[str]) -> Image:
     for each in reversed(found):  # the likeliest on top
         left, top, right, bottom = map(round, each.box)
         colour, text = colours[each.label], title(each, names)
-        cv2.rectangle(picture, (left, top), (right, bottom), colour, thickness)
+        cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), colour, thickness)
         (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
         x, y = max(0, min(left, picture.shape[1] - width)), max(top, height + below)  # within the picture
         cv2.rectangle(picture, (x, y - height - below), (x + width, y), colour, cv2.FILLED)

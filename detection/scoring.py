@@ -40,6 +40,7 @@ class BoxScores:
         self.network, self.num_classes = network, num_classes
         self.meter = LossMeter(network.anchors.device)
         self.batches: list[list[Picture]] = []
+        self.of_all_pictures: np.ndarray | None = None
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
         """Of one batch."""
@@ -47,23 +48,26 @@ class BoxScores:
         losses = self.network.losses(classes, offsets, take_targets(targets))
         self.meter.add_loss(losses["bbox_regression"] + losses["classification"], len(outputs))
         pairs = zip(targets.cpu().numpy(), self.network.detections(classes, offsets), strict=True)
+        self.of_all_pictures = None
         self.batches.append([to_picture(rows, found) for rows, found in pairs])
 
     def so_far(self, remedy: str) -> dict[str, float]:
-        """Those of this process, in percent but for the loss. Raises: FloatingPointError if that is not finite."""
-        return self.meter.averages(remedy) | summarise(self._precisions(self.batches))
+        """The loss in this process: the precision of thousands of pictures takes too long for a line of progress.
+
+        Raises: FloatingPointError if it is not finite.
+        """
+        return self.meter.averages(remedy)
 
     def of_all(self, remedy: str) -> dict[str, float]:
-        """Those of all processes, as so_far()."""
+        """Loss and precision, in percent, of all processes. Raises: as so_far()."""
         return self.meter.over_processes().averages(remedy) | summarise(self.precisions())
 
     def precisions(self) -> np.ndarray:
         """What average_precisions() gives for the pictures of all processes, in all of them."""
-        gathered = gather_batches(self.batches)
-        return from_main(lambda: self._precisions(gathered))
-
-    def _precisions(self, batches: list[list[Picture]]) -> np.ndarray:
-        return average_precisions([picture for batch in batches for picture in batch], self.num_classes)
+        if self.of_all_pictures is None:
+            pictures = [picture for batch in gather_batches(self.batches) for picture in batch]
+            self.of_all_pictures = from_main(lambda: average_precisions(pictures, self.num_classes))
+        return self.of_all_pictures
 
 
 class Evaluation(COCOeval):  # type: ignore[misc]

@@ -23,7 +23,7 @@ RULES = rules_of_task(
         "inference_score_threshold": SHARE,
     },
     train={
-        "random_zoom_out": (lambda v: is_number(v, 1, 16), "a number from 1 to 16"),
+        "random_zoom_out": (lambda v: is_number(v, 1, 4), "a number from 1 to 4"),
         "random_photometric_distortion": FLAG,
     },
     check_together=check_together,

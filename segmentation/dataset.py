@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional
 
 from core.picture_sources import BACKGROUND, Source, number_in_epoch
 from core.pixels import Image
@@ -35,9 +35,8 @@ class MaskedImages(Dataset[tuple[Image, np.ndarray]]):
         flip_probability: float = 0.0,
     ) -> None:
         self.source, self.image_size, self.seed = source, image_size, seed
-        crop = v2.RandomResizedCrop(image_size, tuple(crop_scale)) if crop_scale else v2.Resize([image_size] * 2)
-        self.augment = v2.Compose([crop, v2.RandomHorizontalFlip(flip_probability)])
-        self.resize = v2.Resize([image_size] * 2)
+        self.crop = v2.RandomResizedCrop(image_size, tuple(crop_scale)) if crop_scale else None
+        self.flip_probability = flip_probability
         self.root, self.path, self.targets = source.root, source.path, range(len(source))
         self.classes = [BACKGROUND, *source.classes]
 
@@ -49,15 +48,26 @@ class MaskedImages(Dataset[tuple[Image, np.ndarray]]):
         item = self.source[index if self.seed is None else number_in_epoch(self.source, epoch, index)]
         if item.mask is None:
             raise ValueError(f"{self.path(index)}: opened without masks")
-        pixels = tv_tensors.Image(torch.from_numpy(item.image).permute(2, 0, 1))
-        mask = tv_tensors.Mask(torch.from_numpy(item.mask))
-        if self.seed is None:
-            pixels, mask = self.resize(pixels, mask)
-        else:
+        pixels, mask = torch.from_numpy(item.image).permute(2, 0, 1), torch.from_numpy(item.mask)[None]
+        if self.seed is not None:
             with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator
                 torch.manual_seed(torch_seed(self.seed, epoch, index))
-                pixels, mask = self.augment(pixels, mask)
+                pixels, mask = self.augmented(pixels, mask)
+        size = [self.image_size] * 2
+        pixels = functional.resize(pixels, size, antialias=True)
+        # As a plain tensor: of a tv_tensors.Mask torchvision takes the pixel above and to the left of the nearest.
+        (mask,) = functional.resize(mask, size, InterpolationMode.NEAREST_EXACT)
         return to_array(pixels.permute(1, 2, 0)), to_array(mask)
+
+    def augmented(self, pixels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """A part of a picture [3, H, W] and of its mask [1, H, W], flipped or not, by torch's generator."""
+        if self.crop:
+            place = self.crop.make_params([pixels])
+            corner, sides = [place["top"], place["left"]], [place["height"], place["width"]]
+            pixels, mask = (functional.crop(each, *corner, *sides) for each in (pixels, mask))
+        if torch.rand(1) < self.flip_probability:
+            pixels, mask = pixels.flip(-1), mask.flip(-1)
+        return pixels, mask
 
 
 def to_array(pixels: Tensor) -> np.ndarray:

@@ -13,6 +13,7 @@ from small_networks import small_network
 
 from core import network_weights, weights_files
 from model import MobileNetV2
+from segmentation.model import deeplab_v3
 
 
 def test_same_weights_with_and_without_prefix_are_refused() -> None:
@@ -231,3 +232,22 @@ def test_bare_weights_say_nothing_of_padding(tmp_path: Path) -> None:
     torch.save(small_network().state_dict(), path)
     use = {"model_weights_path": str(path), "model_width_mult": 0.35, "model_num_classes": 3}
     network_weights.load_trained_network(small_network(), config_with(**use, model_padding="same"))
+
+
+@pytest.mark.parametrize("names", [["ant", "bee", "cow"], ["bee", "ant", "cow"], ["ant", "bee"]])
+def test_head_of_other_classes_starts_fresh(names: list[str], tmp_path: Path) -> None:
+    """Its rows are those of the classes in their order: with others, a class would have the row of another."""
+    torch.manual_seed(0)
+    trained, network = deeplab_v3(4, 0.35), deeplab_v3(1 + len(names), 0.35)
+    before = network.state_dict()["classifier.1.weight"].clone()
+    content = {"model_arch_name": "deeplab_v3", "class_names": ["background", "ant", "bee", "cow"]}
+    torch.save(content | {"state_dict": trained.state_dict()}, tmp_path / "w.pth")
+    config = config_with(pretrained_model_weights_path=tmp_path / "w.pth", model_width_mult=0.35)
+    config.model_arch_name = "deeplab_v3"
+    line = network_weights.load_pretrained_features(network, config, ["background", *names])
+    is_same = names == ["ant", "bee", "cow"]
+    assert ("starts fresh" in line) is not is_same
+    expected = trained.state_dict()["classifier.1.weight"] if is_same else before
+    assert torch.equal(network.state_dict()["classifier.1.weight"], expected)
+    for name in ("features.0.0.weight", "features.17.conv.2.weight"):
+        assert torch.equal(network.state_dict()[name], trained.state_dict()[name])

@@ -20,6 +20,7 @@ from core.annotated_images import (
     choose_classes,
     clip_box,
     finish,
+    has_area,
     header_size,
     in_threads,
     pack_objects,
@@ -228,25 +229,37 @@ def is_crowd(annotation: dict[str, Any]) -> bool:
     return annotation.get("iscrowd") in (1, True, "1")
 
 
+def outline_of(annotation: dict[str, Any], size: tuple[int, int]) -> list[list[float]] | None:
+    """The polygon around the part of an object's box in an image of `size` (height, width), if there is one."""
+    x0, y0, x1, y1 = read_box(annotation.get("bbox")) or (0.0, 0.0, 0.0, 0.0)
+    x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, float(size[1])), min(y1, float(size[0]))
+    return [[x0, y0, x1, y0, x1, y1, x0, y1]] if has_area((x0, y0, x1, y1)) else None
+
+
 def with_masks(
     left_out: LeftOut, classes: Sequence[str], labels: dict[int, int], entries: Sequence[Entry], path: Path
 ) -> CocoImages:
-    """The source of masks: shapes that could not be drawn are noted; 255 stands for a crowd.
+    """The source of masks; 255 stands for a crowd, and for the box of a shape that cannot be drawn, which is noted.
 
-    Raises: ValueError if there are none.
+    Raises: ValueError if none can be drawn.
     """
-    texts = []
+    texts, num_drawn = [], 0
     for entry in entries:
         shapes = []
         for annotation in entry.annotations:
             label, shape = label_of(annotation, labels, path, left_out), annotation.get("segmentation")
-            reason = check_shape(shape, entry.size)
-            if reason and label is not None:
-                left_out.add(entry.path, "an object whose shape cannot be drawn", reason)
-            elif label is not None:
+            if label is None:
+                continue
+            if reason := check_shape(shape, entry.size):
+                outline = outline_of(annotation, entry.size)
+                shapes += [[IGNORED, outline]] if outline else []
+                done = "its box is ignored" if outline else "left out"
+                left_out.add(entry.path, "an object whose shape cannot be drawn", reason, done)
+            else:
                 shapes.append([IGNORED if is_crowd(annotation) else 1 + label, shape])
+                num_drawn += 1
         texts.append(json.dumps(shapes, separators=(",", ":")).encode())
-    if entries and all(text == b"[]" for text in texts):
+    if entries and not num_drawn:
         raise ValueError(f"{path}: no polygons or run lengths of {shorten(classes)}; export the shapes of the objects")
     none = pack_objects([], [], [])
     source = CocoImages(left_out.root, classes, [entry.path for entry in entries], [none] * len(entries))

@@ -16,7 +16,6 @@ from core.environment import check_environment
 if __name__ == "__main__":
     check_environment()
 
-import itertools
 import signal
 from collections.abc import Iterator
 from functools import partial
@@ -40,11 +39,11 @@ from detection.scoring import Picture, average_precisions, summarise, to_picture
 from detection.settings import RULES
 from exporting.formats import require
 from exporting.networks import Normalization, plain_copy
-from exporting.task_files import FORMAT, Answer, Exported, export_task
+from exporting.task_files import FORMAT, Answer, Exported, export_task, in_batches
 from imgproc import normalize
 from utils import setup_runtime, user_errors
 
-SCENES, BATCH = 100, 8  # that are compared, and how many at once
+SCENES = 100  # that are compared
 SAME_PLACE, SAME_SCORE = 0.01, 1e-4  # pixels by which a side of a box may differ, and by how much its score
 LEAST_EQUAL = 99.9  # percent of the objects; where two boxes overlap just so much or so little, rounding decides
 
@@ -260,11 +259,7 @@ class Comparison:
 
 def pictures(image_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Test scenes uint8 [N, S, S, 3] and their objects float32 [N, M, 6], in batches of several sizes."""
-    scenes = BoxDataset(SceneSource("test", SCENES, image_size), image_size)
-    bounds = [*range(0, SCENES - 1, BATCH), SCENES - 1, SCENES]  # the last is alone
-    for first, end in itertools.pairwise(bounds):
-        images, targets = zip(*(scenes[0, index] for index in range(first, end)), strict=True)
-        yield np.stack(images), np.stack(targets)
+    return in_batches(BoxDataset(SceneSource("test", SCENES, image_size), image_size))
 
 
 def split_images(answers: list[Tensor]) -> list[dict[str, Tensor]]:

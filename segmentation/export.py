@@ -16,7 +16,6 @@ from core.environment import check_environment
 if __name__ == "__main__":
     check_environment()
 
-import itertools
 import signal
 from collections.abc import Iterator
 from functools import partial
@@ -35,7 +34,7 @@ from core.picture_sources import BACKGROUND, SceneSource
 from core.settings import check_config
 from exporting.formats import require
 from exporting.networks import Normalization, plain_copy
-from exporting.task_files import FORMAT, Answer, Exported, export_task
+from exporting.task_files import FORMAT, Answer, Exported, export_task, in_batches
 from imgproc import normalize
 from segmentation.dataset import MaskedImages
 from segmentation.model import DeepLabV3, create_network
@@ -43,7 +42,7 @@ from segmentation.scoring import summarise
 from segmentation.settings import RULES
 from utils import setup_runtime, user_errors
 
-SCENES, BATCH = 100, 8  # that are compared, and how many at once
+SCENES = 100  # that are compared
 OTHER_SIDES = ((33, 18), (0, 71))  # pixels more than image_size, high and wide: neither even nor whole strides
 # Of the largest logit, and of 10 where that is smaller. Ten times a classifier's, which are sums over whole maps:
 # random networks whose batch-norms have the statistics of scenes reached 2.5e-5 in 400,000 logits.
@@ -141,11 +140,7 @@ def verify(network: DeepLabV3, config: ModuleType, names: list[str], answer: Ans
 
 def pictures(image_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Test scenes uint8 [N, H, W, 3] and masks uint8 [N, H, W], in batches of several sizes, then of other sides."""
-    scenes = MaskedImages(SceneSource("test", SCENES, image_size), image_size)
-    bounds = [*range(0, SCENES - 1, BATCH), SCENES - 1, SCENES]  # the last is alone
-    for first, end in itertools.pairwise(bounds):
-        images, masks = zip(*(scenes[0, index] for index in range(first, end)), strict=True)
-        yield np.stack(images), np.stack(masks)
+    yield from in_batches(MaskedImages(SceneSource("test", SCENES, image_size), image_size))
     for height, width in OTHER_SIDES:
         side = image_size + max(height, width)
         larger = MaskedImages(SceneSource("test", 1, side), side)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX files of the networks of other tasks than classifying, in float: pixels as they are in, answers out."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from exporting.publication import hash_files, publish, unnamed_folder
 from exporting.silence import silence
 
 FORMAT = "onnx"
+BATCH = 8  # pictures that a file is tried on at once
 Answer = Callable[[np.ndarray], list[Tensor]]  # uint8 levels [N, H, W, 3] -> what the file gives
 
 
@@ -53,6 +55,14 @@ def export_task(config: ModuleType, exported: Exported, verify: Callable[[Answer
         publish(partial, target, name, description | {"files": files, "verified": figures})
     print(f"{target / path.name}: {(target / path.name).stat().st_size / 1e6:.2f} MB")
     return figures
+
+
+def in_batches(dataset: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All images and targets that dataset[0, index] gives, stacked: BATCH at a time, and the last alone."""
+    bounds = [*range(0, len(dataset) - 1, BATCH), len(dataset) - 1, len(dataset)]
+    for first, end in itertools.pairwise(bounds):
+        images, targets = zip(*(dataset[0, index] for index in range(first, end)), strict=True)
+        yield np.stack(images), np.stack(targets)
 
 
 def describe_task(config: ModuleType, exported: Exported) -> dict[str, Any]:

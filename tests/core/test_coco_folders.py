@@ -290,11 +290,22 @@ def runs(counts: object, size: object = SIZE) -> dict[str, object]:
         *((runs(counts), "run lengths that do not cover") for counts in ("", "0", "11")),
     ],
 )
-def test_shape_that_pycocotools_should_not_see_is_left_out(tmp_path: Path, shape: Any, reason: str) -> None:
+def test_shape_that_pycocotools_should_not_see_is_not_drawn(tmp_path: Path, shape: Any, reason: str) -> None:
     assert check_shape(shape, SIZE).startswith(reason)
     root = write_coco(tmp_path, [annotation(1), annotation(2), annotation(1, 3, segmentation=shape)])
     (line,) = noted(root, masks=True)
     assert line.startswith(f"ROOT/train/1.png: an object whose shape cannot be drawn ({reason}")
+    assert line.endswith("; its box is ignored")
+    mask = open_source(str(root), "train", masks=True)[0].mask
+    assert (mask[5:15, 5:15] == 255).all()  # neither its class nor background
+    mask[5:16, 5:16] = 0
+    assert set(np.unique(mask)) <= {0, 2}
+
+
+def test_shape_that_cannot_be_drawn_and_has_no_box_is_left_out(tmp_path: Path) -> None:
+    root = write_coco(tmp_path, [annotation(1), annotation(2), annotation(1, 3, segmentation=None, bbox=None)])
+    (line,) = noted(root, masks=True)
+    assert line.endswith("; left out")
     assert set(np.unique(open_source(str(root), "train", masks=True)[0].mask)) == {0, 2}
 
 

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from test_detection_scripts import RESULTS, create_project, run
+from task_projects import run
+from test_detection_scripts import RESULTS, create_project
 from voc_layout import annotation_xml, object_xml, write_image, write_list
 
 from core.annotated_folders import open_source

@@ -2,14 +2,12 @@
 """detection/train.py, test.py and inference.py as users run them."""
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,6 +15,7 @@ import pytest
 import torch
 import torchvision
 from conftest import ROOT, ready_interpreter
+from task_projects import SMALL, create_task_project, environment, load_config, run
 from torchmetrics.detection import MeanAveragePrecision
 
 from core.digit_scenes import DIGITS, DigitScenes, split_scenes
@@ -24,36 +23,15 @@ from core.settings import check_config
 from detection import inference
 from detection.model import SSDLite, score_form, ssdlite
 from detection.settings import RULES
-from shared.small_training import copy_program, differences, edit_config
+from shared.small_training import differences, edit_config
 
-SMALL = {
-    **{"exp_name": "Boxes", "device": "cpu", "image_size": 64, "model_width_mult": 0.35, "train_scenes": 24},
-    **{"valid_scenes": 6, "test_scenes": 10, "num_workers": 2, "epochs": 2, "batch_size": 8, "lr_warmup_epochs": 0.5},
-    **{"model_ema_decay": 0.5, "train_print_frequency": 1, "valid_print_frequency": 1, "test_print_frequency": 9},
-}
+SETTINGS = SMALL | {"exp_name": "Boxes"}
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 RESULTS, SAMPLES = Path("results/Boxes"), Path("samples/Boxes")
 
 
 def create_project(root: Path, **values: object) -> Path:
-    copy_program(root)
-    shutil.copytree(ROOT / "detection", root / "detection", ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "data").mkdir()
-    shutil.copy(ROOT / "data/digits.csv.gz", root / "data")
-    edit_config(root / "detection/config.py", SMALL | values)
-    return root
-
-
-def environment(mode: str) -> dict[str, str]:
-    wanted = {"MODE": mode, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "1"}
-    return {name: value for name, value in os.environ.items() if name != "EXP_NAME"} | wanted
-
-
-def run(root: Path, *arguments: str, mode: str = "train", status: int = 0) -> str:
-    """Run a script; what it printed, or its errors."""
-    done = ready_interpreter().run([f"{root}/{arguments[0]}", *arguments[1:]], root, environment(mode))
-    assert done.returncode == status, done.stderr
-    return done.stderr if status else done.stdout
+    return create_task_project(root, "detection", SETTINGS | values)
 
 
 @pytest.fixture(scope="module")
@@ -229,12 +207,7 @@ def test_inference_draws_pictures_of_any_size_or_a_scene(trained: tuple[Path, st
 def test_values_that_cannot_be_are_named_with_their_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, object], message: str
 ) -> None:
-    path = tmp_path / "config.py"
-    shutil.copy(ROOT / "detection/config.py", path)
-    edit_config(path, SMALL | values)
     monkeypatch.setenv("MODE", "train")
-    config = ModuleType("config")
-    config.__file__ = str(path)
-    exec(path.read_text(), vars(config))
+    config = load_config(tmp_path / "config.py", "detection", SETTINGS | values)
     with pytest.raises(ValueError, match=rf"^config.py line \d+: {re.escape(message)}"):
         check_config(config, "train", RULES)

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from test_segmentation_scripts import RESULTS, create_project, run
+from task_projects import run
+from test_segmentation_scripts import RESULTS, create_project
 from voc_layout import write_image, write_list, write_mask, write_masks
 
 from core.annotated_folders import open_source

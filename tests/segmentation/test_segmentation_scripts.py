@@ -2,21 +2,20 @@
 """segmentation/train.py, test.py and inference.py as users run them."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import ROOT, ready_interpreter
+from task_projects import SMALL, create_task_project, environment, load_config, run
 from torch import nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
@@ -28,36 +27,15 @@ from segmentation import inference
 from segmentation.dataset import MaskedImages
 from segmentation.model import DeepLabV3, deeplab_v3
 from segmentation.settings import RULES
-from shared.small_training import copy_program, differences, edit_config
+from shared.small_training import differences, edit_config
 
-SMALL = {
-    **{"exp_name": "Masks", "device": "cpu", "image_size": 64, "model_width_mult": 0.35, "train_scenes": 24},
-    **{"valid_scenes": 6, "test_scenes": 10, "num_workers": 2, "epochs": 2, "batch_size": 8, "lr_warmup_epochs": 0.5},
-    **{"model_ema_decay": 0.5, "train_print_frequency": 1, "valid_print_frequency": 1, "test_print_frequency": 9},
-}
+SETTINGS = SMALL | {"exp_name": "Masks"}
 CLASSES = ["background", *"0123456789"]
 RESULTS, SAMPLES = Path("results/Masks"), Path("samples/Masks")
 
 
 def create_project(root: Path, **values: object) -> Path:
-    copy_program(root)
-    shutil.copytree(ROOT / "segmentation", root / "segmentation", ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "data").mkdir()
-    shutil.copy(ROOT / "data/digits.csv.gz", root / "data")
-    edit_config(root / "segmentation/config.py", SMALL | values)
-    return root
-
-
-def environment(mode: str) -> dict[str, str]:
-    wanted = {"MODE": mode, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "1"}
-    return {name: value for name, value in os.environ.items() if name != "EXP_NAME"} | wanted
-
-
-def run(root: Path, *arguments: str, mode: str = "train", status: int = 0) -> str:
-    """Run a script; what it printed, or its errors."""
-    done = ready_interpreter().run([f"{root}/{arguments[0]}", *arguments[1:]], root, environment(mode))
-    assert done.returncode == status, done.stderr
-    return done.stderr if status else done.stdout
+    return create_task_project(root, "segmentation", SETTINGS | values)
 
 
 @pytest.fixture(scope="module")
@@ -236,13 +214,8 @@ def test_weights_of_a_classifier_are_a_start(tmp_path: Path) -> None:
 def test_values_that_cannot_be_are_named_with_their_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, object], message: str
 ) -> None:
-    path = tmp_path / "config.py"
-    shutil.copy(ROOT / "segmentation/config.py", path)
-    edit_config(path, SMALL | values)
     monkeypatch.setenv("MODE", "train")
-    config = ModuleType("config")
-    config.__file__ = str(path)
-    exec(path.read_text(), vars(config))
+    config = load_config(tmp_path / "config.py", "segmentation", SETTINGS | values)
     with pytest.raises(ValueError, match=rf"^config.py line \d+: {re.escape(message)}"):
         check_config(config, "train", RULES)
 

@@ -2,7 +2,6 @@
 """Scenes to detect and to segment: several handwritten digits on a background, with their boxes and their mask."""
 
 import gzip
-import math
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -23,12 +22,10 @@ SPLITS = "train", "valid"
 SCENE_CLASSES = list(map(str, range(10)))
 # Of the scenes that are trained on and scored: whose digits, and the seed.
 SCENE_SPLITS = {"train": ("train", 0), "valid": ("valid", 0), "test": ("valid", 1)}
-MIN_SIDE = 64  # a digit of the least height has about 22 rows then
-MAX_DIGITS, MAX_IOU = 4, 0.1
-PLACES, COLOURS = 20, 20  # tried for a digit
-HEIGHTS = 0.35, 0.7  # of a digit, as shares of the side
-# The file has few digits: each is turned (radians), its sides are stretched and pressed, and it leans, at random.
-TURN, STRETCH, LEAN = 0.2, 0.1, 0.1
+MIN_SIDE = 64  # a digit of the least height has 32 rows then
+NUM_DIGITS, MAX_IOU = (3, 4), 0.1  # so many are tried; one that finds no place is left out
+PLACES, COLOURS = 40, 20  # tried for a digit
+HEIGHTS = 0.5, 0.8  # of a digit, as shares of the side
 HALF = 128
 KNOTS = 2, 6  # of the background along a side: 2 make a gradient, 6 a texture
 # Ink on paper: a digit is darker than what is behind it. Levels of 0..255. The weights of cubic interpolation sum up to
@@ -84,9 +81,9 @@ class DigitScenes:
 
     `path`: digits.csv.gz. `split`: "train" or "valid"; a scene has digits of the same split of the Digits dataset, so
     that no digit of a valid scene was trained on. `side`: S, in pixels.
-    A scene has 1 to 4 digits, each turned, stretched and leant a little, and any two boxes an IoU of at most 0.1. The
-    luma (ITU-R BT.601, 0..255) of a digit's colour is 80 or more below that of each pixel behind it; noise of -8..7 on
-    each channel is added to both afterwards.
+    A scene has 1 to 4 digits, mostly 2, and any two boxes an IoU of at most 0.1. The luma (ITU-R BT.601, 0..255) of a
+    digit's colour is 80 or more below that of each pixel behind it; noise of -8..7 on each channel is added to both
+    afterwards.
     Raises: ValueError for another split, a side below 64, or as read_digits_csv(); FileNotFoundError.
     """
 
@@ -115,7 +112,7 @@ class DigitScenes:
         mask = np.zeros_like(luma)
         boxes: list[Box] = []
         labels: list[int] = []
-        num_digits = generator.integers(1, MAX_DIGITS, endpoint=True)
+        num_digits = generator.integers(*NUM_DIGITS, endpoint=True)
         for number in generator.integers(len(self.labels), size=num_digits):
             alpha = draw_digit(self.inks[number], self.side, generator)
             window = find_window(alpha, taken, boxes, generator)
@@ -156,19 +153,9 @@ def draw_digit(ink: np.ndarray, side: int, generator: Generator) -> np.ndarray:
     """
     length = round(side * generator.uniform(*HEIGHTS) * len(ink) / 8)  # the digit is 8 rows, the others are its rim
     ink = cv2.resize(ink, (length, length), interpolation=cv2.INTER_CUBIC)
-    ink = deform(ink, *generator.uniform(-1, 1, 3))
     alpha = np.clip(3 * ink.astype(np.int16) - 255, 0, 255).astype(np.uint8)
     x, y, width, height = cv2.boundingRect(alpha)
     return alpha[y : y + height, x : x + width]
-
-
-def deform(ink: np.ndarray, turn: float, stretch: float, lean: float) -> np.ndarray:
-    """Turn, stretch and lean a square of ink about its centre, each by -1..1 of the most: uint8 [S, S] -> larger."""
-    length, larger = len(ink), round(1.5 * len(ink))
-    cosine, sine, ratio = math.cos(TURN * turn), math.sin(TURN * turn), (1 + STRETCH) ** stretch
-    matrix = np.array([[cosine, -sine], [sine, cosine]]) @ [[ratio, LEAN * lean], [0, 1 / ratio]]
-    shift = (larger - 1) / 2 - matrix @ np.full(2, (length - 1) / 2)
-    return cv2.warpAffine(ink, np.column_stack([matrix, shift]), (larger, larger), flags=cv2.INTER_LINEAR)
 
 
 def find_window(alpha: np.ndarray, taken: np.ndarray, boxes: list[Box], generator: Generator) -> Window | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from core.annotated_folders import open_source
 from core.annotated_images import Annotated, choose_classes
-from core.digit_scenes import MAX_DIGITS, SCENE_CLASSES, split_scenes
+from core.digit_scenes import NUM_DIGITS, SCENE_CLASSES, split_scenes
 from core.settings import config_lines
 
 BACKGROUND = "background"  # what networks that give a class for every pixel call the first
@@ -39,7 +39,7 @@ class SceneSource:
 
     def __init__(self, split: str, count: int, side: int) -> None:
         self.scenes, self.count = split_scenes(split, MOST_SCENES, side), count
-        self.root, self.classes, self.most_objects = f"{split} scenes", list(SCENE_CLASSES), MAX_DIGITS
+        self.root, self.classes, self.most_objects = f"{split} scenes", list(SCENE_CLASSES), NUM_DIGITS[1]
         self.notes: list[str] = []
         self.has_crowds, self.is_endless = False, True  # nothing is ignored
 

@@ -75,6 +75,7 @@ class RecomputingMaps(nn.Module):
         super().__init__()
         self.network: Any = network
         self.is_compiled = False
+        self.parts: dict[nn.Module, list[Any]] = {}  # of what was called: to list them takes milliseconds
 
     def compile(self, *arguments: Any, **options: Any) -> None:
         """Compile the network instead, which may have parts that cannot be."""
@@ -84,16 +85,17 @@ class RecomputingMaps(nn.Module):
     def forward(self, *inputs: Any) -> Any:
         if not self.training or self.is_compiled:
             return self.network(*inputs)
-        return self.network.compute(call_sparingly, *inputs)
+        return self.network.compute(self.call_sparingly, *inputs)
 
-
-def call_sparingly(layers: nn.Module, x: Tensor) -> Tensor:
-    """What a run of blocks, a block or a layer gives in training but for rounding: [N, C, H, W] -> the same."""
-    children = list(layers.children())
-    has_blocks = any(isinstance(child, InvertedResidual) for child in children)
-    for part in list_parts(children) if has_blocks else [layers]:
-        x = part(x) if isinstance(part, Part) else call_layers(part, x)
-    return x
+    def call_sparingly(self, layers: nn.Module, x: Tensor) -> Tensor:
+        """What a run of blocks, a block or a layer gives in training but for rounding: [N, C, H, W] -> the same."""
+        if layers not in self.parts:
+            children = list(layers.children())
+            has_blocks = any(isinstance(child, InvertedResidual) for child in children)
+            self.parts[layers] = list_parts(children) if has_blocks else [layers]
+        for part in self.parts[layers]:
+            x = part(x) if isinstance(part, Part) else call_layers(part, x)
+        return x
 
 
 class Part(NamedTuple):

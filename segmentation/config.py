@@ -27,8 +27,8 @@ model_batch_norm_eps = 1e-5
 mode = os.environ.get("MODE", "train")
 
 if mode == "train":
-    train_scenes = 1872  # pictures of several digits, new ones in every epoch
-    valid_scenes = 200  # of other digits
+    train_scenes = 1600  # pictures of several digits, new ones in every epoch
+    valid_scenes = 100  # of other digits
     train_split = "train"  # of data_dir, by the names of its lists or folders
     valid_split = "val"
     num_workers = 2
@@ -39,7 +39,7 @@ if mode == "train":
     epochs = 5
     batch_size = 8
     gradient_accumulation_steps = 1
-    model_lr = 0.07
+    model_lr = 0.1
     backbone_lr_factor = 1.0
     lr_warmup_epochs = 0.2
     model_momentum = 0.9

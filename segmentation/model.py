@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mobile DeepLabv3 (arXiv:1801.04381, section 6.3): MobileNetV2 with dilations, and a class for every pixel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import torch
@@ -57,7 +57,22 @@ class DeepLabV3(nn.Module):
         """The same, with call(layers, x) in place of layers(x)."""
         logits = call(self.classifier, call(self.features, x))  # [N, C, H / output_stride, W / output_stride]
         logits = logits.float().contiguous()  # else a loss over the classes would bring all of [N, C, H, W] in order
-        return nn.functional.interpolate(logits, x.shape[2:], mode="bilinear", align_corners=False)
+        return (enlarge if self.training else interpolate)(logits, x.shape[2:])
+
+
+def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """interpolate() but for rounding, as products of matrices, of which the gradients take half the time on a CPU."""
+    rows, columns = (  # [H, height], [W, width]
+        nn.functional.interpolate(torch.eye(small, device=maps.device)[None], large, mode="linear")[0]
+        for small, large in zip(maps.shape[2:], size, strict=True)
+    )
+    with torch.autocast(maps.device.type, enabled=False):
+        return rows.t() @ (maps @ columns)
+
+
+def interpolate(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Float maps [N, C, H, W] in the size (height, width), bilinear between the centres of pixels."""
+    return nn.functional.interpolate(maps, list(size), mode="bilinear", align_corners=False)
 
 
 def deeplab_v3(

@@ -4,8 +4,6 @@
 import gzip
 import hashlib
 import io
-import itertools
-import math
 import subprocess
 import sys
 from collections import Counter
@@ -34,7 +32,7 @@ def build(split: str = "train", seed: int = 0, num_scenes: int = 300, side: int 
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
-    """300 scenes of 96 x 96 pixels: about 1,000 digits."""
+    """300 scenes of 96 x 96 pixels: more than 500 digits."""
     return list(build())
 
 
@@ -170,7 +168,10 @@ def test_iou_by_hand(other: tuple[int, int, int, int], expected: float) -> None:
 
 
 def test_scenes_have_one_to_four_digits_of_all_classes_and_sizes(scenes: list[Scene]) -> None:
-    assert {len(scene.labels) for scene in scenes} == {1, 2, 3, 4}
+    numbers = Counter(len(scene.labels) for scene in scenes)
+    assert set(numbers) <= {1, 2, 3, 4}
+    assert numbers[2] > numbers[1] > 0
+    assert numbers[3] > 0
     counts = np.bincount(np.concatenate([scene.labels for scene in scenes]), minlength=10)
     assert counts.min() > counts.sum() / 20  # half of a tenth
     boxes = np.concatenate([scene.boxes for scene in scenes])
@@ -178,17 +179,16 @@ def test_scenes_have_one_to_four_digits_of_all_classes_and_sizes(scenes: list[Sc
     assert boxes.max() <= 96
     heights = (boxes[:, 3] - boxes[:, 1]) / 96
     # The outer rows have little ink, of which an interpolated edge takes up to half a row on each side.
-    assert 0.35 * 7 / 8 / 1.1 - 1 / 96 <= heights.min() < 0.37
-    assert 0.65 < heights.max() <= 0.7 * (1.1 + math.sin(0.2)) + 1 / 96  # stretched, and turned with its width
+    assert 0.5 * 7 / 8 - 1 / 96 <= heights.min() < 0.52
+    assert 0.77 < heights.max() <= 0.8 + 2 / 96  # cubic interpolation swells a dark edge a little
 
 
 @pytest.mark.parametrize("number", range(0, 1400, 140))
-def test_mask_is_half_of_the_ink_that_torch_interpolates(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's bicubic weights are OpenCV's, which rounds them and the ink to whole levels; of a digit as it stands."""
-    monkeypatch.setattr(digit_scenes, "deform", lambda ink, *amounts: ink)
+def test_mask_is_half_of_the_ink_that_torch_interpolates(number: int) -> None:
+    """torch's bicubic weights are OpenCV's, which rounds them and the ink to whole levels."""
     ink = build().inks[number]
     alpha = digit_scenes.draw_digit(ink, 320, default_rng(number))
-    length = round(320 * default_rng(number).uniform(0.35, 0.7) * 10 / 8)
+    length = round(320 * default_rng(number).uniform(0.5, 0.8) * 10 / 8)
     ink = torch.from_numpy(ink)[None, None].double()
     theirs = torch.nn.functional.interpolate(ink, (length, length), mode="bicubic")[0, 0].numpy()
     rows, columns = (np.flatnonzero((theirs > 85.5).any(axis=axis)) for axis in (1, 0))
@@ -199,34 +199,11 @@ def test_mask_is_half_of_the_ink_that_torch_interpolates(number: int, monkeypatc
     assert is_clear.mean() > 0.95
 
 
-@pytest.mark.parametrize(
-    ("amounts", "matrix"),  # of columns and rows, from the centre
-    [
-        ((0, 0, 0), [[1, 0], [0, 1]]),
-        ((1, 0, 0), [[math.cos(0.2), -math.sin(0.2)], [math.sin(0.2), math.cos(0.2)]]),
-        ((0, -1, 0), [[1 / 1.1, 0], [0, 1.1]]),
-        ((0, 0, 1), [[1, 0.1], [0, 1]]),
-        ((0, 1, -1), [[1.1, -0.1], [0, 1 / 1.1]]),
-    ],
-)
-def test_deformed_ink_is_what_torch_samples(amounts: tuple[float, float, float], matrix: list[list[float]]) -> None:
-    ink = cv2.resize(build().inks[7], (200, 200), interpolation=cv2.INTER_CUBIC)
-    ours = digit_scenes.deform(ink, *amounts)
-    assert ours.shape == (300, 300)
-    back = torch.linalg.inv(torch.tensor(matrix).double()) * 300 / 200  # torch asks where a pixel of ours comes from
-    grid = torch.nn.functional.affine_grid(torch.cat([back, torch.zeros(2, 1)], 1)[None], [1, 1, 300, 300], False)
-    theirs = torch.nn.functional.grid_sample(torch.from_numpy(ink)[None, None].double(), grid, align_corners=False)
-    assert np.abs(ours - theirs[0, 0].numpy()).max() < 2  # OpenCV rounds places to a 32nd of a pixel
-
-
 def test_the_largest_digit_fits_on_the_canvas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A square of ink that is as high as digits get, in all corners of turn, stretch and lean."""
+    """A square of ink that is as high as digits get."""
+    monkeypatch.setattr(digit_scenes, "HEIGHTS", (0.8, 0.8))
     ink = np.pad(np.full((8, 8), 255, np.uint8), 1)
-    deform = digit_scenes.deform
-    for amounts in itertools.product((-1, 1), repeat=3):
-        monkeypatch.setattr(digit_scenes, "HEIGHTS", (0.7, 0.7))
-        monkeypatch.setattr(digit_scenes, "deform", lambda ink, *_, amounts=amounts: deform(ink, *amounts))
-        assert max(digit_scenes.draw_digit(ink, 160, default_rng(0)).shape) <= 160
+    assert max(digit_scenes.draw_digit(ink, 160, default_rng(0)).shape) <= 160
 
 
 def test_digits_are_kept_apart_by_their_faintest_ink() -> None:
@@ -252,7 +229,7 @@ def test_no_pixel_is_drawn_on_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(digit_scenes, "draw_background", lambda side, generator: np.zeros((side, side, 3), np.uint8))
     monkeypatch.setattr(digit_scenes, "lay_over", draw_once)
-    assert sum(len(scene.labels) for scene in build()) == len(drawn) > 550
+    assert sum(len(scene.labels) for scene in build()) == len(drawn) > 500
 
 
 # What people see

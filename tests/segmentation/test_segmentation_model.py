@@ -13,7 +13,7 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from core.folding import folded
 from model import TENSORFLOW, TORCHVISION, Definition
-from segmentation.model import DeepLabV3, deeplab_v3
+from segmentation.model import DeepLabV3, deeplab_v3, enlarge
 
 CLASSES = 5
 
@@ -70,6 +70,18 @@ def test_logits_equal_torchvisions(height: int, width: int, last_map: bool) -> N
     logits = network(images)
     assert logits.shape == (2, CLASSES, height, width)
     assert torch.equal(logits, their_logits(network, images))
+
+
+@pytest.mark.parametrize("small", [(1, 1), (8, 12), (13, 9)])
+@pytest.mark.parametrize("large", [(64, 96), (97, 65)])
+def test_maps_are_enlarged_in_training_as_torch_interpolates(small: tuple[int, int], large: tuple[int, int]) -> None:
+    maps, weights = torch.randn(2, CLASSES, *small, requires_grad=True), torch.randn(2, CLASSES, *large)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = enlarge(maps, large)
+    expected = nn.functional.interpolate(maps, large, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(each, maps, weights)[0] for each in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5 * gradients[1].abs().max().item())
 
 
 @torch.no_grad()

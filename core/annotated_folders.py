@@ -26,7 +26,10 @@ def open_source(
         return open_coco(folder, split, masks, classes)
     if is_voc(folder, split):
         return open_voc(folder, split, masks, classes)
-    inside = sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and is_voc(str(path), split))
+    folders = sorted(path.name for path in Path(folder).iterdir() if path.is_dir())
+    if splits := [name for name in folders if name.lower() != "annotations" and has_xml(f"{folder}/{name}")]:
+        raise FileNotFoundError(f"{folder}/{split}: no folder with XML files; there are {', '.join(splits)}")
+    inside = [name for name in folders if is_voc(f"{folder}/{name}", split)]
     hint = f"; {folder}/{inside[0]} is one: name it" if inside else ""
     raise ValueError(
         f"{folder}: neither a folder of Pascal VOC (ImageSets, JPEGImages and Annotations or SegmentationClass) nor of "

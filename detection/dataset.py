@@ -53,6 +53,7 @@ class BoxDataset(Dataset[tuple[Image, np.ndarray]]):
             # A crop needs an object to look for, and sides of more than a few pixels to cut from.
             if self.augment is not None and len(rows) and min(image.shape[:2]) >= LEAST_SIDE:
                 seed = torch_seed(self.seed, epoch, index)
+                image, rows[:, :4] = shrunk(image, rows[:, :4], MOST_SIZES * self.image_size)
                 image, rows[:, :4] = augmented(image, rows[:, :4], self.augment, seed)
         height, width = image.shape[:2]
         image = resize(image, self.image_size, self.image_size)
@@ -67,7 +68,22 @@ class BoxDataset(Dataset[tuple[Image, np.ndarray]]):
 
 COUNTED, CROWD, DIFFICULT = 0, 1, 2
 LEAST_SIDE = 32  # of a picture, in its pixels
+MOST_SIZES = 4  # of image_size, along the short side: all that a crop to a sixteenth of the area can show
 LEAST_PIXELS = 1  # of a side of an object that is trained on; the log of much less would be most of a loss
+
+
+def shrunk(image: Image, boxes: np.ndarray, short_side: int) -> tuple[Image, np.ndarray]:
+    """A picture and its boxes, float32 [N, 4], with a short side of so many pixels at most.
+
+    A photo of 12 megapixels on a canvas of 16 times its area would take a gigabyte.
+    """
+    height, width = image.shape[:2]
+    ratio = short_side / min(height, width)
+    if ratio >= 1:
+        return image, boxes
+    size = round(ratio * height), round(ratio * width)
+    scale = np.array([size[1] / width, size[0] / height] * 2, np.float32)
+    return np.ascontiguousarray(resize(image, *size)), boxes * scale
 
 
 def augmented(image: Image, boxes: np.ndarray, augment: v2.Transform, seed: int) -> tuple[Image, np.ndarray]:

@@ -58,6 +58,9 @@ def unpack_all(name: str, source: Path | None, work: WorkFolder) -> dict[str, in
     """Fill the target with the files of all archives of a release; gives how many are in each folder."""
     if source is not None and not source.exists():
         raise FileNotFoundError(f"--source {source}: no such file or folder; check the path")
+    if source is not None and not source.is_dir() and len(published_files(name)) > 1:
+        names = " and ".join(file.file_name for file in published_files(name))
+        raise ValueError(f"--source {source}: a file, and {name} has several; name the folder with {names}")
     with work.locked():
         try:
             work.begin({"name": name, "source": identify(source) if source else []})

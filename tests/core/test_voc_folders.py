@@ -123,6 +123,8 @@ def test_images_beside_their_annotations_are_a_split(tmp_path: Path) -> None:
     source = open_source(str(tmp_path), "valid")
     assert source.path(0) == f"{tmp_path}/valid/a_jpg.rf.0123.jpg"
     assert source[0].boxes.tolist() == [[4, 5, 20, 25]]
+    with pytest.raises(FileNotFoundError, match="/val: no folder with XML files; there are train, valid$"):
+        open_source(str(tmp_path), "val")
 
 
 def test_folders_among_the_images_are_parts_of_their_names(tmp_path: Path) -> None:

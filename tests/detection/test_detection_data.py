@@ -62,6 +62,22 @@ def test_scenes_are_those_of_the_split() -> None:
             assert not objects_of(rows)[:, 5].any()
 
 
+def test_large_pictures_are_made_smaller_before_they_are_augmented() -> None:
+    """To four times the image size along the short side: 600 x 800 to 256 x 341, and the box with it."""
+    seen = []
+
+    def look(pixels: torch.Tensor, corners: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append((tuple(pixels.shape), corners[0].tolist()))
+        return pixels, corners
+
+    for height, width in ((600, 800), (256, 300)):
+        BoxDataset(OneColour(height, width, [[300, 150, 800, 600]], [False]), 64, seed=0, augment=look)[0, 0]
+    (shape, corners), smaller = seen
+    assert shape == (3, 256, 341)
+    assert corners == pytest.approx([300 * 341 / 800, 150 * 256 / 600, 341, 256])
+    assert smaller == ((3, 256, 300), [300, 150, 800, 600])
+
+
 def test_every_epoch_of_a_training_has_scenes_of_its_own() -> None:
     scenes = DigitScenes(DIGITS, "train", seed=0, num_scenes=9, side=64)
     dataset = BoxDataset(SceneSource("train", 3, 64), 64, seed=1)

@@ -123,3 +123,6 @@ def test_what_is_missing_or_does_not_fit_is_named(tmp_path: Path, voc2007: dict[
     (target / "mine.txt").write_text("mine")
     assert_refused(call("voc2007", "--target", target), "is there, but not made by this command; move it away")
     assert (target / "mine.txt").read_text() == "mine"
+    file = tmp_path / "source/VOCtrainval_06-Nov-2007.tar"
+    words = f"{file}: a file, and voc2007 has several; name the folder with VOCtrainval_06-Nov-2007.tar and VOCtest_06-"
+    assert_refused(call("voc2007", "--source", file, "--target", tmp_path / "W"), words)

@@ -14,8 +14,8 @@ from model import InvertedResidual, StridedConv2d
 aten = torch.ops.aten
 # Pixels of a map up to which a 1 x 1 convolution is sooner done as one product of matrices.
 # Measured for maps of 1 to 112 pixels a side in both precisions: on larger ones it takes as long, or longer. Not where
-# it gives as many channels as there happen to be classes or boxes: for those of SSDLite a product took 0.3 to 1 times as
-# long on maps of 5, 10 and 20 pixels a side, and once 1.08. Such layers are the ones with a bias.
+# it gives as many channels as there happen to be classes or boxes: for those of SSDLite a product took 0.3 to 1 times
+# as long on maps of 5, 10 and 20 pixels a side, and once 1.08. Such layers are the ones with a bias.
 LARGEST_PRODUCT = 8 * 8
 
 

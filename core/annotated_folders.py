@@ -28,7 +28,9 @@ def open_source(
         return open_voc(folder, split, masks, classes)
     folders = sorted(path.name for path in Path(folder).iterdir() if path.is_dir())
     if splits := [name for name in folders if name.lower() != "annotations" and has_xml(f"{folder}/{name}")]:
-        raise FileNotFoundError(f"{folder}/{split}: no folder with XML files; there are {', '.join(splits)}")
+        raise FileNotFoundError(
+            f"{folder}/{split}: no folder with XML files; there are {', '.join(splits[:6])}; name one in config.py"
+        )
     inside = [name for name in folders if is_voc(f"{folder}/{name}", split)]
     hint = f"; {folder}/{inside[0]} is one: name it" if inside else ""
     raise ValueError(

@@ -74,7 +74,8 @@ def open_coco(folder: str, split: str, masks: bool = False, classes: Sequence[st
     splits = find_splits(folder)
     if split not in splits:
         there = ", ".join(sorted(splits)[:6])
-        raise FileNotFoundError(f"{folder}/annotations/instances_{split}.json: no such file; there are {there}")
+        missing = f"{folder}/annotations/instances_{split}.json"
+        raise FileNotFoundError(f"{missing}: no such file; there are {there}; name one in config.py")
     path = splits[split]
     content = read_json(path)
     left_out = LeftOut(f"{folder} ({split})")

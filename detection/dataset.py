@@ -83,7 +83,7 @@ def shrunk(image: Image, boxes: np.ndarray, short_side: int) -> tuple[Image, np.
         return image, boxes
     size = round(ratio * height), round(ratio * width)
     scale = np.array([size[1] / width, size[0] / height] * 2, np.float32)
-    return np.ascontiguousarray(resize(image, *size)), boxes * scale
+    return resize(image, *size), boxes * scale
 
 
 def augmented(image: Image, boxes: np.ndarray, augment: v2.Transform, seed: int) -> tuple[Image, np.ndarray]:

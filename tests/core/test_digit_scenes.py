@@ -201,7 +201,7 @@ def test_mask_is_half_of_the_ink_that_torch_interpolates(number: int) -> None:
 
 def test_the_largest_digit_fits_on_the_canvas(monkeypatch: pytest.MonkeyPatch) -> None:
     """A square of ink that is as high as digits get."""
-    monkeypatch.setattr(digit_scenes, "HEIGHTS", (0.8, 0.8))
+    monkeypatch.setattr(digit_scenes, "HEIGHTS", [max(digit_scenes.HEIGHTS)] * 2)
     ink = np.pad(np.full((8, 8), 255, np.uint8), 1)
     assert max(digit_scenes.draw_digit(ink, 160, default_rng(0)).shape) <= 160
 

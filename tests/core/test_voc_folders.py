@@ -123,7 +123,9 @@ def test_images_beside_their_annotations_are_a_split(tmp_path: Path) -> None:
     source = open_source(str(tmp_path), "valid")
     assert source.path(0) == f"{tmp_path}/valid/a_jpg.rf.0123.jpg"
     assert source[0].boxes.tolist() == [[4, 5, 20, 25]]
-    with pytest.raises(FileNotFoundError, match="/val: no folder with XML files; there are train, valid$"):
+    with pytest.raises(
+        FileNotFoundError, match="/val: no folder with XML files; there are train, valid; name one in config.py$"
+    ):
         open_source(str(tmp_path), "val")
 
 

@@ -103,7 +103,7 @@ def test_file_gives_the_classes_of_torch_for_any_size(exported: Project, count: 
     classes, logits = onnxruntime.InferenceSession(exported.path).run(None, {"images": levels})
     assert classes.dtype == np.uint8
     assert classes.shape == (count, height, width)
-    assert len(np.unique(classes)) > 2
+    assert len(np.unique(classes)) > 4
     assert (torch.from_numpy(classes) == expected.argmax(1)).double().mean() > 0.999
     assert logits.shape == (count, len(CLASSES), -(-height // 8), -(-width // 8))
     full = nn.functional.interpolate(torch.from_numpy(logits), (height, width), mode="bilinear", align_corners=False)

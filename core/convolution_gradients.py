@@ -30,8 +30,8 @@ def gradients(gradient: Tensor, x: Tensor, kernel: Tensor, layer: nn.Conv2d) -> 
     geometry = stride, layer.padding, layer.dilation, layer.groups
     # oneDNN's gradient of a dilated kernel is wrong in bfloat16: findings/torch_bfloat16_dilated_depthwise.sh
     dtype = torch.float32 if layer.dilation > (1, 1) else x.dtype
-    of_x, of_kernel, _ = convolution_backward(
-        gradient.to(dtype), padded.to(dtype), rounded.to(dtype), *geometry, wants=(not turns, True, False)
+    of_x, of_kernel = convolution_backward(
+        gradient.to(dtype), padded.to(dtype), rounded.to(dtype), *geometry, wants_x=not turns
     )
     if turns:
         spread = spread_out(gradient, x, pads_same(layer)) if stride == 2 else gradient
@@ -66,17 +66,9 @@ def spread_out(gradient: Tensor, x: Tensor, pads_same: bool) -> Tensor:
 
 
 def convolution_backward(
-    gradient: Tensor,
-    x: Tensor,
-    kernel: Tensor,
-    stride: int,
-    padding: Any,
-    dilation: Any,
-    groups: int,
-    wants: tuple[bool, bool, bool],
-    bias: list[int] | None = None,
-) -> tuple[Any, Any, Any]:
-    """The gradients of x, kernel and bias that are wanted, else None. bias: its shape."""
+    gradient: Tensor, x: Tensor, kernel: Tensor, stride: int, padding: Any, dilation: Any, groups: int, wants_x: bool
+) -> tuple[Any, Any]:
+    """The gradients of x, or None, and of the kernel."""
     steps = (stride, stride), padding, dilation, False, (0, 0), groups
-    found: tuple[Any, Any, Any] = aten.convolution_backward(gradient, x, kernel, bias, *steps, wants)
-    return found
+    of_x, of_kernel, _ = aten.convolution_backward(gradient, x, kernel, None, *steps, (wants_x, True, False))
+    return of_x, of_kernel

@@ -209,15 +209,15 @@ class Expansion(torch.autograd.Function):
         """
         x, kernel, scale, folded, shift, inverse_deviation, mean_x, spread, depthwise = context.saved_tensors
         matrix, rounded, n = kernel.flatten(1), folded.to(x.dtype), x.numel() // x.shape[1]
-        wants = context.needs_input_grad[0], True, True
+        wants_x = context.needs_input_grad[0]
 
         def go_back(piece: Tensor, of_piece: Tensor) -> tuple[Any, ...]:
             active = relu6_of_convolution(piece, folded, shift)
             of_active, of_depthwise = gradients(of_piece, active, depthwise, context.filtering)
             g = back_through_relu6(of_active, active)
             del active, of_active
-            found = convolution_backward(g, piece, rounded, 1, (0, 0), (1, 1), 1, wants, bias=[len(matrix)])
-            return found[0], found[1].float(), found[2].float(), of_depthwise
+            of_piece, products = convolution_backward(g, piece, rounded, 1, (0, 0), (1, 1), 1, wants_x)
+            return of_piece, products.float(), sums_of_rows(as_rows(g)), of_depthwise
 
         of_x, products, of_shift, of_depthwise = summed_pieces(go_back, x, of_outputs[0], len(matrix))
         products = products.flatten(1) - of_shift[:, None] * mean_x  # sums of g (x - mean(x))
@@ -309,6 +309,11 @@ def summed_pieces(
 def as_rows(x: Tensor) -> Tensor:
     """[N, C, H, W], channels_last -> [N * H * W, C], the same memory."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def sums_of_rows(rows: Tensor) -> Tensor:
+    """[N, C] -> float32 [C]: a product takes half the time of a sum, and a fifth of that of oneDNN's own of a bias."""
+    return torch.mm(rows.new_ones(1, len(rows)), rows)[0].float()
 
 
 def statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, float]:

@@ -15,10 +15,10 @@ from detection.model import ssdlite
 from measuring.networks import BASELINE, CPU, Action
 from measuring.timing import Comparison, alternate, in_own_process
 from segmentation.model import deeplab_v3
-from utils import autocast
+from utils import autocast, setup_runtime
 
 BATCH, STEPS = 8, 2  # images in a step, steps in a run
-SETTLING = 3  # runs of torchvision's before the first that counts
+SETTLING = 3  # runs before the first that counts
 OBJECTS = 5  # in an image
 DETECTED, SEGMENTED = 90, 21  # classes: those of torchvision's networks, without and with a background
 OTHER_MODES = {
@@ -42,24 +42,32 @@ def tasks(options: argparse.Namespace) -> Iterator[Comparison]:
     """Forward, loss, backward and a step of SGD, in alternating runs."""
     for name, work in WORKS.items():
         modes = {BASELINE: (torch.float32, torch.contiguous_format)} | OTHER_MODES
-        others = {title: in_own_process(settled_steps, name, *mode) for title, mode in modes.items()}
-        ours = {str(dtype).removeprefix("torch."): our_steps(name, dtype) for dtype in (torch.float32, torch.bfloat16)}
+        others = {title: in_own_process(settled, their_steps, name, *mode) for title, mode in modes.items()}
+        dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+        ours = {title: in_own_process(settled, our_steps, name, dtype) for title, dtype in dtypes.items()}
         times = alternate(others | ours, options.rounds)
         title = f"training step on the CPU, {work.ours.__name__} beside {work.theirs.__name__}"
         title += f", batch {BATCH}, {work.image_size} px"
         yield Comparison(title, list(ours), BASELINE, times, BATCH * STEPS)
 
 
-def settled_steps(name: str, dtype: torch.dtype, memory_format: torch.memory_format) -> Action:
-    """Of torchvision's network as it builds it, with fresh weights."""
-    network = WORKS[name].theirs(weights=None, weights_backbone=None).to(memory_format=memory_format)
-    run = steps(WORKS[name], network, network, dtype, memory_format)
+def settled(build: Callable[..., Action], *arguments: object) -> Action:
+    """The steps that build(*arguments) gives, after some of them."""
+    run = build(*arguments)
     for _ in range(SETTLING):
         run()
     return run
 
 
+def their_steps(name: str, dtype: torch.dtype, memory_format: torch.memory_format) -> Action:
+    """Of torchvision's network as it builds it, with fresh weights."""
+    network = WORKS[name].theirs(weights=None, weights_backbone=None).to(memory_format=memory_format)
+    return steps(WORKS[name], network, network, dtype, memory_format)
+
+
 def our_steps(name: str, dtype: torch.dtype) -> Action:
+    """In a process set up as train.py's."""
+    setup_runtime(0, CPU.type)
     network = WORKS[name].ours(WORKS[name].num_classes).to(memory_format=torch.channels_last)
     return steps(WORKS[name], network, recomputing(network, dtype), dtype, torch.channels_last)
 
@@ -67,11 +75,12 @@ def our_steps(name: str, dtype: torch.dtype) -> Action:
 def steps(
     work: Work, network: nn.Module, form: nn.Module, dtype: torch.dtype, memory_format: torch.memory_format
 ) -> Action:
-    """Training steps of a network, which a form of it computes."""
+    """Training steps of a network, which a form of it computes; the optimizer is torch's as it comes, ours is fused."""
     torch.manual_seed(0)
     images = torch.randn(BATCH, 3, work.image_size, work.image_size).contiguous(memory_format=memory_format)
     targets = work.create_targets(work.image_size)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9, weight_decay=4e-5)
+    fused = form is not network or None
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9, weight_decay=4e-5, fused=fused)
 
     def run() -> None:
         form.train()

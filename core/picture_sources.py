@@ -63,6 +63,16 @@ def number_in_epoch(source: Source, epoch: int, index: int) -> int:
     return epoch * len(source) + index if source.is_endless else index
 
 
+def read_picture(source: Source, number: int, skip_bad: bool) -> Annotated | None:
+    """source[number]; None for one that cannot be read if `skip_bad`. Raises: ValueError, OSError as the source."""
+    try:
+        return source[number]
+    except (ValueError, OSError):
+        if skip_bad:
+            return None
+        raise
+
+
 def open_pictures(
     config: ModuleType, split: str, class_names: Sequence[str] | None = None, *, masks: bool = False
 ) -> Source:

@@ -222,7 +222,7 @@ def rules_of_task(shared: dict[str, Rule], train: dict[str, Rule], check_togethe
     """Those of another task than classifying, on scenes or a folder: rules of its own, and what all such tasks have."""
     own = SHARED_RULES | {"data_dir": PATH_OR_NONE, "inference_image_path": PATH_OR_NONE} | shared
     names = (
-        *("num_workers", "pretrained_model_weights_path", "resume", "epochs", "batch_size"),
+        *("num_workers", "bad_images", "pretrained_model_weights_path", "resume", "epochs", "batch_size"),
         *("gradient_accumulation_steps", "model_lr", "backbone_lr_factor", "lr_warmup_epochs", "model_momentum"),
         *("model_weight_decay", "model_ema_decay", "random_crop_scale", "random_flip_probability"),
         *("train_print_frequency", "valid_print_frequency", "sync_batch_norm", "checkpoint_every_minutes"),

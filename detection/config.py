@@ -31,6 +31,7 @@ if mode == "train":
     train_split = "train"  # of data_dir, by the names of its lists or folders
     valid_split = "val"
     num_workers = 2
+    bad_images = "stop"  # at an unreadable training image; "skip" leaves it out and counts it
     # Features of a classifier, or all weights of an earlier run: "" or a .pth / .pth.tar file.
     pretrained_model_weights_path = ""
     resume = ""  # as in the config.py of the classifier

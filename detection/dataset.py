@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from core.picture_sources import Source, number_in_epoch
+from core.picture_sources import Source, number_in_epoch, read_picture
 from core.pixels import Image
 from imgproc import resize
 from utils import torch_seed
@@ -19,20 +19,27 @@ from utils import torch_seed
 __all__ = ["BoxDataset", "augmentation", "take_targets"]
 
 
-class BoxDataset(Dataset[tuple[Image, np.ndarray]]):
+class BoxDataset(Dataset[tuple[Image, np.ndarray] | None]):
     """The pictures of a source at one size, squashed to a square, and their objects.
 
     dataset[epoch, index] -> uint8 [S, S, 3] and float32 [M, 6]: left, top, right, bottom in pixels of S, label, and
     COUNTED, or CROWD or DIFFICULT for what neither counts nor is trained on. M is the same for all pictures, and rows
     without an object are -1 throughout.
     With a `seed` (training) the picture is augmented, as a function of (seed, epoch, index), and what has less than a
-    pixel left of a side is no object any more; without one, all that has an area is.
+    pixel left of a side is no object any more; without one, all that has an area is. With `skip_bad` the item of a
+    picture that cannot be read is None; else ValueError or OSError is raised.
     """
 
     def __init__(
-        self, source: Source, image_size: int, seed: int | None = None, augment: v2.Transform | None = None
+        self,
+        source: Source,
+        image_size: int,
+        seed: int | None = None,
+        augment: v2.Transform | None = None,
+        skip_bad: bool = False,
     ) -> None:
         self.source, self.image_size, self.seed, self.augment = source, image_size, seed, augment
+        self.skip_bad = skip_bad
         self.root, self.classes, self.targets = source.root, source.classes, range(len(source))
 
     def __len__(self) -> int:
@@ -42,10 +49,13 @@ class BoxDataset(Dataset[tuple[Image, np.ndarray]]):
         """The picture in messages."""
         return self.source.path(index)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Image, np.ndarray]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Image, np.ndarray] | None:
         epoch, index = key
         number = index if self.seed is None else number_in_epoch(self.source, epoch, index)
-        image, boxes, labels, ignored, _ = self.source[number]
+        picture = read_picture(self.source, number, self.skip_bad)
+        if picture is None:
+            return None
+        image, boxes, labels, ignored, _ = picture
         kinds = np.where(ignored, CROWD if self.source.has_crowds else DIFFICULT, COUNTED)
         rows = np.column_stack([boxes, labels, kinds]).astype(np.float32)
         if self.seed is not None:

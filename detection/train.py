@@ -38,7 +38,8 @@ from utils import autocast, user_errors
 def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetcher, CPUPrefetcher]:
     """The batches to train and to validate on."""
     loading = train.training_options(config, device)
-    train_set = BoxDataset(open_pictures(config, "train"), config.image_size, config.seed, augmentation(config))
+    augment, skip_bad = augmentation(config), config.bad_images == "skip"
+    train_set = BoxDataset(open_pictures(config, "train"), config.image_size, config.seed, augment, skip_bad)
     valid_set = BoxDataset(open_pictures(config, "valid", train_set.classes), config.image_size)
     return create_batches(train_set, **loading), create_batches(valid_set, **loading)
 

@@ -10,20 +10,21 @@ from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
-from core.picture_sources import BACKGROUND, Source, number_in_epoch
+from core.picture_sources import BACKGROUND, Source, number_in_epoch, read_picture
 from core.pixels import Image
 from utils import torch_seed
 
 __all__ = ["MaskedImages"]
 
 
-class MaskedImages(Dataset[tuple[Image, np.ndarray]]):
+class MaskedImages(Dataset[tuple[Image, np.ndarray] | None]):
     """The pictures of a source as a network takes them.
 
     dataset[epoch, index] -> uint8 [S, S, 3] and uint8 [S, S], a place in `classes` for each pixel, or 255 to ignore.
     Without a `seed` the whole picture is resized to S x S, whatever its shape. With one (training) and a `crop_scale`,
     a part by its share of the area is cropped and resized; and it is flipped with `flip_probability`: all a function of
     (seed, epoch, index). The picture is interpolated with antialiasing, the mask takes the nearest pixel.
+    With `skip_bad` the item of a picture that cannot be read is None; else ValueError or OSError is raised.
     """
 
     def __init__(
@@ -33,8 +34,9 @@ class MaskedImages(Dataset[tuple[Image, np.ndarray]]):
         seed: int | None = None,
         crop_scale: Sequence[float] | None = None,
         flip_probability: float = 0.0,
+        skip_bad: bool = False,
     ) -> None:
-        self.source, self.image_size, self.seed = source, image_size, seed
+        self.source, self.image_size, self.seed, self.skip_bad = source, image_size, seed, skip_bad
         self.crop = v2.RandomResizedCrop(image_size, tuple(crop_scale)) if crop_scale else None
         self.flip_probability = flip_probability
         self.root, self.path, self.targets = source.root, source.path, range(len(source))
@@ -43,9 +45,12 @@ class MaskedImages(Dataset[tuple[Image, np.ndarray]]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Image, np.ndarray]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Image, np.ndarray] | None:
         epoch, index = key
-        item = self.source[index if self.seed is None else number_in_epoch(self.source, epoch, index)]
+        number = index if self.seed is None else number_in_epoch(self.source, epoch, index)
+        item = read_picture(self.source, number, self.skip_bad)
+        if item is None:
+            return None
         if item.mask is None:
             raise ValueError(f"{self.path(index)}: opened without masks")
         pixels, mask = torch.from_numpy(item.image).permute(2, 0, 1), torch.from_numpy(item.mask)[None]

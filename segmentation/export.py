@@ -143,10 +143,9 @@ def pictures(image_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     yield from in_batches(MaskedImages(SceneSource("test", SCENES, image_size), image_size))
     for height, width in OTHER_SIDES:
         side = image_size + max(height, width)
-        larger = MaskedImages(SceneSource("test", 1, side), side)
-        window = slice(image_size + height), slice(image_size + width)
-        image, mask = larger[0, 0]
-        yield image[window][None], mask[window][None]
+        window = slice(None), slice(image_size + height), slice(image_size + width)
+        for images, masks in in_batches(MaskedImages(SceneSource("test", 1, side), side)):
+            yield images[window], masks[window]
 
 
 class Comparison:

@@ -39,8 +39,14 @@ from utils import autocast, user_errors
 def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetcher, CPUPrefetcher]:
     """The batches to train and to validate on."""
     loading = train.training_options(config, device)
-    scale, flips = config.random_crop_scale, config.random_flip_probability
-    train_set = MaskedImages(open_pictures(config, "train", masks=True), config.image_size, config.seed, scale, flips)
+    train_set = MaskedImages(
+        open_pictures(config, "train", masks=True),
+        config.image_size,
+        config.seed,
+        config.random_crop_scale,
+        config.random_flip_probability,
+        config.bad_images == "skip",
+    )
     valid_set = MaskedImages(open_pictures(config, "valid", train_set.classes, masks=True), config.image_size)
     return create_batches(train_set, **loading), create_batches(valid_set, **loading)
 

@@ -202,3 +202,18 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, values: dict, mess
     assert message in errors
     assert errors.count("\n") == 1
     assert not (root / "results").exists()
+
+
+def test_a_photo_that_was_cut_stops_a_training_or_is_left_out(tmp_path: Path) -> None:
+    """A JPEG whose header is sound: what is missing shows when it is decoded."""
+    root = create_photos_project(tmp_path / "project", write_voc, resume="auto")
+    photo = root / "photos/JPEGImages/train_3.png"
+    encoded = cv2.imencode(".jpg", draw_photo(things_of(3)))[1].tobytes()
+    photo.write_bytes(encoded[: len(encoded) * 3 // 4])
+    errors = run(root, "detection/train.py", status=2)
+    assert errors.startswith("photos/JPEGImages/train_3.png: not a readable image")
+    assert errors.count("\n") == 1
+    edit_config(root / "detection/config.py", {"bad_images": "skip"})
+    printed = run(root, "detection/train.py")
+    assert "Left out 1 unreadable training images; scripts/check_dataset.py names them." in printed
+    assert (root / RESULTS / "last.pth.tar").is_file()

@@ -84,6 +84,17 @@ def test_crops_take_the_mask_with_them_and_keep_what_is_ignored(tmp_path: Path) 
         assert (np.abs(cropped[..., 0] / 60 - classes)[counted] < 0.1).mean() > 0.8
 
 
+@pytest.mark.parametrize("damaged", ["JPEGImages/train_1.png", "SegmentationClass/train_1.png"])
+def test_what_cannot_be_read_is_left_out_if_that_is_asked_for(tmp_path: Path, damaged: str) -> None:
+    root = write_photos(tmp_path, 3, "train")
+    source = open_source(str(root), "train", masks=True)
+    (root / damaged).write_bytes((root / damaged).read_bytes()[:90])
+    skipping = MaskedImages(source, 64, 7, skip_bad=True)
+    assert [skipping[0, index] is None for index in range(3)] == [False, True, False]
+    with pytest.raises(ValueError, match=damaged):
+        MaskedImages(source, 64, 7)[0, 1]
+
+
 @pytest.fixture(scope="module")
 def photos_project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     root = tmp_path_factory.mktemp("folders") / "project"

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from core.annotated_images import AnnotatedImages
 from core.coco_folders import find_splits, open_coco
+from core.coco_folders import list_contents as list_coco
+from core.split_names import split_and_rest
 from core.voc_folders import has_xml, open_voc
+from core.voc_folders import list_contents as list_voc
 
 
 def open_source(
@@ -38,6 +41,16 @@ def open_source(
         f"COCO (annotations/instances_{split}.json and the images in {split}, or "
         f"{split}/_annotations.coco.json beside them){hint}"
     )
+
+
+def list_contents(folder: str) -> list[tuple[str, bool]]:
+    """What open_source() can be asked for: (split, masks), the boxes first, of each what is called train first.
+
+    Empty if the folder has none of the layouts.
+    """
+    order = ["train", "valid", "test", None]
+    found = list_coco(folder) or list_voc(folder)
+    return sorted(found, key=lambda each: (each[1], order.index(split_and_rest(each[0])[0]), each[0]))
 
 
 def is_voc(folder: str, split: str) -> bool:

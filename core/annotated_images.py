@@ -24,6 +24,7 @@ THREADS = 8  # that wait for the disk
 HEADER_BYTES = 2**16  # of a JPEG, in which its size stands but for a long comment before it
 LEAST_SIDE = 0.01  # pixels; far less is lost in float32
 LINES_OF_KIND = 3
+UNREADABLE = "an image that cannot be read"
 NOT_FINITE = "a box whose coordinates are not all numbers"
 NO_AREA, OUTSIDE, REACHES_OUT = "a box without an area", "a box outside of its image", "a box that reaches out"
 
@@ -46,32 +47,48 @@ class Annotated(NamedTuple):
     mask: np.ndarray | None  # uint8 [H, W]: 0 background, 1 + class, IGNORED; None unless asked for
 
 
+class Line(NamedTuple):
+    """One thing that is not taken."""
+
+    kind: str  # what its like is counted as
+    path: str  # the file that it is in
+    text: str
+
+
 class LeftOut:
-    """What is not taken of a folder, in lines: the first of each kind, how many more, and the unknown classes."""
+    """What is not taken of a folder, a line for each thing, and the unknown classes."""
 
     def __init__(self, root: str) -> None:
-        self.root, self.kinds, self.lines = root, Counter[str](), list[str]()
+        self.root, self.lines = root, list[Line]()
         self.classes: dict[str, list[str]] = {}  # unknown ones: the files of their objects
 
     def add(self, path: str, kind: str, value: object = "", done: str = "left out") -> None:
         """One thing in a file; `kind`: what its like is counted as, `value`: what stands there."""
-        self.kinds[kind] += 1
-        if self.kinds[kind] <= LINES_OF_KIND:
-            shown = f" ({shorten([str(value)[:100]])})" if value != "" else ""
-            self.lines.append(f"{shorten([path])}: {kind}{shown}; {done}")
+        shown = f" ({shorten([str(value)[:100]])})" if value != "" else ""
+        self.lines.append(Line(kind, path, f"{shorten([path])}: {kind}{shown}; {done}"))
 
     def add_class(self, path: str, name: str) -> None:
         """An object of an unknown class."""
         self.classes.setdefault(name[:100], []).append(path)
 
-    def notes(self) -> list[str]:
-        """All lines."""
-        notes = list(self.lines)
-        for name, paths in list(self.classes.items())[:LINES_OF_KIND]:
+    def class_lines(self) -> list[str]:
+        """A line for each unknown class."""
+        lines = []
+        for name, paths in self.classes.items():
             count = f"{len(paths)} objects, the first in {shorten(paths[:1])}"
-            notes.append(f"{self.root}: unknown class {name!r} ({count}); left out")
-        more = {kind: count - LINES_OF_KIND for kind, count in self.kinds.items()}
-        more["an unknown class"] = len(self.classes) - LINES_OF_KIND
+            lines.append(f"{self.root}: unknown class {name!r} ({count}); left out")
+        return lines
+
+    def notes(self) -> list[str]:
+        """The first lines of each kind, and how many more there are."""
+        notes, counts = [], Counter[str]()
+        for line in self.lines:
+            counts[line.kind] += 1
+            if counts[line.kind] <= LINES_OF_KIND:
+                notes.append(line.text)
+        notes += self.class_lines()[:LINES_OF_KIND]
+        counts["an unknown class"] = len(self.classes)
+        more = {kind: count - LINES_OF_KIND for kind, count in counts.items()}
         return notes + [f"{self.root}: {count} more: {kind}" for kind, count in more.items() if count > 0]
 
 
@@ -79,8 +96,9 @@ class AnnotatedImages:
     """source[index] -> Annotated, for an index of 0 .. len(source) - 1; the image is read when it is asked for.
 
     `root`: the folder and split in messages. `classes`: their names, without the background. `notes`: lines that people
-    should see before a training. `most_objects`: in one image. `has_crowds`: whether what is ignored are crowds. Names
-    and boxes lie in a few arrays, which forked loader workers share.
+    should see before a training; `left_out`: each thing that they are about. `most_objects`: in one image.
+    `has_crowds`: whether what is ignored are crowds. Names and boxes lie in a few arrays, which forked loader workers
+    share.
     Raises: ValueError naming the file if an image cannot be read, or is no longer what its annotations were read for.
     """
 
@@ -90,6 +108,7 @@ class AnnotatedImages:
     def __init__(self, root: str, classes: Sequence[str], files: Sequence[str], objects: Sequence[Objects]) -> None:
         names = [os.fsencode(file) for file in files]
         self.root, self.classes, self.notes = root, list(classes), list[str]()
+        self.left_out = LeftOut(root)
         self.names = np.frombuffer(b"".join(names), np.uint8)
         self.name_ends = np.cumsum([0, *map(len, names)])
         self.objects = join_objects(objects)
@@ -114,6 +133,13 @@ class AnnotatedImages:
     def read_mask(self, index: int, image: Image) -> np.ndarray | None:
         """The mask of an image, where masks were asked for."""
         return None
+
+    def class_counts(self) -> np.ndarray:
+        """The objects of each class in each image, int [N, C]; of masks as many as the files tell apart, if any."""
+        counts = np.zeros((len(self), len(self.classes)), np.int32)
+        images = np.repeat(np.arange(len(self)), np.diff(self.object_ends))
+        np.add.at(counts, (images, self.objects.labels), 1)
+        return counts
 
 
 def pack_objects(boxes: Sequence[Box], labels: Sequence[int], ignored: Sequence[bool]) -> Objects:
@@ -197,7 +223,7 @@ def choose_classes(found: Sequence[str], expected: Sequence[str] | None, root: s
 
 def finish(source: AnnotatedImages, left_out: LeftOut, masks: bool, remedy: str) -> None:
     """Give a source its notes. Raises: ValueError, ending with the remedy, if there is nothing to train on."""
-    notes = left_out.notes()
+    notes, source.left_out = left_out.notes(), left_out
     empty = int((np.diff(source.object_ends) == 0).sum())
     if not len(source):
         raise ValueError(f"{notes[0] if notes else source.root}; no image is left in {source.root}; {remedy}")

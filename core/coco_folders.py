@@ -4,6 +4,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 from core.annotated_images import (
     IGNORED,
     NOT_FINITE,
+    UNREADABLE,
     AnnotatedImages,
     Box,
     LeftOut,
@@ -53,10 +55,27 @@ class CocoImages(AnnotatedImages):
         if self.shapes is None:
             return None
         mask = np.zeros(image.shape[:2], np.uint8)
-        for place, shape in json.loads(self.shapes[self.shape_ends[index] : self.shape_ends[index + 1]].tobytes()):
+        for place, shape in self.read_shapes(index):
             drawn = draw_shape(shape, image.shape[:2])
             mask[drawn] = np.where(mask[drawn] == 0, place, IGNORED)
         return mask
+
+    def read_shapes(self, index: int) -> list[tuple[int, Any]]:
+        """The shapes of an image, each after its place in the mask; only where masks were asked for."""
+        assert self.shapes is not None
+        shapes: list[tuple[int, Any]] = json.loads(
+            self.shapes[self.shape_ends[index] : self.shape_ends[index + 1]].tobytes()
+        )
+        return shapes
+
+    def class_counts(self) -> np.ndarray:
+        """As of AnnotatedImages; of masks the shapes that are drawn as one of a class."""
+        counts = super().class_counts()
+        for index in range(len(self) if self.shapes is not None else 0):
+            for place, _ in self.read_shapes(index):
+                if place != IGNORED:
+                    counts[index, place - 1] += 1
+        return counts
 
 
 def find_splits(folder: str) -> dict[str, Path]:
@@ -64,6 +83,24 @@ def find_splits(folder: str) -> dict[str, Path]:
     inside = {path.parent.name: path for path in sorted(Path(folder).glob("*/_annotations.coco.json"))}
     beside = {path.stem.removeprefix("instances_"): path for path in Path(folder).glob("annotations/instances_*.json")}
     return inside | beside
+
+
+def list_contents(folder: str) -> list[tuple[str, bool]]:
+    """The splits of a folder, each with False for its boxes or True for its masks; none if it has another layout."""
+    return [(split, masks) for split, path in sorted(find_splits(folder).items()) for masks in find_kinds(path)]
+
+
+def find_kinds(path: Path) -> list[bool]:
+    """False if a file has boxes, True if it has shapes; by a look, for reading it takes long: open_coco() knows.
+
+    Many files have the names of both, with nothing behind one of them. If both have nothing, open_coco() says so.
+    """
+    try:
+        data = path.read_bytes() if path.stat().st_size <= MAX_JSON_BYTES else b""
+    except OSError:
+        data = b""
+    kinds = {False: rb'"bbox"', True: rb'"segmentation"'}
+    return [masks for masks, name in kinds.items() if re.search(name + rb'\s*:\s*[\[\s]*[^\[\]\s"n]', data)] or [False]
 
 
 def open_coco(folder: str, split: str, masks: bool = False, classes: Sequence[str] | None = None) -> CocoImages:
@@ -162,7 +199,7 @@ def find_images(
     sizes = in_threads(header_size, [file for file, _ in listed.values()])
     for (number, (file, said)), size in zip(listed.items(), sizes, strict=True):
         if isinstance(size, str):
-            left_out.add(file, "an image that cannot be read", size)
+            left_out.add(file, UNREADABLE, size)
         elif all(is_int(side, 1) for side in said) and said != size:
             shown = f"{size[1]} x {size[0]} pixels, not {said[1]} x {said[0]}"
             left_out.add(file, "an image of another size than its annotation says", shown)

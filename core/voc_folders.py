@@ -2,6 +2,7 @@
 """Folders in the layout of Pascal VOC: an XML file of boxes for each image, and masks as PNG files of indices."""
 
 import os
+import re
 import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from core.annotated_images import (
     IGNORED,
+    UNREADABLE,
     AnnotatedImages,
     LeftOut,
     choose_classes,
@@ -21,9 +23,10 @@ from core.annotated_images import (
     in_threads,
     pack_objects,
 )
-from core.folders import shorten
+from core.folders import shorten, visible_folders
 from core.image_names import IMAGE_SUFFIXES
 from core.pixels import Image
+from core.split_names import split_names
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
@@ -49,10 +52,12 @@ class Annotation(NamedTuple):
 
 
 class VocImages(AnnotatedImages):
-    """The images of a split; `places`: uint8 [256], what each index in the files of masks stands for here."""
+    """The images of a split; of masks `places`, uint8 [256], what each index in their files stands for here, and
+    `seen`, bool [N, C], which classes each has."""
 
     masks: np.ndarray | None = None  # their files, str [N]
     places: np.ndarray
+    seen: np.ndarray
 
     def read_mask(self, index: int, image: Image) -> np.ndarray | None:
         if self.masks is None:
@@ -62,6 +67,10 @@ class VocImages(AnnotatedImages):
             raise ValueError(f"{path}: no longer of the size of its image; run again")
         mask: np.ndarray = self.places[read_indices(path)]
         return mask
+
+    def class_counts(self) -> np.ndarray:
+        """As of AnnotatedImages; a mask of indices does not tell objects of one class apart: at most 1."""
+        return super().class_counts() if self.masks is None else self.seen.astype(np.int32)
 
 
 def open_voc(folder: str, split: str, masks: bool = False, classes: Sequence[str] | None = None) -> VocImages:
@@ -78,7 +87,7 @@ def open_voc(folder: str, split: str, masks: bool = False, classes: Sequence[str
     sound = []
     for each, size in zip(found, sizes, strict=True):
         if isinstance(size, str):
-            left_out.add(each.image, "unreadable image", size)
+            left_out.add(each.image, UNREADABLE, size)
         else:
             sound.append((each, size))
     if masks:
@@ -130,7 +139,7 @@ def with_masks(
     places[0] = 0
     places[1 : 1 + len(own_classes)] = [1 + classes.index(name) for name in own_classes]
     sizes = {found.annotation: size for found, size in images}
-    kept, seen = [], set[int]()
+    kept, seen = [], []
     for (found, _), indices in zip(images, in_threads(lambda path: indices_in(path, sizes[path]), sizes), strict=True):
         if isinstance(indices, str):
             left_out.add(found.annotation, "a mask that cannot be used", indices)
@@ -139,15 +148,16 @@ def with_masks(
             left_out.add(found.annotation, "a mask in which every pixel is ignored")
             continue
         kept.append(found)
-        seen.update(indices.tolist())
+        seen.append(np.isin(np.arange(1, 1 + len(classes)), places[indices]))
         unknown = [index for index in indices.tolist() if len(own_classes) < index < IGNORED]
         if unknown:
             shown = shorten([str(index) for index in unknown])
             left_out.add(found.annotation, f"an index above {len(own_classes)} in the mask", shown, "taken as ignored")
-    missing = [name for place, name in enumerate(own_classes, start=1) if place not in seen]
     none = pack_objects([], [], [])
     source = VocImages(root, classes, [found.image for found in kept], [none] * len(kept))
     source.masks, source.places = np.array([found.annotation for found in kept]), places
+    source.seen = np.array(seen, bool).reshape(-1, len(classes))
+    missing = [name for name in own_classes if not source.seen[:, classes.index(name)].any()]
     if kept and len(missing) == len(own_classes):
         raise ValueError(f"{root}: no mask has an index of a class; 1 stands for {shorten(own_classes[:1])}, and so on")
     if missing:
@@ -183,6 +193,16 @@ def has_xml(folder: str) -> bool:
     return os.path.isdir(folder) and any(name.lower().endswith(".xml") for name in os.listdir(folder))
 
 
+def has_pairs(folder: str) -> bool:
+    """Whether an image of a folder has an XML file beside it."""
+    try:
+        names = os.listdir(folder)
+    except OSError:  # of class folders, which others report
+        return False
+    told = {os.path.splitext(name)[0] for name in names if name.lower().endswith(".xml")}
+    return any(name.lower().endswith(IMAGE_SUFFIXES) and without_suffix(name) in told for name in names)
+
+
 def list_images(folder: str, left_out: LeftOut) -> dict[str, str]:
     """The images below a folder, by their names without suffix: nothing else is ever opened, whatever files name."""
     listing: dict[str, str] = {}
@@ -202,12 +222,41 @@ def without_suffix(name: str) -> str:
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
 
 
+def list_contents(folder: str) -> list[tuple[str, bool]]:
+    """The splits of a folder, each with False for its boxes or True for its masks; none if it has another layout.
+
+    Folders with XML files beside images are splits where one is called so: class folders may have such files, too.
+    """
+    lists, images, *told = (Path(folder, n) for n in ("ImageSets", "JPEGImages", "Annotations", "SegmentationClass"))
+    if not lists.is_dir():
+        beside = [name for name in visible_folders(folder) if has_pairs(f"{folder}/{name}")]
+        if split_names(beside):
+            return [(name, False) for name in beside]
+        if not images.is_dir():
+            return []
+    kinds = [masks for masks in (False, True) if told[masks].is_dir()]
+    found = [(split, masks) for masks in kinds or (False, True) for split in list_splits(folder, masks)]
+    return found or [("train", kinds == [True])]  # which says what to write
+
+
+def list_splits(folder: str, masks: bool) -> list[str]:
+    """The lists of images in ImageSets. Pascal VOC has lists of a class beside them, aeroplane_train: they say of each
+    image whether it has one, -1, 0 or 1."""
+    splits = []
+    for path in sorted(Path(folder, "ImageSets", "Segmentation" if masks else "Main").glob("[!.]*.txt")):
+        with path.open("rb") as file:
+            is_of_class = "_" in path.stem and re.fullmatch(rb"\S+\s+(-1|0|1)\s*", file.readline(1000))
+        if not is_of_class:
+            splits.append(path.stem)
+    return splits
+
+
 def read_split(folder: str, split: str, masks: bool) -> list[str]:
     """The names in the list of a split. Raises: FileNotFoundError that says what to write."""
     lists = Path(folder, "ImageSets", "Segmentation" if masks else "Main")
     path = lists / f"{split}.txt"
     if not path.is_file():
-        there = sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)
+        there = list_splits(folder, masks)
         others = f"; there are {', '.join(there[:6])}" if there else ""
         raise FileNotFoundError(
             f"{path}: no such file{others}; write it: the names of the images in {folder}/JPEGImages that are "

@@ -3,7 +3,8 @@
 
     python3 scripts/check_dataset.py data/Flowers [--list bad.txt]
 
-FOLDER holds train/ and valid/ (or ILSVRC2012_img_train and ILSVRC2012_img_val), or is one folder of class folders.
+FOLDER holds train/ and valid/ (or ILSVRC2012_img_train and ILSVRC2012_img_val), or is one folder of class folders; or
+it has boxes or masks in a layout of Pascal VOC or COCO, for detection and segmentation (docs/annotated_folders.md).
 Exit status 0: training works, though there may be warnings; 1: it would fail; 2: the command is wrong.
 """
 
@@ -22,11 +23,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from checking.annotated_inventory import AnnotatedInventory
+from checking.images import ImageFiles, list_of_names
 from checking.inspection import inspect_all
-from checking.inventory import Inventory, find_splits, list_of_names
+from checking.inventory import Inventory, find_splits
 from checking.report import Report
+from core.annotated_folders import list_contents
 from core.atomic_files import write_atomically
-from core.image_names import describe_left_out
 from shared.command_line import OneLineParser, config_assignments
 from utils import user_errors
 
@@ -44,6 +47,10 @@ TURNED = (
     "photos that the camera noted as turned, which training takes as they are stored: set apply_orientation = True in "
     "config.py, or let prepare_dataset.py folder turn them"
 )
+TURNED_ANNOTATED = (
+    "photos that the camera noted as turned, which training takes as they are stored, with boxes and masks of these "
+    "pixels: if they were drawn on the turned photo, store the photos turned"
+)
 
 
 def main() -> int:
@@ -58,12 +65,16 @@ def main() -> int:
 def check_dataset(arguments: argparse.Namespace) -> int:
     """Check everything and print the report; returns the exit status."""
     report = Report(str(arguments.folder))
-    dataset = Inventory(find_splits(arguments.folder, report), report)
+    dataset: ImageFiles
+    if contents := list_contents(str(arguments.folder)):
+        dataset = AnnotatedInventory(str(arguments.folder), contents, report)
+    else:
+        dataset = Inventory(find_splits(arguments.folder, report), report)
     check_images(dataset, report)
-    report_duplicates(dataset, report)
-    report_statistics(dataset, report)
+    dataset.report_duplicates(report)
+    dataset.report_statistics(report)
     if arguments.list is not None:
-        write_atomically(arguments.list, lambda file: file.write(list_of_names(dataset)))
+        write_atomically(arguments.list, lambda file: file.write(list_of_names(dataset.list_unreadable())))
     return report.print_all(len(dataset))
 
 
@@ -84,8 +95,10 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def check_images(dataset: Inventory, report: Report) -> None:
+def check_images(dataset: ImageFiles, report: Report) -> None:
     """Decode every image and enter what was found into the dataset and the report."""
+    is_annotated = isinstance(dataset, AnnotatedInventory)
+    turned = TURNED_ANNOTATED if is_annotated else TURNED
     tqdm.monitor_interval = 0  # its thread would be in the way of starting processes
     with tqdm(total=len(dataset), unit="image", disable=None, leave=False) as progress:
         for index, finding in enumerate(inspect_all(dataset)):
@@ -98,8 +111,8 @@ def check_images(dataset: Inventory, report: Report) -> None:
             dataset.digests[index] = np.frombuffer(finding.digest, dtype=np.uint64)
             dataset.modes[finding.mode] += 1
             dataset.num_turned += finding.orientation != 1
-            if finding.orientation != 1 and not applies_orientation():
-                report.warning(TURNED, f"{path}: orientation {finding.orientation}")
+            if finding.orientation != 1 and (is_annotated or not applies_orientation()):
+                report.warning(turned, f"{path}: orientation {finding.orientation}")
             if finding.complaint:
                 report.warning("files that load, of which the decoder complained", f"{path}: {finding.complaint}")
             if finding.is_single_colour:
@@ -113,56 +126,6 @@ def applies_orientation() -> bool:
     """What config.py says; the three scripts that read it refuse what is neither."""
     node = config_assignments().get("apply_orientation")
     return node is not None and isinstance(node.value, ast.Constant) and node.value.value is True
-
-
-def report_duplicates(dataset: Inventory, report: Report) -> None:
-    """Warn of equal files in both splits, and of equal files in different classes; count the rest."""
-    readable = np.flatnonzero(dataset.is_readable())
-    order = readable[np.lexsort((readable, *dataset.digests[readable].T))]
-    is_first = np.ones(len(order), dtype=bool)
-    is_first[1:] = (dataset.digests[order[1:]] != dataset.digests[order[:-1]]).any(axis=1)
-    bounds = np.append(np.flatnonzero(is_first), len(order))
-    groups = [order[bounds[k] : bounds[k + 1]] for k in np.flatnonzero(np.diff(bounds) > 1)]
-    for group in sorted(groups, key=lambda group: group[0]):
-        folders = [dataset.folders[dataset.folder_of[index]] for index in group]
-        names = " = ".join(dataset.path(index) for index in group[:4])
-        names += f" and {len(group) - 4} more" if len(group) > 4 else ""
-        if len({split for split, _ in folders}) > 1:
-            report.warning("files in both train and valid: the accuracy will look better than it is", names)
-        if len({class_name for _, class_name in folders}) > 1:
-            report.warning("equal files in different classes: their labels contradict each other", names)
-    copies = sum(len(group) - 1 for group in groups)
-    if copies:
-        report.say(f"copies: {copies} files have the content of another one")
-
-
-def report_statistics(dataset: Inventory, report: Report) -> None:
-    """Images and classes of each split, sizes, kinds, what is ignored."""
-    counts = np.bincount(dataset.folder_of, minlength=len(dataset.folders))
-    for split, name in enumerate(dataset.splits):
-        of_split = {
-            class_name: int(count)
-            for (split_of_class, class_name), count in zip(dataset.folders, counts, strict=True)
-            if split_of_class == split
-        }
-        line = f"{name or 'images'}: {sum(of_split.values())} images in {len(of_split)} classes"
-        if of_split:
-            small, large = min(of_split, key=of_split.__getitem__), max(of_split, key=of_split.__getitem__)
-            ratio = f", {of_split[large] / of_split[small]:.1f} times as many" if of_split[small] else ""
-            line += f"; smallest {small} ({of_split[small]}), largest {large} ({of_split[large]}{ratio})"
-        report.say(line)
-    sizes = dataset.sizes[dataset.is_readable()]
-    if len(sizes):
-        sides = {"width": sizes[:, 0], "height": sizes[:, 1], "shortest side": sizes.min(axis=1)}
-        spans = [f"{side} {v.min()} to {v.max()} (median {np.median(v):.0f})" for side, v in sides.items()]
-        report.say(f"pixels: {', '.join(spans)}")
-        modes = ", ".join(f"{mode} {count}" for mode, count in sorted(dataset.modes.items()))
-        report.say(f"kinds: {modes}; {dataset.num_turned} with a camera orientation other than upright")
-    ignored = [f"{count} {what}" for what, count in dataset.ignored.items() if count]
-    if dataset.left_out:
-        ignored.append(describe_left_out(dataset.left_out))
-    if ignored:
-        report.say(f"ignored: {', '.join(ignored)}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from checking.inventory import Inventory
+from checking.images import ImageFiles
 from core.image_files import decode_image, known_kind, read_orientation
 
 CHUNK_IMAGES = 32  # sent to a worker at once: large enough that sending costs nothing, small enough to stop soon
@@ -42,7 +42,7 @@ class Finding(NamedTuple):
     digest: bytes = b"\0" * 16
 
 
-def inspect_all(dataset: Inventory) -> Iterator[Finding]:
+def inspect_all(dataset: ImageFiles) -> Iterator[Finding]:
     """The findings of all images in their order, from one process a core.
 
     Few chunks are under way at a time. When a process is killed, the chunks that were lost are inspected again, image
@@ -66,7 +66,7 @@ Chunk = tuple[range, Future[list[Finding]]]
 
 
 def inspect_chunks(
-    pool: ProcessPoolExecutor, dataset: Inventory, starts: Iterator[int], pending: deque[Chunk]
+    pool: ProcessPoolExecutor, dataset: ImageFiles, starts: Iterator[int], pending: deque[Chunk]
 ) -> Iterator[list[Finding]]:
     """Yield the findings of each chunk in order; `pending` holds those not yet yielded."""
     while True:

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The list of all images of a dataset, and of what is not in it."""
+"""The list of all images of a dataset of class folders, and of what is not in it."""
 
 import os
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from checking.images import ImageFiles, describe_balance, report_copies
 from checking.report import Report
 from core.folders import list_classes, list_images
-from core.image_names import IMAGE_SUFFIXES, is_left_out, kind_of_name
+from core.image_names import IMAGE_SUFFIXES, describe_left_out, is_left_out, kind_of_name
 from preparing import folder_layouts
 
 SPLIT_FOLDERS = {"train": ("train", "ILSVRC2012_img_train"), "valid": ("valid", "ILSVRC2012_img_val")}
@@ -35,7 +35,7 @@ def find_splits(folder: Path, report: Report) -> dict[str, str]:
     return splits or {"": str(folder)}
 
 
-class Inventory:
+class Inventory(ImageFiles):
     """Names, classes and findings of all images, in numpy arrays: 60 bytes and the name for each of a million files."""
 
     def __init__(self, splits: dict[str, str], report: Report) -> None:
@@ -59,13 +59,7 @@ class Inventory:
         self.names = bytes(names)
         self.ends = np.cumsum(np.concatenate(lengths)) if lengths else np.zeros(0, np.int64)
         self.folder_of = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        self.sizes = np.zeros((len(self), 2), dtype=np.int32)  # width, height; 0 if it does not load
-        self.digests = np.zeros((len(self), 2), dtype=np.uint64)
-        self.modes: Counter[str] = Counter()
-        self.num_turned = 0
-
-    def __len__(self) -> int:
-        return len(self.ends)
+        super().__init__(len(self.ends))
 
     def path(self, index: int | np.intp) -> str:
         """The file of one image."""
@@ -73,9 +67,35 @@ class Inventory:
         start = self.ends[index - 1] if index else 0
         return os.path.join(self.roots[split], class_name, os.fsdecode(self.names[start : self.ends[index]]))
 
-    def is_readable(self) -> np.ndarray:
-        """bool [images]."""
-        return self.sizes[:, 0] > 0
+    def report_duplicates(self, report: Report) -> None:
+        """Warn of equal files in both splits, and of equal files in different classes; count the rest."""
+        groups = self.equal_files()
+        for group in groups:
+            folders = [self.folders[self.folder_of[index]] for index in group]
+            names = self.show_equal(group)
+            if len({split for split, _ in folders}) > 1:
+                report.warning("files in both train and valid: the accuracy will look better than it is", names)
+            if len({class_name for _, class_name in folders}) > 1:
+                report.warning("equal files in different classes: their labels contradict each other", names)
+        report_copies(groups, report)
+
+    def report_statistics(self, report: Report) -> None:
+        """Images and classes of each split, sizes, kinds, what is ignored."""
+        counts = np.bincount(self.folder_of, minlength=len(self.folders))
+        for split, name in enumerate(self.splits):
+            of_split = {
+                class_name: int(count)
+                for (split_of_class, class_name), count in zip(self.folders, counts, strict=True)
+                if split_of_class == split
+            }
+            line = f"{name or 'images'}: {sum(of_split.values())} images in {len(of_split)} classes"
+            report.say(line + (f"; {describe_balance(of_split)}" if of_split else ""))
+        self.report_pixels(report)
+        ignored = [f"{count} {what}" for what, count in self.ignored.items() if count]
+        if self.left_out:
+            ignored.append(describe_left_out(self.left_out))
+        if ignored:
+            report.say(f"ignored: {', '.join(ignored)}")
 
     def _list_classes(self, split: int, report: Report) -> list[str]:
         """The classes of a split; names those that another split has and this one has not."""
@@ -122,9 +142,3 @@ def report_layer(root: str, tree: folder_layouts.Folder, is_split: bool, report:
     is_wrong, doubt = folder_layouts.layer_doubt(tree, is_split)
     if doubt:
         (report.problem if is_wrong else report.warning)(NO_CLASSES, f"{root}: {doubt}")
-
-
-def list_of_names(dataset: Inventory) -> bytes:
-    """The paths of the unreadable images, one a line, each byte as in the file system but for backslash and newline."""
-    paths: Iterable[str] = (dataset.path(index) for index in np.flatnonzero(~dataset.is_readable()))
-    return b"".join(os.fsencode(path).replace(b"\\", b"\\\\").replace(b"\n", b"\\n") + b"\n" for path in paths)

@@ -236,7 +236,8 @@ def test_images_that_are_missing_twice_or_damaged_are_left_out(tmp_path: Path) -
         "IMAGES/../../etc/passwd: an image of the split that is not there; left out",
         "IMAGES//etc/passwd: an image of the split that is not there; left out",
         "IMAGES/d: an image of the split that is not there; left out",
-        "IMAGES/b.png: unreadable image (not a readable image (99 bytes); replace or remove the file); left out",
+        "IMAGES/b.png: an image that cannot be read (not a readable image (99 bytes); replace or remove the file); "
+        "left out",
     ]
 
 

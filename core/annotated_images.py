@@ -195,6 +195,11 @@ def choose_classes(found: Sequence[str], expected: Sequence[str] | None, root: s
     return list(found if expected is None else expected)
 
 
+def is_background(name: str) -> bool:
+    """Whether a folder lists the background among its classes, as tools write it: it is none of them."""
+    return name.strip("_").lower() == "background"
+
+
 def finish(source: AnnotatedImages, left_out: LeftOut, masks: bool, remedy: str) -> None:
     """Give a source its notes. Raises: ValueError, ending with the remedy, if there is nothing to train on."""
     notes = left_out.notes()

@@ -19,6 +19,7 @@ from core.annotated_images import (
     finish,
     header_size,
     in_threads,
+    is_background,
     pack_objects,
 )
 from core.folders import shorten
@@ -110,7 +111,9 @@ def with_boxes(root: str, classes: Sequence[str], images: Sound, left_out: LeftO
             continue
         kept = []
         for name, box, is_difficult in annotation.objects:
-            if name not in labels:
+            if is_background(name):
+                left_out.add(path, "an object of the background", name)
+            elif name not in labels:
                 left_out.add_class(path, name)
             elif clipped := clip_box(box, size, path, left_out):
                 kept.append((clipped, labels[name], is_difficult))
@@ -225,7 +228,7 @@ def read_classes(folder: str) -> list[str]:
         names = [line.partition(":")[0].strip() for line in read_lines(path) if not line.startswith("#")]
     else:
         return list(VOC_CLASSES)
-    return [name for name in names if name not in ("background", "__background__", "_background_")]
+    return [name for name in names if not is_background(name)]
 
 
 def read_lines(path: Path) -> list[str]:

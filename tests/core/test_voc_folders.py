@@ -86,6 +86,7 @@ def test_classes_are_pascal_vocs_in_their_order() -> None:
     ("file", "text"),
     [
         ("classes.txt", "\ufeffcat\n dog \n\n"),
+        ("classes.txt", "Background\ncat\ndog\n"),
         ("labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:1,2,3::\ndog:4,5,6:a,b:\n"),
     ],
 )
@@ -168,6 +169,12 @@ def test_object_without_a_box_or_a_known_name_is_left_out(tmp_path: Path) -> Non
         "ROOT (train): unknown class 'wolf' (1 objects, the first in ROOT/Annotations/a.xml); left out",
         "ROOT (train): unknown class '' (1 objects, the first in ROOT/Annotations/a.xml); left out",
     ]
+
+
+def test_object_of_the_background_is_none(tmp_path: Path) -> None:
+    root = write_boxes(tmp_path, {"a": annotation_xml([object_xml("Background", (1, 1, 40, 30)), DOG])})
+    assert noted(root) == "ROOT/Annotations/a.xml: an object of the background (Background); left out"
+    assert len(open_source(str(root), "train")[0].boxes) == 1
 
 
 def test_box_from_a_pixel_to_the_same_is_that_pixel(tmp_path: Path) -> None:

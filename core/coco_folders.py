@@ -89,9 +89,7 @@ def open_coco(folder: str, split: str, masks: bool = False, classes: Sequence[st
     if masks:
         source = with_masks(left_out, chosen, labels, list(entries.values()), path)
     else:
-        files = [entry.path for entry in entries.values()]
-        objects = [read_objects(entry, labels, path, left_out) for entry in entries.values()]
-        source = CocoImages(left_out.root, chosen, files, objects)
+        source = with_boxes(left_out, chosen, labels, list(entries.values()), path)
     finish(source, left_out, masks, f"{path} must have images that are there, and annotations of its categories")
     return source
 
@@ -248,6 +246,15 @@ def outline_of(annotation: dict[str, Any], size: tuple[int, int]) -> list[list[f
     return [[x0, y0, x1, y0, x1, y1, x0, y1]] if has_area((x0, y0, x1, y1)) else None
 
 
+def with_boxes(
+    left_out: LeftOut, classes: Sequence[str], labels: Labels, entries: Sequence[Entry], path: Path
+) -> CocoImages:
+    """The source of boxes."""
+    objects = [read_objects(entry, labels, path, left_out) for entry in entries]
+    files, sizes = [entry.path for entry in entries], [entry.size for entry in entries]
+    return CocoImages(left_out.root, classes, files, sizes, objects)
+
+
 def with_masks(
     left_out: LeftOut, classes: Sequence[str], labels: Labels, entries: Sequence[Entry], path: Path
 ) -> CocoImages:
@@ -274,7 +281,8 @@ def with_masks(
     if entries and not num_drawn:
         raise ValueError(f"{path}: no polygons or run lengths of {shorten(classes)}; export the shapes of the objects")
     none = pack_objects([], [], [])
-    source = CocoImages(left_out.root, classes, [entry.path for entry in entries], [none] * len(entries))
+    files, sizes = [entry.path for entry in entries], [entry.size for entry in entries]
+    source = CocoImages(left_out.root, classes, files, sizes, [none] * len(entries))
     source.shapes = np.frombuffer(b"".join(texts), np.uint8)
     source.shape_ends = np.cumsum([0, *map(len, texts)])
     return source

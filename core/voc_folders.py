@@ -99,7 +99,7 @@ def with_boxes(root: str, classes: Sequence[str], images: Sound, left_out: LeftO
     """The source of boxes; images whose XML file cannot be used are noted."""
     labels = {name: label for label, name in enumerate(classes)}
     annotations = in_threads(read_annotation, [found.annotation for found, _ in images])
-    files, objects = [], []
+    files, sizes, objects = [], [], []
     for (found, size), annotation in zip(images, annotations, strict=True):
         path = found.annotation
         if isinstance(annotation, str):
@@ -118,8 +118,9 @@ def with_boxes(root: str, classes: Sequence[str], images: Sound, left_out: LeftO
             elif clipped := clip_box(box, size, path, left_out):
                 kept.append((clipped, labels[name], is_difficult))
         files.append(found.image)
+        sizes.append(size)
         objects.append(pack_objects(*zip(*kept, strict=True)) if kept else pack_objects([], [], []))
-    return VocImages(root, classes, files, objects)
+    return VocImages(root, classes, files, sizes, objects)
 
 
 def with_masks(
@@ -134,14 +135,15 @@ def with_masks(
     places[1 : 1 + len(own_classes)] = [1 + classes.index(name) for name in own_classes]
     sizes = {found.annotation: size for found, size in images}
     kept, seen = [], set[int]()
-    for (found, _), indices in zip(images, in_threads(lambda path: indices_in(path, sizes[path]), sizes), strict=True):
+    found_indices = in_threads(lambda path: indices_in(path, sizes[path]), sizes)
+    for (found, size), indices in zip(images, found_indices, strict=True):
         if isinstance(indices, str):
             left_out.add(found.annotation, "a mask that cannot be used", indices)
             continue
         if not (places[indices] != IGNORED).any():
             left_out.add(found.annotation, "a mask in which every pixel is ignored")
             continue
-        kept.append(found)
+        kept.append((found, size))
         seen.update(indices.tolist())
         unknown = [index for index in indices.tolist() if len(own_classes) < index < IGNORED]
         if unknown:
@@ -149,8 +151,9 @@ def with_masks(
             left_out.add(found.annotation, f"an index above {len(own_classes)} in the mask", shown, "taken as ignored")
     missing = [name for place, name in enumerate(own_classes, start=1) if place not in seen]
     none = pack_objects([], [], [])
-    source = VocImages(root, classes, [found.image for found in kept], [none] * len(kept))
-    source.masks, source.places = np.array([found.annotation for found in kept]), places
+    files = [found.image for found, _ in kept]
+    source = VocImages(root, classes, files, [size for _, size in kept], [none] * len(kept))
+    source.masks, source.places = np.array([found.annotation for found, _ in kept]), places
     if kept and len(missing) == len(own_classes):
         raise ValueError(f"{root}: no mask has an index of a class; 1 stands for {shorten(own_classes[:1])}, and so on")
     if missing:

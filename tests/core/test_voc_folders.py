@@ -392,5 +392,8 @@ def test_an_image_that_is_damaged_later_is_named(tmp_path: Path) -> None:
     (root / "JPEGImages/a.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match="JPEGImages/a.png: not a readable image"):
         source[0]
+    write_image(root / "JPEGImages/a.png", random_image(0, (40, 30)))  # as another program turned it upright
+    with pytest.raises(ValueError, match="a.png: 30 x 40 pixels, and 40 x 30 when the run began; start it again"):
+        source[0]
     with pytest.raises(IndexError):
         source[1]

@@ -200,6 +200,10 @@ def test_inference_draws_pictures_of_any_size_or_a_scene(trained: tuple[Path, st
         ({"model_num_classes": 0}, "model_num_classes = 0; expected an int >= 1"),
         ({"batch_size": 1}, "batch_size = 1 leaves the batch-norm of the last map one value"),
         ({"random_zoom_out": 0.5}, "random_zoom_out = 0.5; expected a number from 1 to 4"),
+        (
+            {"random_crop_scale": (1e-9, 1.0)},
+            "random_crop_scale = (1e-09, 1.0); expected None or two shares of the area from 0.001 on, like (0.1, 1.0)",
+        ),
         ({"image_size": 32}, "image_size = 32; expected an int >= 64"),
         ({"inference_score_threshold": 2}, "inference_score_threshold = 2; expected a number from 0 to 1"),
     ],

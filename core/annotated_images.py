@@ -105,12 +105,20 @@ class AnnotatedImages:
     has_crowds = False
     is_endless = False
 
-    def __init__(self, root: str, classes: Sequence[str], files: Sequence[str], objects: Sequence[Objects]) -> None:
+    def __init__(
+        self,
+        root: str,
+        classes: Sequence[str],
+        files: Sequence[str],
+        sizes: Sequence[tuple[int, int]],  # height, width
+        objects: Sequence[Objects],
+    ) -> None:
         names = [os.fsencode(file) for file in files]
         self.root, self.classes, self.notes = root, list(classes), list[str]()
         self.left_out = LeftOut(root)
         self.names = np.frombuffer(b"".join(names), np.uint8)
         self.name_ends = np.cumsum([0, *map(len, names)])
+        self.sizes = np.array(sizes, np.int32).reshape(-1, 2)
         self.objects = join_objects(objects)
         counts = [len(each.labels) for each in objects]
         self.object_ends, self.most_objects = np.cumsum([0, *counts]), max(counts, default=0)
@@ -125,7 +133,10 @@ class AnnotatedImages:
     def __getitem__(self, index: int) -> Annotated:
         if not 0 <= index < len(self):  # an IndexError ends a loop over the images
             raise IndexError(f"image {index} of {len(self)}")
-        image = load_image(self.path(index))
+        image, (height, width) = load_image(self.path(index)), self.sizes[index]
+        if image.shape[:2] != (height, width):
+            is_now = f"{image.shape[1]} x {image.shape[0]} pixels"
+            raise ValueError(f"{self.path(index)}: {is_now}, and {width} x {height} when the run began; start it again")
         place = slice(self.object_ends[index], self.object_ends[index + 1])
         boxes, labels, ignored = (values[place].copy() for values in self.objects)
         return Annotated(image, boxes, labels, ignored, self.read_mask(index, image))
@@ -219,6 +230,11 @@ def choose_classes(found: Sequence[str], expected: Sequence[str] | None, root: s
             f"{shorten(unknown) or 'none'} ({len(missing)} and {len(unknown)} in all); correct their names"
         )
     return list(found if expected is None else expected)
+
+
+def is_background(name: str) -> bool:
+    """Whether a folder lists the background among its classes, as tools write it: it is none of them."""
+    return name.strip("_").lower() == "background"
 
 
 def finish(source: AnnotatedImages, left_out: LeftOut, masks: bool, remedy: str) -> None:

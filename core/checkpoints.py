@@ -139,8 +139,8 @@ def check_train_state(path: str | Path, checkpoint: dict[str, Any], state: Train
     names, own = checkpoint["class_names"], state.class_names
     if names != own and len(names) == len(own) and all(name in names for name in own):
         raise ValueError(
-            f"{path}: trained on these classes in another order, {names[:3]}..., as earlier versions put folders named "
-            "by numbers; finish it with the version that began it, or train anew under another exp_name"
+            f"{path}: trained on these classes in another order, {names[:3]}...{explain_order(state)}, or train anew "
+            "under another exp_name"
         )
     frozen = checkpoint["config"].get("frozen_blocks", 0)  # earlier versions froze none
     if frozen != state.frozen_blocks:
@@ -166,6 +166,13 @@ def check_train_state(path: str | Path, checkpoint: dict[str, Any], state: Train
             raise ValueError("a scaler with impossible numbers")
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its optimizer or scaler is not that of this network ({error!r})") from error
+
+
+def explain_order(state: TrainState) -> str:
+    """How the classes of a run can have come into another order, and what to do about it."""
+    if state.rules is CLASSIFIER_RULES:
+        return ", as earlier versions put folders named by numbers; finish it with the version that began it"
+    return "; give them that order in the folder of data_dir, in classes.txt or by the ids of the categories"
 
 
 def refuse_other_task(path: str | Path, checkpoint: dict[str, Any], best: str) -> None:

@@ -25,6 +25,7 @@ from core.annotated_images import (
     has_area,
     header_size,
     in_threads,
+    is_background,
     pack_objects,
 )
 from core.coco_masks import check_shape, draw_shape
@@ -116,17 +117,16 @@ def open_coco(folder: str, split: str, masks: bool = False, classes: Sequence[st
     path = splits[split]
     content = read_json(path)
     left_out = LeftOut(f"{folder} ({split})")
-    names = category_names(path, content, left_out)
-    chosen = choose_classes(list(names.values()), classes, str(path), masks)
-    labels = {number: chosen.index(name) for number, name in names.items()}
+    names = category_names(path, content, classes, left_out)
+    own = [name for name in names.values() if not is_background(name)]
+    chosen = choose_classes(own, classes, str(path), masks)
+    labels = {number: chosen.index(name) if name in own else None for number, name in names.items()}
     entries = find_images(folder, split, path, content, left_out)
     assign_annotations(path, content, entries, left_out)
     if masks:
         source = with_masks(left_out, chosen, labels, list(entries.values()), path)
     else:
-        files = [entry.path for entry in entries.values()]
-        objects = [read_objects(entry, labels, path, left_out) for entry in entries.values()]
-        source = CocoImages(left_out.root, chosen, files, objects)
+        source = with_boxes(left_out, chosen, labels, list(entries.values()), path)
     finish(source, left_out, masks, f"{path} must have images that are there, and annotations of its categories")
     return source
 
@@ -154,11 +154,16 @@ def dictionaries(values: list[Any], path: Path, kind: str, left_out: LeftOut) ->
             left_out.add(str(path), f"{kind} that is no JSON object", type(value).__name__)
 
 
-def category_names(path: Path, content: dict[str, Any], left_out: LeftOut) -> dict[int, str]:
-    """The name of each category by its id, in the order of the ids.
+Labels = dict[int, int | None]  # of the classes by the ids of their categories; None: the background
 
-    Roboflow gives its files a category that is not a class but stands above all others: it is left out where no
-    annotation has it.
+
+def category_names(
+    path: Path, content: dict[str, Any], classes: Sequence[str] | None, left_out: LeftOut
+) -> dict[int, str]:
+    """The name of each category by its id, in the order of the ids; one of the background is noted.
+
+    Roboflow gives its files a category that is not a class but stands above all others. It is left out where no
+    annotation has it, or where it is not among `classes`: all splits have it if that of the training does.
     """
     found: dict[int, dict[str, Any]] = {}
     for category in dictionaries(content["categories"], path, "a category", left_out):
@@ -171,9 +176,13 @@ def category_names(path: Path, content: dict[str, Any], left_out: LeftOut) -> di
     for number, category in list(found.items()):
         others = [other for other in found.values() if other is not category]
         is_above = others and all(other.get("supercategory") == category["name"] for other in others)
-        if is_above and str(number) not in used:
+        is_class = str(number) in used if classes is None else category["name"].strip() in classes
+        if is_above and not is_class:
             del found[number]
-    return {number: found[number]["name"].strip() for number in sorted(found)}
+    names = {number: found[number]["name"].strip() for number in sorted(found)}
+    for name in filter(is_background, names.values()):
+        left_out.add(str(path), "a category of the background", name, "no class, and its annotations no objects")
+    return names
 
 
 def find_images(
@@ -209,8 +218,8 @@ def find_images(
 
 
 def is_inside(name: str) -> bool:
-    """Whether a name leads to a file below a folder, on any system."""
-    return bool(name) and not name.startswith("/") and not {"..", ""} & set(name.split("/")) and "\0" not in name
+    """Whether a name leads to a file below a folder, on Linux and macOS: there a backslash is a character of a name."""
+    return not {"..", ""} & set(name.split("/")) and "\0" not in name
 
 
 def assign_annotations(path: Path, content: dict[str, Any], entries: dict[int | str, Entry], left_out: LeftOut) -> None:
@@ -228,8 +237,8 @@ def is_id(value: object) -> bool:
     return isinstance(value, (int, str))
 
 
-def label_of(annotation: dict[str, Any], labels: dict[int, int], path: Path, left_out: LeftOut) -> int | None:
-    """The label of an annotation; None, noted, where its category is unknown."""
+def label_of(annotation: dict[str, Any], labels: Labels, path: Path, left_out: LeftOut) -> int | None:
+    """The label of an annotation; None for the background, and, noted, where its category is unknown."""
     number = annotation.get("category_id")
     if isinstance(number, int) and number in labels:
         return labels[number]
@@ -237,7 +246,7 @@ def label_of(annotation: dict[str, Any], labels: dict[int, int], path: Path, lef
     return None
 
 
-def read_objects(entry: Entry, labels: dict[int, int], path: Path, left_out: LeftOut) -> Objects:
+def read_objects(entry: Entry, labels: Labels, path: Path, left_out: LeftOut) -> Objects:
     """The boxes of an image, x, y, width and height in the file; what cannot be is noted."""
     kept = []
     for annotation in entry.annotations:
@@ -274,8 +283,17 @@ def outline_of(annotation: dict[str, Any], size: tuple[int, int]) -> list[list[f
     return [[x0, y0, x1, y0, x1, y1, x0, y1]] if has_area((x0, y0, x1, y1)) else None
 
 
+def with_boxes(
+    left_out: LeftOut, classes: Sequence[str], labels: Labels, entries: Sequence[Entry], path: Path
+) -> CocoImages:
+    """The source of boxes."""
+    objects = [read_objects(entry, labels, path, left_out) for entry in entries]
+    files, sizes = [entry.path for entry in entries], [entry.size for entry in entries]
+    return CocoImages(left_out.root, classes, files, sizes, objects)
+
+
 def with_masks(
-    left_out: LeftOut, classes: Sequence[str], labels: dict[int, int], entries: Sequence[Entry], path: Path
+    left_out: LeftOut, classes: Sequence[str], labels: Labels, entries: Sequence[Entry], path: Path
 ) -> CocoImages:
     """The source of masks; 255 stands for a crowd, and for the box of a shape that cannot be drawn, which is noted.
 
@@ -300,7 +318,8 @@ def with_masks(
     if entries and not num_drawn:
         raise ValueError(f"{path}: no polygons or run lengths of {shorten(classes)}; export the shapes of the objects")
     none = pack_objects([], [], [])
-    source = CocoImages(left_out.root, classes, [entry.path for entry in entries], [none] * len(entries))
+    files, sizes = [entry.path for entry in entries], [entry.size for entry in entries]
+    source = CocoImages(left_out.root, classes, files, sizes, [none] * len(entries))
     source.shapes = np.frombuffer(b"".join(texts), np.uint8)
     source.shape_ends = np.cumsum([0, *map(len, texts)])
     return source

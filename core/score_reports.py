@@ -22,6 +22,8 @@ def write_scores(config: ModuleType, scores: dict[str, Any], device: torch.devic
     report |= {
         "weights": config.model_weights_path,
         "weights_sha256": hash_file(Path(config.model_weights_path)),
+        "data": config.data_dir or "scenes of digits",
+        "split": config.test_split if config.data_dir else "test",
         "image_size": config.image_size,
         "precision": precision_name(config.precision, dtype),
         "device": str(device),

@@ -21,6 +21,7 @@ from core.annotated_images import (
     finish,
     header_size,
     in_threads,
+    is_background,
     pack_objects,
 )
 from core.folders import shorten, visible_folders
@@ -107,7 +108,7 @@ def with_boxes(root: str, classes: Sequence[str], images: Sound, left_out: LeftO
     """The source of boxes; images whose XML file cannot be used are noted."""
     labels = {name: label for label, name in enumerate(classes)}
     annotations = in_threads(read_annotation, [found.annotation for found, _ in images])
-    files, objects = [], []
+    files, sizes, objects = [], [], []
     for (found, size), annotation in zip(images, annotations, strict=True):
         path = found.annotation
         if isinstance(annotation, str):
@@ -119,13 +120,16 @@ def with_boxes(root: str, classes: Sequence[str], images: Sound, left_out: LeftO
             continue
         kept = []
         for name, box, is_difficult in annotation.objects:
-            if name not in labels:
+            if is_background(name):
+                left_out.add(path, "an object of the background", name)
+            elif name not in labels:
                 left_out.add_class(path, name)
             elif clipped := clip_box(box, size, path, left_out):
                 kept.append((clipped, labels[name], is_difficult))
         files.append(found.image)
+        sizes.append(size)
         objects.append(pack_objects(*zip(*kept, strict=True)) if kept else pack_objects([], [], []))
-    return VocImages(root, classes, files, objects)
+    return VocImages(root, classes, files, sizes, objects)
 
 
 def with_masks(
@@ -140,22 +144,24 @@ def with_masks(
     places[1 : 1 + len(own_classes)] = [1 + classes.index(name) for name in own_classes]
     sizes = {found.annotation: size for found, size in images}
     kept, seen = [], []
-    for (found, _), indices in zip(images, in_threads(lambda path: indices_in(path, sizes[path]), sizes), strict=True):
+    found_indices = in_threads(lambda path: indices_in(path, sizes[path]), sizes)
+    for (found, size), indices in zip(images, found_indices, strict=True):
         if isinstance(indices, str):
             left_out.add(found.annotation, "a mask that cannot be used", indices)
             continue
         if not (places[indices] != IGNORED).any():
             left_out.add(found.annotation, "a mask in which every pixel is ignored")
             continue
-        kept.append(found)
+        kept.append((found, size))
         seen.append(np.isin(np.arange(1, 1 + len(classes)), places[indices]))
         unknown = [index for index in indices.tolist() if len(own_classes) < index < IGNORED]
         if unknown:
             shown = shorten([str(index) for index in unknown])
             left_out.add(found.annotation, f"an index above {len(own_classes)} in the mask", shown, "taken as ignored")
     none = pack_objects([], [], [])
-    source = VocImages(root, classes, [found.image for found in kept], [none] * len(kept))
-    source.masks, source.places = np.array([found.annotation for found in kept]), places
+    files = [found.image for found, _ in kept]
+    source = VocImages(root, classes, files, [size for _, size in kept], [none] * len(kept))
+    source.masks, source.places = np.array([found.annotation for found, _ in kept]), places
     source.seen = np.array(seen, bool).reshape(-1, len(classes))
     missing = [name for name in own_classes if not source.seen[:, classes.index(name)].any()]
     if kept and len(missing) == len(own_classes):
@@ -274,7 +280,7 @@ def read_classes(folder: str) -> list[str]:
         names = [line.partition(":")[0].strip() for line in read_lines(path) if not line.startswith("#")]
     else:
         return list(VOC_CLASSES)
-    return [name for name in names if name not in ("background", "__background__", "_background_")]
+    return [name for name in names if not is_background(name)]
 
 
 def read_lines(path: Path) -> list[str]:

@@ -3,7 +3,7 @@
 
 from types import ModuleType
 
-from core.settings import FLAG, SHARE, check_warmup, is_int, is_number, rules_of_task
+from core.settings import FLAG, SHARE, check_warmup, is_crop_scale, is_int, is_number, rules_of_task
 
 
 def check_together(config: ModuleType, lines: dict[str, int]) -> None:
@@ -16,6 +16,10 @@ def check_together(config: ModuleType, lines: dict[str, int]) -> None:
         )
 
 
+# Of the area of 32 x 32 pixels, the smallest picture that is cropped (LEAST_SIDE in detection/dataset.py), a part with
+# sides of a pixel; torchvision divides by the whole pixels of a side.
+LEAST_CROP = 0.001
+
 RULES = rules_of_task(
     shared={
         "model_arch_name": (lambda v: v == "ssdlite", '"ssdlite"'),
@@ -23,6 +27,10 @@ RULES = rules_of_task(
         "inference_score_threshold": SHARE,
     },
     train={
+        "random_crop_scale": (
+            lambda v: is_crop_scale(v) and (v is None or v[0] >= LEAST_CROP),
+            f"None or two shares of the area from {LEAST_CROP} on, like (0.1, 1.0)",
+        ),
         "random_zoom_out": (lambda v: is_number(v, 1, 4), "a number from 1 to 4"),
         "random_photometric_distortion": FLAG,
     },

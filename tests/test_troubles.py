@@ -18,6 +18,7 @@ from conftest import ROOT, Project
 import train
 import utils
 from core import checkpoints, divergence, loader_workers, metrics, moving_average, resuming, weights_files
+from detection.settings import RULES
 from model import MobileNetV2
 
 SAMPLES, RESULTS, LOGS = (Path(name, "MobileNetV2-Colours") for name in ("samples", "results", "samples/logs"))
@@ -189,6 +190,15 @@ def test_a_checkpoint_with_the_classes_in_another_order_is_not_resumed() -> None
         checkpoints.check_train_state("epoch_1", checkpoint | {"class_names": sorted(state.class_names)}, state)
     with pytest.raises(ValueError, match=r"trained on other classes"):
         checkpoints.check_train_state("epoch_1", checkpoint | {"class_names": state.class_names[1:]}, state)
+
+
+def test_the_order_of_a_folder_with_boxes_is_not_laid_to_an_earlier_version() -> None:
+    """There classes.txt or the ids of categories decide, and people can put them back."""
+    checkpoint = {key: kind() for key, kind in checkpoints.TRAIN_STATE_TYPES.items()} | {"best_map": 0.0}
+    state = small_state()
+    state.rules, state.score, state.class_names = RULES, "map", ["dog", "cat"]
+    with pytest.raises(ValueError, match=r"another order, \['cat', 'dog'\]...; give them that order in .* classes.txt"):
+        checkpoints.check_train_state("epoch_1", checkpoint | {"class_names": ["cat", "dog"]}, state)
 
 
 @pytest.mark.parametrize(

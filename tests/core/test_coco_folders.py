@@ -154,6 +154,41 @@ def test_roboflows_folders_are_read(tmp_path: Path) -> None:
     assert open_source(str(root), "train").classes == ["animals-abc", "cat", "dog"]
 
 
+@pytest.mark.parametrize(("train", "valid"), [(2, 0), (0, 2)])
+def test_splits_of_roboflow_have_the_same_classes(tmp_path: Path, train: int, valid: int) -> None:
+    """Whichever of the two has an object of the category above the others: that of the training decides."""
+    categories = [{"id": 0, "name": "all", "supercategory": "none"}]
+    categories += [{"id": n, "name": name, "supercategory": "all"} for n, name in ((1, "cat"), (2, "dog"))]
+    for split, category in (("train", train), ("valid", valid)):
+        objects = [annotation(1, category), annotation(1, 1)]
+        write_coco(tmp_path, objects, [{"id": 1, "file_name": "1.png"}], categories, f"{split}/_annotations.coco.json")
+    write_image(tmp_path / "valid/1.png", random_image(1, SIZE))
+    trained = open_source(str(tmp_path), "train")
+    source = open_source(str(tmp_path), "valid", classes=trained.classes)
+    assert source.classes == trained.classes == (["cat", "dog"] if train else ["all", "cat", "dog"])
+    assert [source.classes[label] for label in source[0].labels] == (["cat"] if train else ["dog", "cat"])
+    unknown = [note for note in source.notes if "unknown class 'category_id 0' (1 objects" in note]
+    assert len(unknown) == (1 if train else 0)
+
+
+@pytest.mark.parametrize("name", ["background", "Background", "_background_", "__background__", " BACKGROUND "])
+@pytest.mark.parametrize("masks", [False, True])
+def test_category_of_the_background_is_no_class(tmp_path: Path, name: str, masks: bool) -> None:
+    """What is annotated with it is background: neither an object nor an unknown class."""
+    categories = [{"id": 0, "name": name}, *CATEGORIES]
+    root = write_coco(tmp_path, [annotation(2, 0), annotation(1, 7), annotation(2, 3)], categories=categories)
+    source = open_source(str(root), "train", masks=masks)
+    assert source.classes == ["cat", "dog"]
+    assert [line.replace(str(root), "ROOT") for line in source.notes] == [
+        f"ROOT/annotations/instances_train.json: a category of the background ({name.strip()}); no class, and its "
+        "annotations no objects"
+    ]
+    if masks:
+        assert set(np.unique(source[1].mask)) == {0, 1}  # one square over the other: else 255
+    else:
+        assert source[1].labels.tolist() == [0]
+
+
 @pytest.mark.parametrize(("name", "place"), [("1.png", "images"), ("1.png", "images/train"), ("day/1.png", "")])
 def test_images_are_found_where_tools_put_them(tmp_path: Path, name: str, place: str) -> None:
     root = write_coco(tmp_path, [annotation()], [{"id": 1, "file_name": name}])

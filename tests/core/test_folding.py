@@ -122,6 +122,20 @@ def test_network_that_diverged_is_folded_without_a_word(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == ""
 
 
+def test_network_that_makes_much_of_rounding_is_folded_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    """Near a million float32 has steps of a sixteenth: the network itself is off by half of one, its fold is not."""
+    folding.announce_other_logits.cache_clear()
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU6()).eval()
+    nn.init.constant_(network[0].bias, 1e6)
+    nn.init.constant_(network[1].running_mean, 1e6)
+    images = random_images(32, 32)
+    expected = network.double()(images.double()).float()
+    network.float()
+    assert (network(images) - expected).abs().max() > 1e-3
+    torch.testing.assert_close(folded(network)(images), expected, rtol=0, atol=1e-4)
+    assert capsys.readouterr().out == ""
+
+
 def test_arms_library_has_no_fused_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile leaves them out there too: torch/_inductor/fx_passes/mkldnn_fusion.py."""
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_acl_supported", lambda: True)

@@ -86,6 +86,7 @@ def test_classes_are_pascal_vocs_in_their_order() -> None:
     ("file", "text"),
     [
         ("classes.txt", "\ufeffcat\n dog \n\n"),
+        ("classes.txt", "Background\ncat\ndog\n"),
         ("labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:1,2,3::\ndog:4,5,6:a,b:\n"),
     ],
 )
@@ -168,6 +169,12 @@ def test_object_without_a_box_or_a_known_name_is_left_out(tmp_path: Path) -> Non
         "ROOT (train): unknown class 'wolf' (1 objects, the first in ROOT/Annotations/a.xml); left out",
         "ROOT (train): unknown class '' (1 objects, the first in ROOT/Annotations/a.xml); left out",
     ]
+
+
+def test_object_of_the_background_is_none(tmp_path: Path) -> None:
+    root = write_boxes(tmp_path, {"a": annotation_xml([object_xml("Background", (1, 1, 40, 30)), DOG])})
+    assert noted(root) == "ROOT/Annotations/a.xml: an object of the background (Background); left out"
+    assert len(open_source(str(root), "train")[0].boxes) == 1
 
 
 def test_box_from_a_pixel_to_the_same_is_that_pixel(tmp_path: Path) -> None:
@@ -385,6 +392,9 @@ def test_an_image_that_is_damaged_later_is_named(tmp_path: Path) -> None:
     source = open_source(str(root), "train")
     (root / "JPEGImages/a.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match="JPEGImages/a.png: not a readable image"):
+        source[0]
+    write_image(root / "JPEGImages/a.png", random_image(0, (40, 30)))  # as another program turned it upright
+    with pytest.raises(ValueError, match="a.png: 30 x 40 pixels, and 40 x 30 when the run began; start it again"):
         source[0]
     with pytest.raises(IndexError):
         source[1]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures with their boxes: those of the scenes, of any size, cropped, and in batches."""
 
+import contextlib
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,7 +14,8 @@ from core.annotated_images import Annotated
 from core.digit_scenes import DIGITS, SCENE_SPLITS, DigitScenes
 from core.picture_sources import SceneSource
 from dataset import create_batches
-from detection.dataset import BoxDataset, augmentation, take_targets
+from detection.dataset import LEAST_SIDE, BoxDataset, augmentation, take_targets
+from detection.settings import LEAST_CROP
 
 CPU = torch.device("cpu")
 PLAIN = {"random_photometric_distortion": False, "random_zoom_out": 1.0, "random_crop_scale": None}
@@ -113,6 +115,16 @@ def test_boxes_without_area_and_pictures_without_boxes() -> None:
         assert (rows == -1).all()
     (target,) = take_targets(torch.full((1, 4, 6), -1.0))
     assert target["boxes"].shape == (0, 4)
+
+
+def test_least_crop_is_a_pixel_of_the_smallest_picture() -> None:
+    """torchvision divides by the whole pixels of a side: of nine tenths of that share there is none."""
+    source = OneColour(LEAST_SIDE, LEAST_SIDE, [[0, 0, LEAST_SIDE, LEAST_SIDE]], [False])
+    for share, works in ((LEAST_CROP, True), (0.9 * LEAST_CROP, False)):
+        dataset = BoxDataset(source, 64, seed=0, augment=augment_with(random_crop_scale=(share, share)))
+        with contextlib.nullcontext() if works else pytest.raises(ZeroDivisionError):
+            for epoch in range(20):
+                dataset[epoch, 0]
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_index() -> None:

@@ -69,16 +69,20 @@ def test_scores_are_those_of_the_plain_network(trained: tuple[Path, str]) -> Non
     images = torch.from_numpy(np.stack([scene.image for scene in scenes]))
     with torch.no_grad():
         found = network.eval()((images / 255 - mean).div(std).permute(0, 3, 1, 2))
-    metric = MeanAveragePrecision()
+    ious, recalls = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()
+    metric = MeanAveragePrecision(iou_thresholds=ious, rec_thresholds=recalls)  # its own are rounded to float32
     metric.warn_on_many_detections = False
     truth = [{"boxes": torch.from_numpy(s.boxes), "labels": torch.from_numpy(s.labels) + 1} for s in scenes]
     metric.update(found, truth)
     theirs = metric.compute()
     printed = run(root, "detection/test.py", mode="test")
     report = json.loads((root / RESULTS / "test.json").read_text(), parse_constant=pytest.fail)  # NaN is no JSON
-    assert report["map"] == pytest.approx(100 * theirs["map"].item(), abs=0.05)
-    assert report["map50"] == pytest.approx(100 * theirs["map_50"].item(), abs=0.1)
+    # Two finds whose scores are equal but for the rounding of the folded form may come in the other order: of 25
+    # networks it moved one by 0.004 at an IoU of 0.5, and its mean over the ten IoUs by a tenth of that.
+    assert report["map"] == pytest.approx(100 * theirs["map"].item(), abs=0.002)
+    assert report["map50"] == pytest.approx(100 * theirs["map_50"].item(), abs=0.02)
     assert report["images"] == 10
+    assert (report["data"], report["split"]) == ("scenes of digits", "test")
     shares = [share for share in report["ap"].values() if share is not None]
     assert report["map"] == pytest.approx(np.mean(shares))
     assert f" * mAP {report['map']:.3f} mAP@0.5 {report['map50']:.3f} (10 images)" in printed
@@ -200,6 +204,10 @@ def test_inference_draws_pictures_of_any_size_or_a_scene(trained: tuple[Path, st
         ({"model_num_classes": 0}, "model_num_classes = 0; expected an int >= 1"),
         ({"batch_size": 1}, "batch_size = 1 leaves the batch-norm of the last map one value"),
         ({"random_zoom_out": 0.5}, "random_zoom_out = 0.5; expected a number from 1 to 4"),
+        (
+            {"random_crop_scale": (1e-9, 1.0)},
+            "random_crop_scale = (1e-09, 1.0); expected None or two shares of the area from 0.001 on, like (0.1, 1.0)",
+        ),
         ({"image_size": 32}, "image_size = 32; expected an int >= 64"),
         ({"inference_score_threshold": 2}, "inference_score_threshold = 2; expected a number from 0 to 1"),
     ],

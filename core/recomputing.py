@@ -75,7 +75,8 @@ class RecomputingMaps(nn.Module):
         super().__init__()
         self.network: Any = network
         self.is_compiled = False
-        self.parts: dict[nn.Module, list[Any]] = {}  # of what was called: to list them takes milliseconds
+        # Of what was called, for listing them takes milliseconds; of a run by its layers: each slice is a new module.
+        self.parts: dict[nn.Module | tuple[nn.Module, ...], list[Any]] = {}
 
     def compile(self, *arguments: Any, **options: Any) -> None:
         """Compile the network instead, which may have parts that cannot be."""
@@ -89,11 +90,12 @@ class RecomputingMaps(nn.Module):
 
     def call_sparingly(self, layers: nn.Module, x: Tensor) -> Tensor:
         """What a run of blocks, a block or a layer gives in training but for rounding: [N, C, H, W] -> the same."""
-        if layers not in self.parts:
+        key = tuple(layers) if isinstance(layers, nn.Sequential) else layers
+        if key not in self.parts:
             children = list(layers.children())
             has_blocks = any(isinstance(child, InvertedResidual) for child in children)
-            self.parts[layers] = list_parts(children) if has_blocks else [layers]
-        for part in self.parts[layers]:
+            self.parts[key] = list_parts(children) if has_blocks else [layers]
+        for part in self.parts[key]:
             x = part(x) if isinstance(part, Part) else call_layers(part, x)
         return x
 

@@ -11,7 +11,7 @@ import numpy as np
 from checking.images import ImageFiles, describe_balance, report_copies
 from checking.report import Report
 from core.annotated_folders import open_source
-from core.annotated_images import UNREADABLE, AnnotatedImages, choose_classes
+from core.annotated_images import UNREADABLE, AnnotatedImages
 from core.folders import shorten
 
 SHARED = "files in two splits: a score on one will look better than it is after training on the other"
@@ -41,8 +41,9 @@ class AnnotatedInventory(ImageFiles):
         places: dict[str, int] = {}
         errors: dict[str, None] = {}  # once each: boxes and masks of a file often fail alike
         for split, masks in contents:
+            classes = self.parts[0].source.classes if self.parts else None  # of what is called train, if there is any
             try:
-                source = open_source(folder, split, masks=masks)
+                source = open_source(folder, split, masks=masks, classes=classes)
             except (OSError, ValueError) as failure:
                 errors[str(failure)] = None
                 continue
@@ -67,18 +68,11 @@ class AnnotatedInventory(ImageFiles):
         return [*super().list_unreadable(), *left_out]
 
     def _report_classes(self, report: Report) -> None:
-        """Name splits whose classes are not those of the first, and classes that have nothing in a split."""
-        errors: dict[str, None] = {}
+        """Name classes that have nothing in a split."""
         for part in self.parts:
-            try:
-                choose_classes(part.source.classes, self.parts[0].source.classes, part.source.root, part.masks)
-            except ValueError as failure:
-                errors[str(failure)] = None
             missing = [name for name, count in part.of_class.items() if not count]
             if missing:
                 report.warning("splits without some of the classes", f"{part.name}: {len(missing)}, {shorten(missing)}")
-        for error in errors:
-            report.problem("splits with other classes", error)
 
     def _report_left_out(self, report: Report) -> None:
         """Each thing once that the splits leave out, though several may have its image."""

@@ -188,3 +188,15 @@ def test_a_layer_that_predicts_adds_its_bias(side: int) -> None:
         *(torch.autograd.grad(y.square().sum(), [x, *layer.parameters()]) for y in (found, expected)), strict=True
     ):
         torch.testing.assert_close(one, other)
+
+
+def test_what_is_kept_does_not_grow_from_step_to_step() -> None:
+    """SSDLite calls slices of its layers, which torch makes anew each time."""
+    network = detector(96, TORCHVISION)
+    form = RecomputingMaps(network)
+    images = images_of(96, 96)
+    sizes = set()
+    for _ in range(3):
+        form(images, boxes_of(images))
+        sizes.add(len(form.parts))
+    assert len(sizes) == 1

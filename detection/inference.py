@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw boxes around the objects in pictures: python3 detection/inference.py [IMAGE ...].
+"""Draw boxes around the objects in pictures: python3 detection/inference.py [IMAGE or FOLDER ...].
 
 Without arguments it takes inference_image_path of detection/config.py, or a scene never trained on.
 """
@@ -31,7 +31,7 @@ from core.settings import check_config
 from detection.model import SSDLite, load_network, score_form
 from detection.settings import RULES
 from imgproc import normalize, resize
-from utils import autocast, choose_dtype, remedy_for_weights, setup_runtime, user_errors
+from utils import autocast, choose_dtype, describe_error, remedy_for_weights, setup_runtime, user_errors
 
 
 class Found(NamedTuple):
@@ -48,7 +48,7 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     network, names = load_network(config, device)
     names = names or numbered_classes(config.model_num_classes)
     form = score_form(network, choose_dtype(config.precision, device)).eval()
-    for name, image, target in read_pictures(arguments, config, "boxes"):
+    for name, image, target in read_pictures(arguments, config, "boxes", describe_error):
         found = find_objects(network, form, config, device, image)
         write_picture(target, drawn(image, found, names))
         print(f"{name}: {describe(found, names, config.inference_score_threshold)}; drawn in {target}")
@@ -110,7 +110,7 @@ def drawn(image: Image, found: list[Found], names: Sequence[str]) -> Image:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files and folders of images")
     parsed = parser.parse_args()
     with user_errors(config_name="detection/config.py"):
         from detection import config

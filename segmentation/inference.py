@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Colour the pixels of pictures by their classes: python3 segmentation/inference.py [IMAGE ...].
+"""Colour the pixels of pictures by their classes: python3 segmentation/inference.py [IMAGE or FOLDER ...].
 
 Without arguments it takes inference_image_path of segmentation/config.py, or a scene never trained on.
 """
@@ -25,14 +25,14 @@ from torch import nn
 
 from core.class_names import numbered_classes
 from core.folders import shorten
-from core.picture_files import class_colours, read_pictures, write_picture
+from core.picture_files import class_colours, load_stored, read_pictures, write_picture
 from core.picture_sources import BACKGROUND
 from core.pixels import Image
 from core.settings import check_config
 from imgproc import normalize, resize
 from segmentation.model import load_network
 from segmentation.settings import RULES
-from utils import autocast, choose_dtype, remedy_for_weights, setup_runtime, user_errors
+from utils import autocast, choose_dtype, describe_error, remedy_for_weights, setup_runtime, user_errors
 
 
 def main(config: ModuleType, arguments: list[str]) -> None:
@@ -40,20 +40,21 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     network, names = load_network(config, device, choose_dtype(config.precision, device))
     names = names or [BACKGROUND, *numbered_classes(config.model_num_classes - 1)]
-    for name, image, target in read_pictures(arguments, config, "classes"):
-        refuse_oblong(image, name)
+    for name, image, target in read_pictures(arguments, config, "classes", describe_error, load_near_square):
         classes = classify_pixels(network, config, device, image)
         write_picture(target, coloured(image, classes, len(names)))
         print(f"{name}: {describe(classes, names)}; coloured in {target}")
 
 
-def refuse_oblong(image: Image, name: str) -> None:
-    """Raise ValueError for a picture that would be huge where its short side has image_size pixels."""
+def load_near_square(path: Path) -> Image:
+    """As load_stored(). Raises: ValueError too for a picture that would be huge with a short side of image_size."""
+    image = load_stored(path)
     height, width = image.shape[:2]
     if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
         raise ValueError(
-            f"{name}: {width} x {height} pixels; one side is over {MAX_ASPECT_RATIO} times the other; cut it in pieces"
+            f"{path}: {width} x {height} pixels; one side is over {MAX_ASPECT_RATIO} times the other; cut it in pieces"
         )
+    return image
 
 
 MAX_ASPECT_RATIO = 8
@@ -97,7 +98,7 @@ def coloured(image: Image, classes: np.ndarray, num_classes: int) -> Image:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files and folders of images")
     parsed = parser.parse_args()
     with user_errors(config_name="segmentation/config.py"):
         from segmentation import config

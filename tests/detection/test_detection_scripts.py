@@ -194,6 +194,7 @@ def test_inference_draws_pictures_of_any_size_or_a_scene(trained: tuple[Path, st
     printed = run(root, "detection/inference.py", str(picture))
     assert re.fullmatch(rf"{picture}: (\d \d+%(, )?)+; drawn in results/Boxes/scene_boxes.png\n", printed)
     assert cv2.imread(str(root / RESULTS / "scene_boxes.png")).shape == (70, 90, 3)
+    assert run(root, "detection/inference.py", str(tmp_path)) == printed
     assert run(root, "detection/inference.py").startswith("scene 0 of the test scenes: ")
     assert cv2.imread(str(root / RESULTS / "scene_0_boxes.png")).shape == (64, 64, 3)
 

@@ -23,7 +23,7 @@ import cv2
 import torch
 from torch import nn
 
-from core.class_names import numbered_classes
+from core.class_names import names_or_numbers
 from core.folders import shorten
 from core.picture_files import class_colours, read_pictures, write_picture
 from core.pixels import Image
@@ -46,7 +46,7 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     network, names = load_network(config, device)
-    names = names or numbered_classes(config.model_num_classes)
+    names = names_or_numbers(names, [], config.model_num_classes)
     form = score_form(network, choose_dtype(config.precision, device)).eval()
     for name, image, target in read_pictures(arguments, config, "boxes", describe_error):
         found = find_objects(network, form, config, device, image)

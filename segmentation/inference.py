@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from core.class_names import numbered_classes
+from core.class_names import names_or_numbers
 from core.folders import shorten
 from core.picture_files import class_colours, load_stored, read_pictures, write_picture
 from core.picture_sources import BACKGROUND
@@ -39,7 +39,7 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     network, names = load_network(config, device, choose_dtype(config.precision, device))
-    names = names or [BACKGROUND, *numbered_classes(config.model_num_classes - 1)]
+    names = names_or_numbers(names, [BACKGROUND], config.model_num_classes)
     for name, image, target in read_pictures(arguments, config, "classes", describe_error, load_near_square):
         classes = classify_pixels(network, config, device, image)
         write_picture(target, coloured(image, classes, len(names)))

@@ -199,6 +199,18 @@ def test_inference_draws_pictures_of_any_size_or_a_scene(trained: tuple[Path, st
     assert cv2.imread(str(root / RESULTS / "scene_0_boxes.png")).shape == (64, 64, 3)
 
 
+def test_weights_without_class_names_are_pointed_out(trained: tuple[Path, str]) -> None:
+    root, _ = trained
+    weights = torch.load(root / RESULTS / "best.pth.tar", weights_only=True)
+    torch.save(weights["state_dict"], root / RESULTS / "bare.pth")
+    edit_config(root / "detection/config.py", {"model_weights_path": "results/Boxes/bare.pth", "test_scenes": 2})
+    line = "The weights have no class names: their classes are taken to be"
+    assert f"{line} 0, 1, 2 ..., in this order." in run(root, "detection/test.py", mode="test")
+    assert run(root, "detection/inference.py").startswith(f"{line} class 1, class 2, class 3 ..., in this order.\n")
+    edit_config(root / "detection/config.py", {"model_weights_path": "results/Boxes/best.pth.tar", "test_scenes": 10})
+    assert line not in run(root, "detection/test.py", mode="test") + run(root, "detection/inference.py")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

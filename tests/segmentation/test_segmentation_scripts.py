@@ -198,6 +198,22 @@ def test_weights_of_a_classifier_are_a_start(tmp_path: Path) -> None:
     assert len(errors.splitlines()) == 1
 
 
+def test_weights_without_class_names_are_pointed_out(trained: tuple[Path, str]) -> None:
+    root, _ = trained
+    weights = torch.load(root / RESULTS / "best.pth.tar", weights_only=True)
+    torch.save(weights["state_dict"], root / RESULTS / "bare.pth")
+    edit_config(root / "segmentation/config.py", {"model_weights_path": "results/Masks/bare.pth", "test_scenes": 2})
+    line = "The weights have no class names: their classes are taken to be"
+    assert f"{line} background, 0, 1 ..., in this order." in run(root, "segmentation/test.py", mode="test")
+    assert run(root, "segmentation/inference.py").startswith(
+        f"{line} background, class 1, class 2 ..., in this order.\n"
+    )
+    edit_config(
+        root / "segmentation/config.py", {"model_weights_path": "results/Masks/best.pth.tar", "test_scenes": 10}
+    )
+    assert line not in run(root, "segmentation/test.py", mode="test") + run(root, "segmentation/inference.py")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -93,15 +93,26 @@ def speed_up(
     return network
 
 
-@torch.inference_mode()
 def most_likely_classes(
     network: Callable[[Tensor], Tensor], config: ModuleType, device: torch.device, image: Image
 ) -> list[tuple[int, float]]:
     """The five likeliest classes of one picture, uint8 [H, W, 3], and their probabilities, likeliest first.
 
-    Raises: FloatingPointError if a logit is infinite or NaN.
+    Raises: as compute_outputs().
     """
-    image = eval_transform(image, config.image_size)  # uint8 [S, S, 3]
+    logits = compute_outputs(network, config, device, eval_transform(image, config.image_size))  # [1, num_classes]
+    best = logits.softmax(dim=1)[0].topk(min(5, logits.shape[1]))
+    return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+
+@torch.inference_mode()
+def compute_outputs(
+    network: Callable[[Tensor], Tensor], config: ModuleType, device: torch.device, image: Image, what: str = "a logit"
+) -> Tensor:
+    """What a network gives for one picture in the size that it takes: uint8 [H, W, 3] -> float32 [1, ...].
+
+    Raises: FloatingPointError if `what`, which any value of that is, is infinite or NaN.
+    """
     batch = torch.from_numpy(image)[None].to(device)
     if not (isinstance(network, ExportedNetwork) and network.takes_levels):
         shares = config.model_mean_parameters, config.model_std_parameters
@@ -109,11 +120,10 @@ def most_likely_classes(
         batch = normalize(batch.permute(0, 3, 1, 2), mean, std)
     dtype = choose_dtype(config.precision, device)
     with autocast(device, dtype):
-        logits = network(batch)  # [1, num_classes]
-    if not logits.isfinite().all():
-        raise FloatingPointError(f"a logit became infinite or NaN; {remedy_for_weights(config, dtype)}")
-    best = logits.float().softmax(dim=1)[0].topk(min(5, logits.shape[1]))
-    return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+        outputs = network(batch)
+    if not outputs.isfinite().all():
+        raise FloatingPointError(f"{what} became infinite or NaN; {remedy_for_weights(config, dtype)}")
+    return outputs.float()
 
 
 if __name__ == "__main__":

@@ -30,8 +30,9 @@ from core.pixels import Image
 from core.settings import check_config
 from detection.model import SSDLite, load_network, score_form
 from detection.settings import RULES
-from imgproc import normalize, resize
-from utils import autocast, choose_dtype, describe_error, remedy_for_weights, setup_runtime, user_errors
+from imgproc import resize
+from inference import compute_outputs
+from utils import choose_dtype, describe_error, setup_runtime, user_errors
 
 
 class Found(NamedTuple):
@@ -61,17 +62,10 @@ def find_objects(
     """The objects in a picture uint8 [H, W, 3], likeliest first, above inference_score_threshold.
 
     `form`: score_form() of the network, which sees the picture squashed to a square of image_size.
-    Raises: FloatingPointError if an output is infinite or NaN.
+    Raises: as compute_outputs().
     """
-    shares = config.model_mean_parameters, config.model_std_parameters
-    mean, std = (torch.tensor(values, device=device) for values in shares)
     small = resize(image, config.image_size, config.image_size)
-    images = normalize(torch.from_numpy(small)[None].to(device).permute(0, 3, 1, 2), mean, std)
-    dtype = choose_dtype(config.precision, device)
-    with autocast(device, dtype):
-        outputs = form(images).float()
-    if not outputs.isfinite().all():
-        raise FloatingPointError(f"an output became infinite or NaN; {remedy_for_weights(config, dtype)}")
+    outputs = compute_outputs(form, config, device, small, "an output")
     (found,) = network.detections(outputs[..., :-4], outputs[..., -4:])
     height, width = image.shape[:2]
     boxes = found["boxes"].cpu() * (torch.tensor([width, height, width, height]) / config.image_size)

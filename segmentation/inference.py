@@ -29,10 +29,11 @@ from core.picture_files import class_colours, load_stored, read_pictures, write_
 from core.picture_sources import BACKGROUND
 from core.pixels import Image
 from core.settings import check_config
-from imgproc import normalize, resize
+from imgproc import resize
+from inference import compute_outputs
 from segmentation.model import load_network
 from segmentation.settings import RULES
-from utils import autocast, choose_dtype, describe_error, remedy_for_weights, setup_runtime, user_errors
+from utils import choose_dtype, describe_error, setup_runtime, user_errors
 
 
 def main(config: ModuleType, arguments: list[str]) -> None:
@@ -64,20 +65,13 @@ MAX_ASPECT_RATIO = 8
 def classify_pixels(network: nn.Module, config: ModuleType, device: torch.device, image: Image) -> np.ndarray:
     """The class of each pixel: uint8 [H, W, 3] -> int64 [H, W]. The network sees it with a short side of image_size.
 
-    Raises: FloatingPointError if a logit is infinite or NaN.
+    Raises: as compute_outputs().
     """
     height, width = image.shape[:2]
     scale = config.image_size / min(height, width)
     small = resize(image, round(scale * height), round(scale * width))
-    shares = config.model_mean_parameters, config.model_std_parameters
-    mean, std = (torch.tensor(values, device=device) for values in shares)
-    images = normalize(torch.from_numpy(small)[None].to(device).permute(0, 3, 1, 2), mean, std)
-    dtype = choose_dtype(config.precision, device)
-    with autocast(device, dtype):
-        logits = network(images)
-    if not logits.isfinite().all():
-        raise FloatingPointError(f"a logit became infinite or NaN; {remedy_for_weights(config, dtype)}")
-    logits = nn.functional.interpolate(logits.float(), (height, width), mode="bilinear", align_corners=False)
+    logits = compute_outputs(network, config, device, small)
+    logits = nn.functional.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
     classes: np.ndarray = logits[0].argmax(0).cpu().numpy()
     return classes
 

@@ -96,6 +96,8 @@ def test_task(config: ModuleType, device: torch.device, task: Tested) -> None:
     """Score the pictures of a task, each process its batches; write test.json."""
     dtype = choose_dtype(config.precision, device)
     network, pictures, scores = task.prepare(config, device, dtype)
+    if config.compile_model:
+        compile_network(network, device)
     batches = create_batches(pictures, **loader_options(config, device))
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     print(f"{len(pictures)} images of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")

@@ -32,7 +32,7 @@ from detection.model import SSDLite, load_network, score_form
 from detection.settings import RULES
 from imgproc import resize
 from inference import compute_outputs
-from utils import choose_dtype, describe_error, setup_runtime, user_errors
+from utils import choose_dtype, compile_network, describe_error, setup_runtime, user_errors
 
 
 class Found(NamedTuple):
@@ -49,6 +49,8 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     network, names = load_network(config, device)
     names = names_or_numbers(names, [], config.model_num_classes)
     form = score_form(network, choose_dtype(config.precision, device)).eval()
+    if config.compile_model:
+        compile_network(form, device)
     for name, image, target in read_pictures(arguments, config, "boxes", describe_error):
         found = find_objects(network, form, config, device, image)
         write_picture(target, drawn(image, found, names))

@@ -33,13 +33,15 @@ from imgproc import resize
 from inference import compute_outputs
 from segmentation.model import load_network
 from segmentation.settings import RULES
-from utils import choose_dtype, describe_error, setup_runtime, user_errors
+from utils import choose_dtype, compile_network, describe_error, setup_runtime, user_errors
 
 
 def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     network, names = load_network(config, device, choose_dtype(config.precision, device))
+    if config.compile_model:
+        compile_network(network, device)
     names = names_or_numbers(names, [BACKGROUND], config.model_num_classes)
     for name, image, target in read_pictures(arguments, config, "classes", describe_error, load_near_square):
         classes = classify_pixels(network, config, device, image)

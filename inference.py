@@ -11,8 +11,6 @@ if __name__ == "__main__":
 
 import argparse
 import contextlib
-import sys
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,8 +21,7 @@ from torch import Tensor, nn
 
 from core import folding
 from core.class_names import load_labels
-from core.image_files import decode_image, read_bytes, read_orientation
-from core.image_names import IMAGE_SUFFIXES, describe_left_out, is_left_out, kind_of_name
+from core.named_pictures import find_images, load_picture, read_each
 from core.pixels import Image
 from core.runtimes import ExportedNetwork
 from core.settings import check_config, config_lines
@@ -52,7 +49,10 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     print(f"Build `{config.model_arch_name}` model successfully.")
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     classify = partial(most_likely_classes, speed_up(network, config, device, len(images)), config, device)
-    print_answers(images, partial(load_picture, config), classify, labels)
+    line = config_lines(config).get("apply_orientation", "?")
+    left_turned = f"classified as stored; config.py line {line}: apply_orientation"
+    load = partial(load_picture, left_turned=left_turned, apply_orientation=config.apply_orientation)
+    print_answers(images, load, classify, labels)
 
 
 def print_answers(
@@ -61,27 +61,12 @@ def print_answers(
     classify: Callable[[Image], list[tuple[int, float]]],
     labels: list[str],
 ) -> None:
-    """The answers for each picture; of several those that cannot be read are named at the end, with status 1.
-
-    Raises: ValueError or OSError for a single one that cannot be read.
-    """
-    unreadable = []
-    for path in images:
-        try:
-            image = load(path)
-        except (ValueError, OSError) as error:
-            if len(images) == 1:
-                raise
-            unreadable.append(describe_error(error))
-            continue
+    """The answers for each picture; those that cannot be read as read_each() has it."""
+    for path, image in read_each(images, load, describe_error):
         if len(images) > 1:
             print(f"{path}:")
         for index, probability in classify(image):
             print(f"{labels[index]:<75} ({probability:.2%})")
-    if unreadable:
-        sys.stdout.flush()
-        print(f"{len(unreadable)} of {len(images)} pictures could not be read:", *unreadable, sep="\n", file=sys.stderr)
-        sys.exit(1)
 
 
 def choose_labels(network: nn.Module, class_names: list[str] | None, config: ModuleType) -> list[str]:
@@ -108,50 +93,26 @@ def speed_up(
     return network
 
 
-def find_images(arguments: list[str]) -> list[Path]:
-    """The named files, and the images in the named folders in sorted order; a line on stderr about other files there.
-
-    Raises: FileNotFoundError.
-    """
-    images = []
-    for path in map(Path, arguments):
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such image or folder")
-        files = sorted(file for file in path.rglob("[!.]*") if not file.is_dir())  # also a link to nothing, to name it
-        inside = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-        left_out = Counter(kind_of_name(file.name) for file in files if is_left_out(file.name))
-        if path.is_dir() and not inside:
-            instead = f", but {describe_left_out(left_out)}" if left_out else ""
-            raise FileNotFoundError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)}){instead}")
-        if left_out:
-            print(f"{path}: left out {describe_left_out(left_out)}", file=sys.stderr)
-        images += inside if path.is_dir() else [path]
-    return images
-
-
-def load_picture(config: ModuleType, path: Path) -> Image:
-    """Decode a picture as config.apply_orientation says; a line on stderr if that leaves it turned or mirrored."""
-    data = read_bytes(path)
-    image = decode_image(data, path, config.apply_orientation)
-    if not config.apply_orientation and (orientation := read_orientation(data)) != 1:
-        how = "mirrored" if orientation == 2 else "upside down" if orientation in (3, 4) else "on its side"
-        print(
-            f"{path}: stored {how} (camera orientation {orientation}), classified as stored; "
-            f"config.py line {config_lines(config).get('apply_orientation', '?')}: apply_orientation",
-            file=sys.stderr,
-        )
-    return image
-
-
-@torch.inference_mode()
 def most_likely_classes(
     network: Callable[[Tensor], Tensor], config: ModuleType, device: torch.device, image: Image
 ) -> list[tuple[int, float]]:
     """The five likeliest classes of one picture, uint8 [H, W, 3], and their probabilities, likeliest first.
 
-    Raises: FloatingPointError if a logit is infinite or NaN.
+    Raises: as compute_outputs().
     """
-    image = eval_transform(image, config.image_size)  # uint8 [S, S, 3]
+    logits = compute_outputs(network, config, device, eval_transform(image, config.image_size))  # [1, num_classes]
+    best = logits.softmax(dim=1)[0].topk(min(5, logits.shape[1]))
+    return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+
+@torch.inference_mode()
+def compute_outputs(
+    network: Callable[[Tensor], Tensor], config: ModuleType, device: torch.device, image: Image, what: str = "a logit"
+) -> Tensor:
+    """What a network gives for one picture in the size that it takes: uint8 [H, W, 3] -> float32 [1, ...].
+
+    Raises: FloatingPointError if `what`, which any value of that is, is infinite or NaN.
+    """
     batch = torch.from_numpy(image)[None].to(device)
     if not (isinstance(network, ExportedNetwork) and network.takes_levels):
         shares = config.model_mean_parameters, config.model_std_parameters
@@ -159,11 +120,10 @@ def most_likely_classes(
         batch = normalize(batch.permute(0, 3, 1, 2), mean, std)
     dtype = choose_dtype(config.precision, device)
     with autocast(device, dtype):
-        logits = network(batch)  # [1, num_classes]
-    if not logits.isfinite().all():
-        raise FloatingPointError(f"a logit became infinite or NaN; {remedy_for_weights(config, dtype)}")
-    best = logits.float().softmax(dim=1)[0].topk(min(5, logits.shape[1]))
-    return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+        outputs = network(batch)
+    if not outputs.isfinite().all():
+        raise FloatingPointError(f"{what} became infinite or NaN; {remedy_for_weights(config, dtype)}")
+    return outputs.float()
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from core.folding import folded
 from core.metrics import ClassScores, show_scores
 from core.processes import from_main, gather_batches, joined_processes
 from core.runtimes import ExportedNetwork
+from core.score_reports import Tested, print_classes, write_scores
 from core.settings import check_config, precision_name
 from core.trained_networks import find_device, load_network
 from dataset import CPUPrefetcher, ImageDataset, create_batches
@@ -44,12 +45,15 @@ from utils import (
 )
 
 
-def main(config: ModuleType) -> None:
-    check_config(config, needed_mode="test")
+def main(config: ModuleType, task: Tested | None = None) -> None:
+    check_config(config, "test", task.rules if task else None)
     device = setup_runtime(config.seed, find_device(config), config.precision, config.deterministic)
     check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=1)
     with joined_processes(device):
-        test(config, device)
+        if task:
+            test_task(config, device, task)
+        else:
+            test(config, device)
 
 
 def test(config: ModuleType, device: torch.device) -> None:
@@ -85,6 +89,30 @@ def test(config: ModuleType, device: torch.device) -> None:
     digest = from_main(partial(write_predictions, results / "predictions.csv", dataset, best_classes))
     metrics |= {"err1": 100 - metrics["acc1"], "err5": 100 - metrics["acc5"]}
     from_main(partial(write_report, results / "test.json", metrics | report | {"predictions_sha256": digest}))
+    print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")
+
+
+def test_task(config: ModuleType, device: torch.device, task: Tested) -> None:
+    """Score the pictures of a task, each process its batches; write test.json."""
+    dtype = choose_dtype(config.precision, device)
+    network, pictures, scores = task.prepare(config, device, dtype)
+    if config.compile_model:
+        compile_network(network, device)
+    batches = create_batches(pictures, **loader_options(config, device))
+    print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
+    print(f"{len(pictures)} images of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
+    metrics = evaluate(
+        network,
+        batches,
+        scores,
+        device=device,
+        dtype=dtype,
+        print_frequency=config.test_print_frequency,
+        remedy=remedy_for_weights(config, dtype),
+    )
+    report = task.report(config, scores, pictures.classes)
+    from_main(lambda: write_scores(config, metrics | report, device, dtype))
+    print_classes(task.title, report[task.title.lower()], "in no picture")
     print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")
 
 

@@ -2,6 +2,7 @@
 """What the classes of a network are called: by the weights file, by a label file, by ImageNet, by class folders."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -35,11 +36,21 @@ def name_classes(config: ModuleType, class_names: list[str] | None, image_dir: s
             f'class_label_file to a JSON object from "0" ... "{num_classes - 1}" to the names of class folders'
         )
     line = config_lines(config).get("class_label_file", "?")
-    print(
-        f"The weights have no class names: their classes are taken to be {shorten(found)}, in this order; "
-        f"class_label_file (config.py line {line}) can say otherwise."
-    )
+    print(f"{describe_unnamed(found)}; class_label_file (config.py line {line}) can say otherwise.")
     return None
+
+
+def describe_unnamed(names: Sequence[str]) -> str:
+    """That weights do not name their classes, and what these are taken to be; without a full stop."""
+    return f"The weights have no class names: their classes are taken to be {shorten(names)}, in this order"
+
+
+def names_or_numbers(class_names: list[str] | None, first: Sequence[str], count: int) -> list[str]:
+    """The class names of weights; without them, `first` and numbered ones up to `count`, of which a line is printed."""
+    if class_names is None:
+        class_names = [*first, *numbered_classes(count - len(first))]
+        print(f"{describe_unnamed(class_names)}.")
+    return class_names
 
 
 def numbered_classes(count: int) -> list[str]:

@@ -129,24 +129,41 @@ def load_pretrained_weights(network: nn.Module, config: ModuleType, class_names:
     if trained_names and not is_new_task and trained_names != class_names:
         lines.append(match_classes(network, trained_names, class_names))
     if not trained_names and not is_new_task:
-        shown = shorten(class_names)
-        lines.append(f"They have no class names: their {wanted} classes are taken to be {shown}, in this order.")
-    for name, trained, line in other_values(checkpoint, config, (*NORMALISATION, "apply_orientation"), path):
-        lines.append(f"They were trained with {name} = {trained}; config.py line {line} has {getattr(config, name)}.")
-    return "\n".join(lines)
+        lines.append(describe_unnamed(class_names))
+    return "\n".join(lines + describe_other_values(checkpoint, config, (*NORMALISATION, "apply_orientation"), path))
+
+
+def describe_unnamed(class_names: list[str]) -> str:
+    """The line about weights of which nobody knows the classes; these are those of the data."""
+    shown = shorten(class_names)
+    return f"They have no class names: their {len(class_names)} classes are taken to be {shown}, in this order."
+
+
+def describe_other_values(
+    checkpoint: dict[str, Any], config: ModuleType, names: Iterable[str], path: str | Path
+) -> list[str]:
+    """A line for each of these values with which the weights were trained, where config.py has another."""
+    return [
+        f"They were trained with {name} = {trained}; {config_place(config, name)} has {getattr(config, name)}."
+        for name, trained, _ in other_values(checkpoint, config, names, path)
+    ]
 
 
 def load_pretrained_features(network: nn.Module, config: ModuleType, class_names: list[str]) -> str:
     """Start with the features of config.pretrained_model_weights_path, a classifier's, or with all weights of the task.
 
-    Returns the line that tells which. Raises: ValueError if they do not fit, or if batch-norm was folded.
+    Of the task they are taken as load_pretrained_weights() takes those of a classifier, but without what is not of the
+    features if the classes are others. Returns lines like those. Raises: ValueError if they do not fit, or if
+    batch-norm was folded.
     """
     path = config.pretrained_model_weights_path
     checkpoint = read_checkpoint(path)
     refuse_other_task(checkpoint, config, path, "mobilenet_v2")
     weights = extract_weights(checkpoint, path)
     is_same_task = weights.keys() == network.state_dict().keys()
-    has_these_classes = checkpoint.get("class_names", class_names) == class_names
+    trained_names = stored_class_names(checkpoint, len(class_names))
+    is_unnamed = checkpoint.get("class_names") is None
+    has_these_classes = is_unnamed or sorted(trained_names or []) == sorted(class_names)
     if is_same_task and has_these_classes:
         load_weights(network, weights, path)
     else:
@@ -154,11 +171,15 @@ def load_pretrained_features(network: nn.Module, config: ModuleType, class_names
         load_features(network, features if is_same_task else weights, path)
     refuse_folded(network.state_dict(), config, checkpoint)
     refuse_other_values(checkpoint, config, DEFINITION, path)
-    if is_same_task and not has_these_classes:
-        return (
-            f"Load pretrained weights `{path}`, those of the features; the rest starts fresh: its classes are others."
-        )
-    return f"Load pretrained weights `{path}`{'' if is_same_task else ', those of the features'}."
+    fate = "" if is_same_task and has_these_classes else ", those of the features"
+    fate += "; the rest starts fresh: its classes are others" if is_same_task and not has_these_classes else ""
+    lines = [f"Load pretrained weights `{path}`{fate}."]
+    if is_same_task and is_unnamed:
+        lines.append(describe_unnamed(class_names))
+    elif is_same_task and trained_names and has_these_classes and trained_names != class_names:
+        match_rows(network, trained_names, class_names)
+        lines.append("They were trained with these classes in another order; the head's rows were matched by name.")
+    return "\n".join(lines + describe_other_values(checkpoint, config, NORMALISATION, path))
 
 
 def load_features(network: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
@@ -179,10 +200,7 @@ FEATURE = re.compile(r"features\.(\d+)\.")
 def match_classes(network: nn.Module, trained_names: list[str], class_names: list[str]) -> str:
     """Give each class the row of the classifier that has its name. Returns a line, also if the names are others."""
     if sorted(trained_names) == sorted(class_names):
-        rows = [trained_names.index(name) for name in class_names]
-        own = network.state_dict()
-        for name in CLASSIFIER:
-            own[name].copy_(own[name][rows])
+        match_rows(network, trained_names, class_names)
         return "They were trained with these classes in another order; the classifier's rows were matched by name."
     pairs = [pair for pair in zip(trained_names, class_names, strict=True) if pair[0] != pair[1]]
     trained, now = pairs[0]
@@ -190,6 +208,20 @@ def match_classes(network: nn.Module, trained_names: list[str], class_names: lis
         f"They were trained with other classes: the classifier's row of {now!r} was that of {trained[:80]!r}, "
         f"{len(pairs)} of {len(class_names)} differ."
     )
+
+
+def match_rows(network: nn.Module, trained_names: list[str], class_names: list[str]) -> None:
+    """Give each class the rows of the last layers that were trained for its name."""
+    places = [trained_names.index(name) for name in class_names]
+    for name, weights in network.state_dict().items():
+        if name in CLASSIFIER:
+            weights.copy_(weights[places])
+        elif ROWS_OF_ANCHORS.fullmatch(name):
+            rows = weights.unflatten(0, (-1, 1 + len(places)))  # [anchors, background and classes, ...]
+            rows[:, 1:] = rows[:, 1:][:, places]
+
+
+ROWS_OF_ANCHORS = re.compile(r"head\.classification_head\.module_list\.\d+\.1\.(weight|bias)")  # of SSDLite
 
 
 def stored_class_names(checkpoint: dict[str, Any], num_classes: int) -> list[str] | None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures that a task takes apart, and where what it found in them is drawn."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -10,17 +10,25 @@ import numpy as np
 
 from core.atomic_files import write_atomically
 from core.digit_scenes import split_scenes
-from core.image_files import load_image
+from core.named_pictures import Describe, find_images, load_picture, read_each
 from core.pixels import Image
 
 SHOWN_SCENES = 4
+Load = Callable[[Path], Image]
 
 
-def read_pictures(arguments: list[str], config: ModuleType, ending: str) -> Iterator[tuple[str, Image, Path]]:
+def load_stored(path: Path) -> Image:
+    """Decode a picture as it is stored, as those with boxes and masks are; a line on stderr if that is not upright."""
+    return load_picture(path, "taken as stored; save it upright")
+
+
+def read_pictures(
+    arguments: list[str], config: ModuleType, ending: str, describe: Describe, load: Load = load_stored
+) -> Iterator[tuple[str, Image, Path]]:
     """Each picture's name, its pixels and the PNG file to draw it in, whose name has the ending.
 
-    Without arguments that of inference_image_path; without this, scenes that nothing was trained on.
-    Raises: ValueError for two to be drawn in one file, before the first; as load_image().
+    Of files and folders; without arguments those of inference_image_path; without this, scenes that nothing was trained
+    on. Raises: ValueError for two to be drawn in one file, before the first; as find_images() and read_each().
     """
     paths = arguments or [config.inference_image_path]
     if paths == [""]:
@@ -29,18 +37,19 @@ def read_pictures(arguments: list[str], config: ModuleType, ending: str) -> Iter
             target = Path("results", config.exp_name, f"scene_{number}_{ending}.png")
             yield f"scene {number} of the test scenes", scenes[number].image, target
         return
-    for target, path in choose_targets(list(map(Path, paths)), config.exp_name, ending).items():
-        yield str(path), load_image(path), target
+    targets = choose_targets(find_images(paths), config.exp_name, ending)
+    for path, image in read_each(list(targets), load, describe):
+        yield str(path), image, targets[path]
 
 
 def choose_targets(paths: list[Path], exp_name: str, ending: str) -> dict[Path, Path]:
     """Where each picture is drawn. Raises: ValueError for two in one place."""
-    targets: dict[Path, Path] = {}
+    pictures: dict[Path, Path] = {}
     for path in paths:
         target = Path("results", exp_name, f"{path.stem}_{ending}.png")
-        if targets.setdefault(target, path) != path:
-            raise ValueError(f"{path}: would be drawn in {target}, as {targets[target]}; rename one of the two")
-    return targets
+        if pictures.setdefault(target, path) != path:
+            raise ValueError(f"{path}: would be drawn in {target}, as {pictures[target]}; rename one of the two")
+    return {path: target for target, path in pictures.items()}
 
 
 def class_colours(count: int) -> np.ndarray:

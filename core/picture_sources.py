@@ -9,6 +9,7 @@ import numpy as np
 
 from core.annotated_folders import open_source
 from core.annotated_images import Annotated, choose_classes
+from core.class_names import describe_unnamed
 from core.digit_scenes import NUM_DIGITS, SCENE_CLASSES, split_scenes
 from core.settings import config_lines
 
@@ -78,7 +79,8 @@ def open_pictures(
 ) -> Source:
     """The "train", "valid" or "test" pictures of a task's config.py with boxes, or `masks`; prints their notes.
 
-    `class_names`: those of the training, with masks the background first. Raises: FileNotFoundError, ValueError if the
+    `class_names`: those of the training, with masks the background first; a line is printed if they are not known of
+    weights to test. Raises: FileNotFoundError, ValueError if the
     classes are others or not model_num_classes, or as core.annotated_folders.open_source().
     """
     background = int(masks)
@@ -96,6 +98,8 @@ def open_pictures(
             f"config.py line {line}: model_num_classes = {config.model_num_classes}, but {source.root} has {found} "
             f"classes{' with the background' if masks else ''}; set it to {found}, or correct data_dir"
         )
+    if class_names is None and split == "test":
+        print(f"{describe_unnamed([BACKGROUND] * background + source.classes)}.")
     for note in source.notes:
         print(note)
     return source

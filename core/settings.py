@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -209,8 +210,7 @@ def check_together(config: ModuleType, lines: dict[str, int]) -> None:
     check_warmup(config, lines)
     check_frozen(config, line)
     side = math.ceil(config.image_size / 32)  # of the last feature map
-    processes = int(os.environ.get("WORLD_SIZE", "1")) if config.sync_batch_norm else 1
-    if config.frozen_blocks < NUM_BLOCKS and config.batch_size * processes * side**2 < 2:
+    if config.frozen_blocks < NUM_BLOCKS and batch_norm_values(config, side) < 2:
         raise ValueError(
             f"config.py line {line['batch_size']}: batch_size = 1 with image_size = {config.image_size} (line "
             f"{line['image_size']}) leaves batch-norm one value of each channel, and it needs 2; set batch_size to at "
@@ -218,8 +218,27 @@ def check_together(config: ModuleType, lines: dict[str, int]) -> None:
         )
 
 
-def rules_of_task(shared: dict[str, Rule], train: dict[str, Rule], check_together: Check) -> Rules:
-    """Those of another task than classifying, on scenes or a folder: rules of its own, and what all such tasks have."""
+def batch_norm_values(config: ModuleType, side: int) -> int:
+    """How many values of each channel batch-norm has of a map with such a side, while training."""
+    processes = int(os.environ.get("WORLD_SIZE", "1")) if config.sync_batch_norm else 1
+    return int(config.batch_size) * processes * side**2
+
+
+def check_task_together(config: ModuleType, lines: dict[str, int], one_pixel: str) -> None:
+    """check_together() of another task than classifying. `one_pixel`: the map of its network that is one."""
+    check_warmup(config, lines)
+    if batch_norm_values(config, side=1) < 2:
+        raise ValueError(
+            f"config.py line {lines.get('batch_size', '?')}: batch_size = 1 leaves the batch-norm of {one_pixel} one "
+            "value of each channel, and it needs 2; set batch_size to at least 2"
+        )
+
+
+def rules_of_task(shared: dict[str, Rule], train: dict[str, Rule], one_pixel: str) -> Rules:
+    """Those of another task than classifying, on scenes or a folder: rules of its own, and what all such tasks have.
+
+    `one_pixel`: as of check_task_together().
+    """
     own = SHARED_RULES | {"data_dir": PATH_OR_NONE, "inference_image_path": PATH_OR_NONE} | shared
     names = (
         *("num_workers", "bad_images", "pretrained_model_weights_path", "resume", "epochs", "batch_size"),
@@ -236,7 +255,7 @@ def rules_of_task(shared: dict[str, Rule], train: dict[str, Rule], check_togethe
         shared={name: rule for name, rule in own.items() if name not in ("class_label_file", "apply_orientation")},
         train=pictures["train"] | {name: TRAIN_RULES[name] for name in names} | train,
         test=pictures["test"] | {name: rule for name, rule in TEST_RULES.items() if name != "test_image_dir"},
-        check_together=check_together,
+        check_together=partial(check_task_together, one_pixel=one_pixel),
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw boxes around the objects in pictures: python3 detection/inference.py [IMAGE ...].
+"""Draw boxes around the objects in pictures: python3 detection/inference.py [IMAGE or FOLDER ...].
 
 Without arguments it takes inference_image_path of detection/config.py, or a scene never trained on.
 """
@@ -23,15 +23,16 @@ import cv2
 import torch
 from torch import nn
 
-from core.class_names import numbered_classes
+from core.class_names import names_or_numbers
 from core.folders import shorten
 from core.picture_files import class_colours, read_pictures, write_picture
 from core.pixels import Image
 from core.settings import check_config
 from detection.model import SSDLite, load_network, score_form
 from detection.settings import RULES
-from imgproc import normalize, resize
-from utils import autocast, choose_dtype, remedy_for_weights, setup_runtime, user_errors
+from imgproc import resize
+from inference import compute_outputs
+from utils import choose_dtype, compile_network, describe_error, setup_runtime, user_errors
 
 
 class Found(NamedTuple):
@@ -46,9 +47,11 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     network, names = load_network(config, device)
-    names = names or numbered_classes(config.model_num_classes)
+    names = names_or_numbers(names, [], config.model_num_classes)
     form = score_form(network, choose_dtype(config.precision, device)).eval()
-    for name, image, target in read_pictures(arguments, config, "boxes"):
+    if config.compile_model:
+        compile_network(form, device)
+    for name, image, target in read_pictures(arguments, config, "boxes", describe_error):
         found = find_objects(network, form, config, device, image)
         write_picture(target, drawn(image, found, names))
         print(f"{name}: {describe(found, names, config.inference_score_threshold)}; drawn in {target}")
@@ -61,17 +64,10 @@ def find_objects(
     """The objects in a picture uint8 [H, W, 3], likeliest first, above inference_score_threshold.
 
     `form`: score_form() of the network, which sees the picture squashed to a square of image_size.
-    Raises: FloatingPointError if an output is infinite or NaN.
+    Raises: as compute_outputs().
     """
-    shares = config.model_mean_parameters, config.model_std_parameters
-    mean, std = (torch.tensor(values, device=device) for values in shares)
     small = resize(image, config.image_size, config.image_size)
-    images = normalize(torch.from_numpy(small)[None].to(device).permute(0, 3, 1, 2), mean, std)
-    dtype = choose_dtype(config.precision, device)
-    with autocast(device, dtype):
-        outputs = form(images).float()
-    if not outputs.isfinite().all():
-        raise FloatingPointError(f"an output became infinite or NaN; {remedy_for_weights(config, dtype)}")
+    outputs = compute_outputs(form, config, device, small, "an output")
     (found,) = network.detections(outputs[..., :-4], outputs[..., -4:])
     height, width = image.shape[:2]
     boxes = found["boxes"].cpu() * (torch.tensor([width, height, width, height]) / config.image_size)
@@ -110,7 +106,7 @@ def drawn(image: Image, found: list[Found], names: Sequence[str]) -> Image:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files and folders of images")
     parsed = parser.parse_args()
     with user_errors(config_name="detection/config.py"):
         from detection import config

@@ -1,20 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each value of detection/config.py must be: as in the classifier's, but for what only one of them has."""
 
-from types import ModuleType
-
-from core.settings import FLAG, SHARE, check_warmup, is_crop_scale, is_int, is_number, rules_of_task
-
-
-def check_together(config: ModuleType, lines: dict[str, int]) -> None:
-    """Raise ValueError where values of a training run are right one by one, but not together."""
-    check_warmup(config, lines)
-    if config.batch_size < 2:
-        raise ValueError(
-            f"config.py line {lines.get('batch_size', '?')}: batch_size = 1 leaves the batch-norm of the last map one "
-            "value of each channel, and it needs 2; set batch_size to at least 2"
-        )
-
+from core.settings import FLAG, SHARE, is_crop_scale, is_int, is_number, rules_of_task
 
 # Of the area of 32 x 32 pixels, the smallest picture that is cropped (LEAST_SIDE in detection/dataset.py), a part with
 # sides of a pixel; torchvision divides by the whole pixels of a side.
@@ -34,5 +21,5 @@ RULES = rules_of_task(
         "random_zoom_out": (lambda v: is_number(v, 1, 4), "a number from 1 to 4"),
         "random_photometric_distortion": FLAG,
     },
-    check_together=check_together,
+    one_pixel="the last map",
 )

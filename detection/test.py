@@ -11,58 +11,40 @@ from core.environment import check_environment
 if __name__ == "__main__":
     check_environment()
 
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import torch
+from torch import nn
 
-from core.metrics import show_scores
+import test
 from core.picture_sources import open_pictures
-from core.processes import from_main, joined_processes
-from core.score_reports import name_shares, print_classes, write_scores
-from core.settings import check_config
-from dataset import create_batches
+from core.score_reports import Tested, name_shares
 from detection.dataset import BoxDataset
 from detection.model import load_network, score_form
 from detection.scoring import BoxScores
 from detection.settings import RULES
-from utils import check_workers, choose_dtype, evaluate, loader_options, remedy_for_weights, setup_runtime, user_errors
+from utils import user_errors
 
 
-def main(config: ModuleType) -> None:
-    check_config(config, "test", RULES)
-    device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
-    check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=1)
-    with joined_processes(device):
-        test(config, device)
-
-
-def test(config: ModuleType, device: torch.device) -> None:
-    """Score the pictures, each process its batches; write test.json."""
-    dtype = choose_dtype(config.precision, device)
+def prepare(config: ModuleType, device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, BoxDataset, BoxScores]:
+    """The form that scores, the pictures to test on, and the average precision."""
     network, class_names = load_network(config, device)
     pictures = BoxDataset(open_pictures(config, "test", class_names), config.image_size)
-    batches = create_batches(pictures, **loader_options(config, device))
-    print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
-    print(f"{len(pictures)} images of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
-    scores = BoxScores(network, config.model_num_classes)
-    metrics = evaluate(
-        score_form(network, dtype),
-        batches,
-        scores,
-        device=device,
-        dtype=dtype,
-        print_frequency=config.test_print_frequency,
-        remedy=remedy_for_weights(config, dtype),
-    )
-    values = 100 * scores.precisions()
-    every, first = (name_shares(pictures.classes, row) for row in (values.mean(axis=0), values[0]))
-    from_main(lambda: write_scores(config, metrics | {"ap": every, "ap50": first}, device, dtype))
-    print_classes("AP", every, "in no picture")
-    print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")
+    return score_form(network, dtype), pictures, BoxScores(network, config.model_num_classes)
 
+
+def report(config: ModuleType, scores: BoxScores, classes: Sequence[str]) -> dict[str, Any]:
+    """The average precision of each class, over all overlaps and at an IoU of 0.5: percent."""
+    values = 100 * scores.precisions()
+    return {"ap": name_shares(classes, values.mean(axis=0)), "ap50": name_shares(classes, values[0])}
+
+
+DETECTION = Tested(rules=RULES, title="AP", prepare=prepare, report=report)
 
 if __name__ == "__main__":
     with user_errors(config_name="detection/config.py"):
         from detection import config
 
-        main(config)
+        test.main(config, DETECTION)

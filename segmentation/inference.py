@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Colour the pixels of pictures by their classes: python3 segmentation/inference.py [IMAGE ...].
+"""Colour the pixels of pictures by their classes: python3 segmentation/inference.py [IMAGE or FOLDER ...].
 
 Without arguments it takes inference_image_path of segmentation/config.py, or a scene never trained on.
 """
@@ -23,37 +23,41 @@ import numpy as np
 import torch
 from torch import nn
 
-from core.class_names import numbered_classes
+from core.class_names import names_or_numbers
 from core.folders import shorten
-from core.picture_files import class_colours, read_pictures, write_picture
+from core.picture_files import class_colours, load_stored, read_pictures, write_picture
 from core.picture_sources import BACKGROUND
 from core.pixels import Image
 from core.settings import check_config
-from imgproc import normalize, resize
+from imgproc import resize
+from inference import compute_outputs
 from segmentation.model import load_network
 from segmentation.settings import RULES
-from utils import autocast, choose_dtype, remedy_for_weights, setup_runtime, user_errors
+from utils import choose_dtype, compile_network, describe_error, setup_runtime, user_errors
 
 
 def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     network, names = load_network(config, device, choose_dtype(config.precision, device))
-    names = names or [BACKGROUND, *numbered_classes(config.model_num_classes - 1)]
-    for name, image, target in read_pictures(arguments, config, "classes"):
-        refuse_oblong(image, name)
+    if config.compile_model:
+        compile_network(network, device)
+    names = names_or_numbers(names, [BACKGROUND], config.model_num_classes)
+    for name, image, target in read_pictures(arguments, config, "classes", describe_error, load_near_square):
         classes = classify_pixels(network, config, device, image)
         write_picture(target, coloured(image, classes, len(names)))
         print(f"{name}: {describe(classes, names)}; coloured in {target}")
 
 
-def refuse_oblong(image: Image, name: str) -> None:
-    """Raise ValueError for a picture that would be huge where its short side has image_size pixels."""
+def load_near_square(path: Path) -> Image:
+    """As load_stored(). Raises: ValueError too for a picture that would be huge with a short side of image_size."""
+    image = load_stored(path)
     height, width = image.shape[:2]
     if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
         raise ValueError(
-            f"{name}: {width} x {height} pixels; one side is over {MAX_ASPECT_RATIO} times the other; cut it in pieces"
+            f"{path}: {width} x {height} pixels; one side is over {MAX_ASPECT_RATIO} times the other; cut it in pieces"
         )
+    return image
 
 
 MAX_ASPECT_RATIO = 8
@@ -63,20 +67,13 @@ MAX_ASPECT_RATIO = 8
 def classify_pixels(network: nn.Module, config: ModuleType, device: torch.device, image: Image) -> np.ndarray:
     """The class of each pixel: uint8 [H, W, 3] -> int64 [H, W]. The network sees it with a short side of image_size.
 
-    Raises: FloatingPointError if a logit is infinite or NaN.
+    Raises: as compute_outputs().
     """
     height, width = image.shape[:2]
     scale = config.image_size / min(height, width)
     small = resize(image, round(scale * height), round(scale * width))
-    shares = config.model_mean_parameters, config.model_std_parameters
-    mean, std = (torch.tensor(values, device=device) for values in shares)
-    images = normalize(torch.from_numpy(small)[None].to(device).permute(0, 3, 1, 2), mean, std)
-    dtype = choose_dtype(config.precision, device)
-    with autocast(device, dtype):
-        logits = network(images)
-    if not logits.isfinite().all():
-        raise FloatingPointError(f"a logit became infinite or NaN; {remedy_for_weights(config, dtype)}")
-    logits = nn.functional.interpolate(logits.float(), (height, width), mode="bilinear", align_corners=False)
+    logits = compute_outputs(network, config, device, small)
+    logits = nn.functional.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
     classes: np.ndarray = logits[0].argmax(0).cpu().numpy()
     return classes
 
@@ -97,7 +94,7 @@ def coloured(image: Image, classes: np.ndarray, num_classes: int) -> Image:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files and folders of images")
     parsed = parser.parse_args()
     with user_errors(config_name="segmentation/config.py"):
         from segmentation import config

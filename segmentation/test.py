@@ -11,58 +11,42 @@ from core.environment import check_environment
 if __name__ == "__main__":
     check_environment()
 
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import torch
+from torch import nn
 
-from core.metrics import show_scores
+import test
 from core.picture_sources import open_pictures
-from core.processes import from_main, joined_processes
-from core.score_reports import name_shares, print_classes, write_scores
-from core.settings import check_config
-from dataset import create_batches
+from core.score_reports import Tested, name_shares
 from segmentation.dataset import MaskedImages
 from segmentation.model import load_network
 from segmentation.scoring import PixelScores, intersection_over_union
 from segmentation.settings import RULES
-from utils import check_workers, choose_dtype, evaluate, loader_options, remedy_for_weights, setup_runtime, user_errors
+from utils import user_errors
 
 
-def main(config: ModuleType) -> None:
-    check_config(config, "test", RULES)
-    device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
-    check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=1)
-    with joined_processes(device):
-        test(config, device)
-
-
-def test(config: ModuleType, device: torch.device) -> None:
-    """Score the pictures, each process its batches; write test.json."""
-    dtype = choose_dtype(config.precision, device)
+def prepare(
+    config: ModuleType, device: torch.device, dtype: torch.dtype
+) -> tuple[nn.Module, MaskedImages, PixelScores]:
+    """The form that scores, the pictures to test on, and the mean IoU."""
     network, class_names = load_network(config, device, dtype)
     pictures = MaskedImages(open_pictures(config, "test", class_names, masks=True), config.image_size)
-    batches = create_batches(pictures, **loader_options(config, device))
-    print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
-    print(f"{len(pictures)} images of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
-    scores = PixelScores(config.model_num_classes, device)
-    metrics = evaluate(
-        network,
-        batches,
-        scores,
-        device=device,
-        dtype=dtype,
-        print_frequency=config.test_print_frequency,
-        remedy=remedy_for_weights(config, dtype),
-    )
-    classes = name_shares(pictures.classes, (100 * intersection_over_union(scores.counts())).tolist())
-    report = metrics | {"iou": classes, "output_stride": config.model_output_stride}
-    from_main(lambda: write_scores(config, report, device, dtype))
-    print_classes("IoU", classes, "in no picture")
-    print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")
+    return network, pictures, PixelScores(config.model_num_classes, device)
 
+
+def report(config: ModuleType, scores: PixelScores, classes: Sequence[str]) -> dict[str, Any]:
+    """The IoU of each class, percent, and the output stride."""
+    shares = (100 * intersection_over_union(scores.counts())).tolist()
+    return {"iou": name_shares(classes, shares), "output_stride": config.model_output_stride}
+
+
+SEGMENTATION = Tested(rules=RULES, title="IoU", prepare=prepare, report=report)
 
 if __name__ == "__main__":
     with user_errors(config_name="segmentation/config.py"):
         from segmentation import config
 
-        main(config)
+        test.main(config, SEGMENTATION)

@@ -23,6 +23,7 @@ import test
 from core import folding
 from core.class_names import load_labels
 from core.image_files import load_image
+from core.named_pictures import find_images
 from imgproc import eval_transform, normalize
 from shared.small_training import CLASSES
 
@@ -225,11 +226,11 @@ def test_what_a_folder_has_besides_is_counted(tmp_path: Path, capsys: pytest.Cap
         (tmp_path / name).touch()
     raw = "3 .cr2 \\(camera raw: export as JPEG\\)"
     if suffix == "png":
-        assert inference.find_images([str(tmp_path)]) == [tmp_path / "e.png"]
+        assert find_images([str(tmp_path)]) == [tmp_path / "e.png"]
         assert re.fullmatch(f"{tmp_path}: left out {raw}\n", capsys.readouterr().err)
     else:
         with pytest.raises(FileNotFoundError, match=rf"no images in this folder \(.*\), but {raw}, 1 .txt$"):
-            inference.find_images([str(tmp_path)])
+            find_images([str(tmp_path)])
 
 
 def written(path: Path, labels: object) -> str:

@@ -10,8 +10,10 @@ import torch
 import torchvision
 from conftest import config_with
 from small_networks import small_network
+from torch import nn
 
 from core import network_weights, weights_files
+from detection.model import ssdlite
 from model import MobileNetV2
 from segmentation.model import deeplab_v3
 
@@ -234,20 +236,60 @@ def test_bare_weights_say_nothing_of_padding(tmp_path: Path) -> None:
     network_weights.load_trained_network(small_network(), config_with(**use, model_padding="same"))
 
 
-@pytest.mark.parametrize("names", [["ant", "bee", "cow"], ["bee", "ant", "cow"], ["ant", "bee"]])
+def load_features(tmp_path: Path, trained: nn.Module, network: nn.Module, names: list[str], **record: object) -> str:
+    """What load_pretrained_features() says of a file with `record` for a training with these classes."""
+    torch.save(record | {"state_dict": trained.state_dict()}, tmp_path / "w.pth")
+    config = config_with(pretrained_model_weights_path=tmp_path / "w.pth", model_width_mult=0.35)
+    return network_weights.load_pretrained_features(network, config, names).partition("w.pth`")[2]
+
+
+@pytest.mark.parametrize("names", [["ant", "bee", "cow"], ["bee", "ant", "dog"], ["ant", "bee"]])
 def test_head_of_other_classes_starts_fresh(names: list[str], tmp_path: Path) -> None:
     """Its rows are those of the classes in their order: with others, a class would have the row of another."""
     torch.manual_seed(0)
     trained, network = deeplab_v3(4, 0.35), deeplab_v3(1 + len(names), 0.35)
     before = network.state_dict()["classifier.1.weight"].clone()
-    content = {"model_arch_name": "deeplab_v3", "class_names": ["background", "ant", "bee", "cow"]}
-    torch.save(content | {"state_dict": trained.state_dict()}, tmp_path / "w.pth")
-    config = config_with(pretrained_model_weights_path=tmp_path / "w.pth", model_width_mult=0.35)
-    config.model_arch_name = "deeplab_v3"
-    line = network_weights.load_pretrained_features(network, config, ["background", *names])
-    is_same = names == ["ant", "bee", "cow"]
-    assert ("starts fresh" in line) is not is_same
+    known = ["background", "ant", "bee", "cow"]
+    line = load_features(tmp_path, trained, network, ["background", *names], class_names=known)
+    is_same = names == known[1:]
+    assert line == ("." if is_same else ", those of the features; the rest starts fresh: its classes are others.")
     expected = trained.state_dict()["classifier.1.weight"] if is_same else before
     assert torch.equal(network.state_dict()["classifier.1.weight"], expected)
     for name in ("features.0.0.weight", "features.17.conv.2.weight"):
         assert torch.equal(network.state_dict()[name], trained.state_dict()[name])
+
+
+MATCHED = ".\nThey were trained with these classes in another order; the head's rows were matched by name."
+
+
+def test_rows_of_pixels_follow_the_names_of_the_classes(tmp_path: Path) -> None:
+    trained, network, images = deeplab_v3(4, 0.35).eval(), deeplab_v3(4, 0.35).eval(), torch.randn(1, 3, 64, 64)
+    names, known = ["background", "ant", "bee", "cow"], ["background", "cow", "ant", "bee"]
+    assert load_features(tmp_path, trained, network, names, class_names=known) == MATCHED
+    assert torch.equal(network(images), trained(images)[:, [0, 2, 3, 1]])
+
+
+def test_rows_of_anchors_follow_the_names_of_the_classes(tmp_path: Path) -> None:
+    """The background, which is in front of the classes of each anchor, stays there."""
+    trained, network, images = ssdlite(3, 64, 0.35).eval(), ssdlite(3, 64, 0.35).eval(), torch.randn(1, 3, 64, 64)
+    assert load_features(tmp_path, trained, network, ["a", "b", "c"], class_names=["c", "a", "b"]) == MATCHED
+    (classes, offsets), (trained_classes, trained_offsets) = network.outputs(images), trained.outputs(images)
+    assert torch.equal(classes, trained_classes[..., [0, 2, 3, 1]])
+    assert torch.equal(offsets, trained_offsets)
+
+
+def test_weights_of_a_task_are_told_apart_as_those_of_a_classifier(tmp_path: Path) -> None:
+    """Without class names, or trained with another normalisation."""
+    trained, network = deeplab_v3(3, 0.35), deeplab_v3(3, 0.35)
+    names = ["background", "ant", "bee"]
+    line = load_features(tmp_path, trained, network, names, model_mean_parameters=[0.5, 0.5, 0.5])
+    assert line.splitlines() == [
+        ".",
+        "They have no class names: their 3 classes are taken to be background, ant, bee, in this order.",
+        "They were trained with model_mean_parameters = [0.5, 0.5, 0.5]; config.py line 31 has [0.485, 0.456, 0.406].",
+    ]
+    line = load_features(tmp_path, small_network(), network, names, model_std_parameters=[1, 1, 1])
+    assert [part.partition(" = ")[0] for part in line.splitlines()] == [
+        ", those of the features.",
+        "They were trained with model_std_parameters",
+    ]

@@ -13,7 +13,9 @@ import torch
 from conftest import ROOT, config_with
 
 from core import settings
+from detection.settings import RULES as BOXES
 from model import MobileNetV2
+from segmentation.settings import RULES as MASKS
 
 
 def load_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, *edits: tuple[str, str]) -> ModuleType:
@@ -116,6 +118,18 @@ def test_one_image_in_each_of_several_processes_is_enough_for_their_common_batch
     settings.check_together(config_with(batch_size=1, sync_batch_norm=True), {})
     with pytest.raises(ValueError, match="batch_size = 1"):
         settings.check_together(config_with(batch_size=1, sync_batch_norm=False), {})
+
+
+@pytest.mark.parametrize(("rules", "one_pixel"), [(BOXES, "the last map"), (MASKS, "the pooled image")])
+def test_one_image_in_each_of_several_processes_is_enough_for_other_tasks(
+    monkeypatch: pytest.MonkeyPatch, rules: settings.Rules, one_pixel: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    rules.check_together(config_with(batch_size=1, sync_batch_norm=True), {})
+    for values in ({"sync_batch_norm": False}, {"sync_batch_norm": True}):
+        with pytest.raises(ValueError, match=f"batch_size = 1 leaves the batch-norm of {one_pixel} one value"):
+            rules.check_together(config_with(batch_size=1, **values), {})
+        monkeypatch.setenv("WORLD_SIZE", "1")
 
 
 @pytest.mark.parametrize(

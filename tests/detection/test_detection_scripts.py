@@ -16,13 +16,16 @@ import torch
 import torchvision
 from conftest import ROOT, ready_interpreter
 from task_projects import SMALL, create_task_project, environment, load_config, run
+from torch import nn
 from torchmetrics.detection import MeanAveragePrecision
 
+import test
 from core.digit_scenes import DIGITS, DigitScenes, split_scenes
 from core.settings import check_config
 from detection import inference
 from detection.model import SSDLite, score_form, ssdlite
 from detection.settings import RULES
+from detection.test import DETECTION
 from shared.small_training import differences, edit_config
 
 SETTINGS = SMALL | {"exp_name": "Boxes"}
@@ -142,12 +145,12 @@ def test_weights_of_another_task_are_named(trained: tuple[Path, str], tmp_path: 
     assert run(root, "detection/test.py", mode="test", status=2) == expected
 
 
-def one_object(network: SSDLite, box: list[float], label: int) -> torch.nn.Module:
+def one_object(network: SSDLite, box: list[float], label: int) -> nn.Module:
     """A form that scores which finds an object of a class about the box."""
     places = torch.tensor(box) - network.anchors
     best = int(places.abs().sum(1).argmin())
 
-    class Form(torch.nn.Module):
+    class Form(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             outputs = torch.zeros(1, len(network.anchors), 15)
             outputs[..., 0] = 20  # the background
@@ -194,8 +197,43 @@ def test_inference_draws_pictures_of_any_size_or_a_scene(trained: tuple[Path, st
     printed = run(root, "detection/inference.py", str(picture))
     assert re.fullmatch(rf"{picture}: (\d \d+%(, )?)+; drawn in results/Boxes/scene_boxes.png\n", printed)
     assert cv2.imread(str(root / RESULTS / "scene_boxes.png")).shape == (70, 90, 3)
+    assert run(root, "detection/inference.py", str(tmp_path)) == printed
     assert run(root, "detection/inference.py").startswith("scene 0 of the test scenes: ")
     assert cv2.imread(str(root / RESULTS / "scene_0_boxes.png")).shape == (64, 64, 3)
+
+
+def test_weights_without_class_names_are_pointed_out(trained: tuple[Path, str]) -> None:
+    root, _ = trained
+    weights = torch.load(root / RESULTS / "best.pth.tar", weights_only=True)
+    torch.save(weights["state_dict"], root / RESULTS / "bare.pth")
+    edit_config(root / "detection/config.py", {"model_weights_path": "results/Boxes/bare.pth", "test_scenes": 2})
+    line = "The weights have no class names: their classes are taken to be"
+    assert f"{line} 0, 1, 2 ..., in this order." in run(root, "detection/test.py", mode="test")
+    assert run(root, "detection/inference.py").startswith(f"{line} class 1, class 2, class 3 ..., in this order.\n")
+    edit_config(root / "detection/config.py", {"model_weights_path": "results/Boxes/best.pth.tar", "test_scenes": 10})
+    assert line not in run(root, "detection/test.py", mode="test") + run(root, "detection/inference.py")
+
+
+def test_the_forms_that_score_are_compiled(
+    trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a compiler that gives back what it gets."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def compile_network(network: nn.Module, device: torch.device) -> None:
+        network.compile(backend=lambda graph, inputs: graphs.append(graph) or graph)
+
+    monkeypatch.chdir(trained[0])
+    monkeypatch.setenv("MODE", "test")
+    values = {"compile_model": True, "test_scenes": 2, "num_workers": 0, "precision": "float32"}
+    config = load_config(tmp_path / "config.py", "detection", SETTINGS | values)
+    monkeypatch.setattr(test, "compile_network", compile_network)
+    test.test_task(config, torch.device("cpu"), DETECTION)
+    assert len(graphs) == 1
+    monkeypatch.setattr(inference, "compile_network", compile_network)
+    monkeypatch.setattr(inference, "setup_runtime", lambda *_: torch.device("cpu"))  # which would last
+    inference.main(config, [])
+    assert len(graphs) == 2
 
 
 @pytest.mark.parametrize(

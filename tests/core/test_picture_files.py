@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures that inference.py of a task takes apart."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from core.picture_files import read_pictures
+from segmentation.inference import load_near_square
+from utils import describe_error
+
+CONFIG = SimpleNamespace(exp_name="Run", inference_image_path="", image_size=64)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """photos/, with one upright, one on its side, one that is none, one 10 times as wide as high, and a text."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("photos")
+    folder.mkdir()
+    Image.new("RGB", (40, 30), "red").save(folder / "a.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
+    Image.new("RGB", (40, 30), "red").save(folder / "b.jpg", exif=exif)
+    (folder / "c.jpg").write_bytes(b"")
+    Image.new("RGB", (40, 4), "red").save(folder / "d.png")
+    (folder / "notes.txt").touch()
+    return folder
+
+
+def test_a_folder_is_read_to_its_end(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be read is named at the end, and what is on its side at once."""
+    pictures = read_pictures([str(photos)], CONFIG, "boxes", describe_error)
+    for stem, suffix, shape in (("a", "png", (30, 40, 3)), ("b", "jpg", (30, 40, 3)), ("d", "png", (4, 40, 3))):
+        name, image, target = next(pictures)
+        assert (name, image.shape) == (f"photos/{stem}.{suffix}", shape)
+        assert target == Path(f"results/Run/{stem}_boxes.png")
+    with pytest.raises(SystemExit, match="^1$"):
+        next(pictures)
+    assert capsys.readouterr().err == (
+        "photos: left out 1 .txt\n"
+        "photos/b.jpg: stored on its side (camera orientation 6), taken as stored; save it upright\n"
+        "1 of 4 pictures could not be read:\n"
+        "photos/c.jpg: not a readable image (0 bytes); replace or remove the file\n"
+    )
+
+
+def test_a_single_picture_that_cannot_be_read_is_an_error(photos: Path) -> None:
+    with pytest.raises(ValueError, match=r"^photos/c.jpg: not a readable image"):
+        next(read_pictures(["photos/c.jpg"], CONFIG, "boxes", describe_error))
+
+
+def test_a_picture_that_would_be_huge_is_named_with_the_unreadable(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = read_pictures(["photos/d.png", "photos/a.png"], CONFIG, "classes", describe_error, load_near_square)
+    assert next(pictures)[0] == "photos/a.png"
+    with pytest.raises(SystemExit, match="^1$"):
+        next(pictures)
+    assert "photos/d.png: 40 x 4 pixels; one side is over 8 times the other; cut" in capsys.readouterr().err

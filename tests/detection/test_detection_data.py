@@ -15,7 +15,9 @@ from core.digit_scenes import DIGITS, SCENE_SPLITS, DigitScenes
 from core.picture_sources import SceneSource
 from dataset import create_batches
 from detection.dataset import LEAST_SIDE, BoxDataset, augmentation, take_targets
+from detection.model import ssdlite
 from detection.settings import LEAST_CROP
+from detection.train import guessing_loss
 
 CPU = torch.device("cpu")
 PLAIN = {"random_photometric_distortion": False, "random_zoom_out": 1.0, "random_crop_scale": None}
@@ -115,6 +117,21 @@ def test_boxes_without_area_and_pictures_without_boxes() -> None:
         assert (rows == -1).all()
     (target,) = take_targets(torch.full((1, 4, 6), -1.0))
     assert target["boxes"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("classes", [1, 10, 80])
+def test_fresh_network_has_no_greater_loss_than_guessing(classes: int) -> None:
+    """Else its rate would be called too high; nor has it one of half of that, with which no rate would be."""
+    dataset = BoxDataset(SceneSource("train", 8, 96), 96, seed=0)
+    images, rows = (torch.from_numpy(np.stack(each)) for each in zip(*(dataset[0, n] for n in range(8)), strict=True))
+    rows[..., 4] = rows[..., 4].clamp(max=classes - 1)
+    torch.manual_seed(0)
+    network = ssdlite(classes, 96, 0.5).train()
+    with torch.no_grad():
+        losses = network(images.permute(0, 3, 1, 2) / 64.0 - 2, take_targets(rows))
+    loss = float(losses["classification"] + losses["bbox_regression"])
+    limit = guessing_loss(SimpleNamespace(model_num_classes=classes))
+    assert limit / 2 < loss < limit
 
 
 def test_least_crop_is_a_pixel_of_the_smallest_picture() -> None:

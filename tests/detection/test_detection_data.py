@@ -67,19 +67,23 @@ def test_scenes_are_those_of_the_split() -> None:
 
 
 def test_large_pictures_are_made_smaller_before_they_are_augmented() -> None:
-    """To four times the image size along the short side: 600 x 800 to 256 x 341, and the box with it."""
+    """To four times the image size along the short side: 600 x 800 to 256 x 341, and the box with it.
+
+    A panorama to the area of 256 x 512.
+    """
     seen = []
 
     def look(pixels: torch.Tensor, corners: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         seen.append((tuple(pixels.shape), corners[0].tolist()))
         return pixels, corners
 
-    for height, width in ((600, 800), (256, 300)):
+    for height, width in ((600, 800), (256, 300), (250, 4_000)):
         BoxDataset(OneColour(height, width, [[300, 150, 800, 600]], [False]), 64, seed=0, augment=look)[0, 0]
-    (shape, corners), smaller = seen
+    (shape, corners), smaller, (panorama, _) = seen
     assert shape == (3, 256, 341)
     assert corners == pytest.approx([300 * 341 / 800, 150 * 256 / 600, 341, 256])
     assert smaller == ((3, 256, 300), [300, 150, 800, 600])
+    assert panorama == (3, 91, 1448)
 
 
 def test_every_epoch_of_a_training_has_scenes_of_its_own() -> None:

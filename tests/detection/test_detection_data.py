@@ -194,6 +194,7 @@ def test_workers_hand_over_the_same_boxes(workers: int) -> None:
         epochs.append([(images.clone(), rows) for images, rows in batches])
     assert len(epochs[0]) == len(epochs[1]) == 6
     for (images, rows), (other_images, other_rows) in zip(*epochs, strict=True):
+        assert scenes.target_bytes == rows[0].numpy().nbytes
         assert rows.dtype == torch.float32
         assert rows.shape == (4, 4, 6)
         assert torch.equal(images, other_images)

@@ -202,6 +202,7 @@ def test_workers_hand_over_the_same_masks(workers: int) -> None:
         epochs.append([(images.clone(), masks) for images, masks in batches])
     assert len(epochs[0]) == len(epochs[1]) == 6
     for (images, masks), (other_images, other_masks) in zip(*epochs, strict=True):
+        assert scenes.target_bytes == masks[0].numpy().nbytes
         assert masks.dtype == torch.uint8
         assert masks.shape == (4, 64, 64)
         assert torch.equal(images, other_images)

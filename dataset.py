@@ -60,6 +60,8 @@ class ImageDataset(Dataset[tuple[Image, int] | None]):
     `classes` or not `num_classes`, are fewer than two, or if splits stand among them.
     """
 
+    target_bytes = 8  # of an image in a batch: its class, int64
+
     def __init__(
         self,
         root: str | Path,

@@ -86,9 +86,10 @@ def main(config: ModuleType, task: Task | None = None) -> None:
     task = task or CLASSIFIER
     check_config(config, "train", task.rules)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
-    check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=2)
     with joined_processes(device), contextlib.ExitStack() as held:
         train_batches, valid_batches = task.create_splits(config, device)
+        target_bytes = max(batches.dataset.target_bytes for batches in (train_batches, valid_batches))
+        check_workers(config.num_workers, config.batch_size, config.image_size, 2, target_bytes)  # before any starts
         state = create_train_state(config, device, train_batches, task)
         from_main(lambda: held.enter_context(only_run(Path("samples", config.exp_name))))
         start = resume_training(state, config)
@@ -238,7 +239,7 @@ def create_train_state(
         device=device,
         dtype=dtype,
         class_names=batches.dataset.classes,
-        num_images=len(batches.dataset.targets),
+        num_images=len(batches.dataset),
         steps_per_epoch=steps_per_epoch,
         meter=task.meter(device),
         finite=FiniteCheck(device),

@@ -170,8 +170,11 @@ def keep_freed_memory() -> None:
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
-def check_workers(num_workers: int, batch_size: int, image_size: int, num_loaders: int) -> None:
-    """Raise ValueError if loader workers could not pass their batches on: they would die, or wait, without a word."""
+def check_workers(num_workers: int, batch_size: int, image_size: int, num_loaders: int, target_bytes: int = 8) -> None:
+    """Raise ValueError if loader workers could not pass their batches on: they would die, or wait, without a word.
+
+    `target_bytes`: what an image has beside its pixels; of a classifier its class, int64.
+    """
     if not num_workers:
         return
     folder = tempfile.gettempdir()  # they make sockets in it, with names like pymp-abcdefgh/listener-abcdefgh
@@ -185,7 +188,7 @@ def check_workers(num_workers: int, batch_size: int, image_size: int, num_loader
         return
     # three of each worker: core/loader_workers.BATCHES_OF_WORKER
     batches = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * num_loaders * 3 * num_workers
-    needed = batches * batch_size * (3 * image_size**2 + 8)
+    needed = batches * batch_size * (3 * image_size**2 + target_bytes)
     free = shutil.disk_usage(memory).free
     if needed > free:
         raise ValueError(

@@ -41,7 +41,7 @@ class Annotated(NamedTuple):
     """An image with what is known of it."""
 
     image: Image  # uint8 [H, W, 3], RGB
-    boxes: np.ndarray  # these three as in Objects; empty where masks were asked for
+    boxes: np.ndarray  # these three as in Objects; empty where only the masks of a folder are read
     labels: np.ndarray
     ignored: np.ndarray
     mask: np.ndarray | None  # uint8 [H, W]: 0 background, 1 + class, IGNORED; None unless asked for

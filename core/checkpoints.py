@@ -234,7 +234,8 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
     load_weights(state.ema_network.module, checkpoint["ema_state_dict"], path)
     state.ema_network.n_averaged.fill_(checkpoint["ema_updates"])
     state.start_epoch(checkpoint["epoch"])
-    state.position, state.best_score = checkpoint["position"], checkpoint[f"best_{state.score}"]
+    state.position = checkpoint["position"]
+    state.best_score = best_so_far(checkpoint[f"best_{state.score}"], before, now)
     if process_rank() == 0:  # the sums of all processes
         state.meter.sums[: len(checkpoint["epoch_sums"])] = torch.tensor(checkpoint["epoch_sums"], dtype=torch.float64)
     if checkpoint["scaler"] and state.scaler.is_enabled():
@@ -242,6 +243,23 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
     saved = checkpoint["optimizer"]["state"]
     fill_momentum(state.optimizer, {index: values["momentum_buffer"] for index, values in saved.items()})
     set_schedule(state, math.ceil(state.position / config.gradient_accumulation_steps))
+
+
+def best_so_far(score: float, before: dict[str, Any], now: dict[str, Any]) -> float:
+    """The best score of a checkpoint; 0, with a line, if the network is now shown something else in validation.
+
+    before, now: the records of config.py of the two.
+    """
+    pictures = ("data_dir", "valid_split" if now.get("data_dir") else "valid_scenes")  # of other tasks
+    shown = ("image_size", "model_mean_parameters", "model_std_parameters", "valid_image_dir", "apply_orientation")
+    changed = [name for name in (*shown, *pictures) if name in before and name in now and before[name] != now[name]]
+    if not changed:
+        return score
+    print(
+        f"Resume: with another {', '.join(changed)} the scores of validation do not compare with those before; the "
+        "best weights will be those of an epoch from here on."
+    )
+    return 0.0
 
 
 def fill_momentum(optimizer: torch.optim.Optimizer, saved: dict[int, Tensor | None]) -> None:

@@ -38,7 +38,7 @@ if mode == "train":
 
     epochs = 5
     batch_size = 16
-    gradient_accumulation_steps = 1
+    gradient_accumulation_steps = 1  # the loss of each batch is divided by its own anchors with objects
     model_lr = 0.07
     backbone_lr_factor = 1.0
     lr_warmup_epochs = 0.2

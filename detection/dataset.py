@@ -18,6 +18,16 @@ from utils import torch_seed
 
 __all__ = ["BoxDataset", "augmentation", "take_targets"]
 
+COUNTED, CROWD, DIFFICULT = 0, 1, 2
+COLUMNS = 6  # of a row of the targets
+LEAST_SIDE = 32  # of a picture, in its pixels
+MOST_SIZES = 4  # of image_size, along the short side: all that a crop to a sixteenth of the area can show
+MOST_SQUARES = 2  # of such sides, in the area: what is longer than 2 : 1 would take many times as much
+LEAST_PIXELS = 1  # of a side of an object that is trained on; the log of much less would be most of a loss
+# How much of a crop an object must fill, at random: three of four have the centre of one, the fourth is the whole
+# picture. torchvision's own list asks for up to 0.9, which small objects never fill; looking for it takes 20 ms.
+OVERLAPS = [0.0, 0.0, 0.0, 1.0]
+
 
 class BoxDataset(Dataset[tuple[Image, np.ndarray] | None]):
     """The pictures of a source at one size, squashed to a square, and their objects.
@@ -40,7 +50,8 @@ class BoxDataset(Dataset[tuple[Image, np.ndarray] | None]):
     ) -> None:
         self.source, self.image_size, self.seed, self.augment = source, image_size, seed, augment
         self.skip_bad = skip_bad
-        self.root, self.classes, self.targets = source.root, source.classes, range(len(source))
+        self.root, self.classes = source.root, source.classes
+        self.target_bytes = source.most_objects * COLUMNS * np.dtype(np.float32).itemsize
 
     def __len__(self) -> int:
         return len(self.source)
@@ -60,35 +71,33 @@ class BoxDataset(Dataset[tuple[Image, np.ndarray] | None]):
         rows = np.column_stack([boxes, labels, kinds]).astype(np.float32)
         if self.seed is not None:
             rows = rows[~ignored]
-            # A crop needs an object to look for, and sides of more than a few pixels to cut from.
-            if self.augment is not None and len(rows) and min(image.shape[:2]) >= LEAST_SIDE:
-                seed = torch_seed(self.seed, epoch, index)
+            if self.augment is not None and len(rows):  # a crop needs an object to look for
                 image, rows[:, :4] = shrunk(image, rows[:, :4], MOST_SIZES * self.image_size)
-                image, rows[:, :4] = augmented(image, rows[:, :4], self.augment, seed)
-        height, width = image.shape[:2]
-        image = resize(image, self.image_size, self.image_size)
-        rows[:, :4] *= self.image_size / np.array([width, height, width, height], np.float32)
-        rows[:, :4] = rows[:, :4].clip(0, self.image_size)
+                if min(image.shape[:2]) >= LEAST_SIDE:  # and sides of more than a few pixels to cut from
+                    seed = torch_seed(self.seed, epoch, index)
+                    image, rows[:, :4] = augmented(image, rows[:, :4], self.augment, seed)
+        image, rows = squashed(image, rows, self.image_size)
         sides = rows[:, 2:4] - rows[:, :2]
         rows = rows[(sides > 0 if self.seed is None else sides >= LEAST_PIXELS).all(axis=1)]
-        targets = np.full((self.source.most_objects, 6), -1, np.float32)
+        targets = np.full((self.source.most_objects, COLUMNS), -1, np.float32)
         targets[: len(rows)] = rows
-        return np.ascontiguousarray(image), targets
+        return image, targets
 
 
-COUNTED, CROWD, DIFFICULT = 0, 1, 2
-LEAST_SIDE = 32  # of a picture, in its pixels
-MOST_SIZES = 4  # of image_size, along the short side: all that a crop to a sixteenth of the area can show
-LEAST_PIXELS = 1  # of a side of an object that is trained on; the log of much less would be most of a loss
+def squashed(image: Image, rows: np.ndarray, side: int) -> tuple[Image, np.ndarray]:
+    """A picture as a square of so many pixels a side, and rows float32 [N, 6] with their boxes in it, none outside."""
+    height, width = image.shape[:2]
+    boxes = rows[:, :4] * (side / np.array([width, height, width, height], np.float32))
+    return np.ascontiguousarray(resize(image, side, side)), np.hstack([boxes.clip(0, side), rows[:, 4:]])
 
 
 def shrunk(image: Image, boxes: np.ndarray, short_side: int) -> tuple[Image, np.ndarray]:
-    """A picture and its boxes, float32 [N, 4], with a short side of so many pixels at most.
+    """A picture and its boxes, float32 [N, 4], with a short side of so many pixels at most, and an area in proportion.
 
     A photo of 12 megapixels on a canvas of 16 times its area would take a gigabyte.
     """
     height, width = image.shape[:2]
-    ratio = short_side / min(height, width)
+    ratio = min(short_side / min(height, width), short_side * math.sqrt(MOST_SQUARES / (height * width)))
     if ratio >= 1:
         return image, boxes
     size = round(ratio * height), round(ratio * width)
@@ -104,11 +113,6 @@ def augmented(image: Image, boxes: np.ndarray, augment: v2.Transform, seed: int)
         torch.manual_seed(seed)
         pixels, corners = augment(pixels, corners)
     return pixels.permute(1, 2, 0).numpy(), corners.numpy()
-
-
-# How much of a crop an object must fill, at random: three of four have the centre of one, the fourth is the whole
-# picture. torchvision's own list asks for up to 0.9, which small objects never fill; looking for it takes 20 ms.
-OVERLAPS = [0.0, 0.0, 0.0, 1.0]
 
 
 def augmentation(config: ModuleType) -> v2.Transform:

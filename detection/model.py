@@ -21,7 +21,8 @@ from model import TORCHVISION, Definition, MobileNetV2, StridedConv2d, conv_bn_r
 
 __all__ = ["DefaultBoxes", "SSDLite", "create_network", "load_network", "score_form", "ssdlite"]
 
-Call = Callable[[nn.Module, Tensor], Tensor]  # calls a layer, or several in turn
+# Calls a layer, or several in turn: core/recomputing.py does it in a way of its own, which keeps less for gradients.
+Call = Callable[[nn.Module, Tensor], Tensor]
 EXPANDED_BLOCK = 14  # its expansion is the last layer of stride 16: what the authors call layer_15/expansion_output
 EXTRA_CHANNELS = (512, 256, 256, 128)  # of each layer after the last one of MobileNetV2, at width 1.0
 # Where several boxes are of one object: as in torchvision's ssdlite320_mobilenet_v3_large.

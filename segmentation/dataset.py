@@ -39,7 +39,7 @@ class MaskedImages(Dataset[tuple[Image, np.ndarray] | None]):
         self.source, self.image_size, self.seed, self.skip_bad = source, image_size, seed, skip_bad
         self.crop = v2.RandomResizedCrop(image_size, tuple(crop_scale)) if crop_scale else None
         self.flip_probability = flip_probability
-        self.root, self.path, self.targets = source.root, source.path, range(len(source))
+        self.root, self.path, self.target_bytes = source.root, source.path, image_size**2
         self.classes = [BACKGROUND, *source.classes]
 
     def __len__(self) -> int:

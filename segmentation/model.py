@@ -54,14 +54,17 @@ class DeepLabV3(nn.Module):
         return self.compute(nn.Module.__call__, x)
 
     def compute(self, call: Callable[[nn.Module, Tensor], Tensor], x: Tensor) -> Tensor:
-        """The same, with call(layers, x) in place of layers(x)."""
+        """The same, with call(layers, x) in place of layers(x): core/recomputing.py calls them in a way of its own."""
         logits = call(self.classifier, call(self.features, x))  # [N, C, H / output_stride, W / output_stride]
         logits = logits.float().contiguous()  # else a loss over the classes would bring all of [N, C, H, W] in order
         return (enlarge if self.training else interpolate)(logits, x.shape[2:])
 
 
 def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """interpolate() but for rounding, as products of matrices, of which the gradients take half the time on a CPU."""
+    """interpolate() but for rounding, as products of matrices, of which the gradients take half the time on a CPU.
+
+    On a GPU those of interpolate() have other bits each time, or with deterministic = True come by a slow routine.
+    """
     rows, columns = (  # [H, height], [W, width]
         nn.functional.interpolate(torch.eye(small, device=maps.device)[None], large, mode="linear")[0]
         for small, large in zip(maps.shape[2:], size, strict=True)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 
 import train
-from shared.small_training import CLASSES
+from shared.small_training import CLASSES, CountedImages
 
 
 def read(path: Path) -> dict:
@@ -45,7 +45,7 @@ def train_state(**changes: object) -> train.TrainState:
     vars(config).update(changes)
 
     class Batches:
-        dataset = SimpleNamespace(classes=list(CLASSES), targets=range(10_000))
+        dataset = CountedImages(10_000, CLASSES)
 
         def __len__(self) -> int:
             return 7

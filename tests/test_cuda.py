@@ -15,6 +15,7 @@ from checkpoint_files import assert_equal, read
 from conftest import ROOT, Project
 from interrupted_runs import SAMPLES, prepare, run_and_signal
 from random_networks import network_with_statistics
+from task_projects import SMALL, create_task_project, run
 from test_train import RepeatedBatch
 from torch import Tensor
 
@@ -119,6 +120,14 @@ def test_deterministic_runs_resume_to_the_same_bits(
     one, other = (read(each.root / SAMPLES / "epoch_3.pth.tar") for each in (project, straight))
     one["config"].pop("resume"), other["config"].pop("resume")
     assert_equal(one, other)
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_other_tasks_train_with_routines_that_repeat(tmp_path: Path, task: str) -> None:
+    """Where torch has none it ends the run with an error."""
+    settings = SMALL | {"device": "cuda", "deterministic": True, "epochs": 1}
+    root = create_task_project(tmp_path / "project", task, settings)
+    assert " * Epoch 1/1 " in run(root, f"{task}/train.py")
 
 
 class WatchedBatches(RepeatedBatch):

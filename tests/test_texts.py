@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """README.md, docs/ and the other texts: what they name is there, and says what they say of it."""
 
+import ast
 import functools
 import re
 from pathlib import Path
@@ -9,9 +10,14 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from task_projects import load_config
 
-from downloading.published import CHECKPOINTS, MEASURED_BY_KERAS, published_table
+from core.settings import Rules, check_config
+from detection.settings import RULES as DETECTION_RULES
+from downloading.published import CHECKPOINTS, MEASURED_BY_KERAS, published_table, published_weights
+from downloading.records import ENDING
 from measuring.chart import PICTURE, draw_chart, fingerprint, read_measurements, speed_table
+from segmentation.settings import RULES as SEGMENTATION_RULES
 
 TEXTS = [
     *("README.md", "CONTRIBUTING.md", "data/README.md", "findings/README.md"),
@@ -109,6 +115,18 @@ def test_code_map_has_every_file_and_what_answers_each_question() -> None:
     assert linked == {file for file in files if not file.endswith("__init__.py")}
     for file, answer in re.findall(r"^\|[^|]+\? \| ([\w/.]+), ([^|]+) \|$", text, re.MULTILINE):
         assert set(re.findall(r"`(\w+)`", answer)) <= defined_names(ROOT / file), answer
+
+
+@pytest.mark.parametrize(("task", "rules"), [("detection", DETECTION_RULES), ("segmentation", SEGMENTATION_RULES)])
+def test_settings_for_photos_are_lines_of_the_config_of_the_task(task: str, rules: Rules, tmp_path: Path) -> None:
+    block = (ROOT / f"docs/{task}.md").read_text().split("## Your own photos")[1].split("```")[1]
+    values = {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(block).body}
+    config = load_config(tmp_path / "config.py", task, values | {"device": "cpu"})
+    check_config(config, "train", rules)
+    published = published_weights()["v1"]
+    assert {name: value for name, value in published.use().items() if name != "image_size"}.items() <= values.items()
+    path = f"results/pretrained_models/{published.target_start}-{published.hash_start}{ENDING}"
+    assert values["pretrained_model_weights_path"] == path
 
 
 def test_index_has_every_page() -> None:

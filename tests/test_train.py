@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import train
 from core import moving_average, reports, training_loss
-from shared.small_training import write_images
+from shared.small_training import CountedImages, write_images
 
 WEIGHTS_KEYS = {
     *("state_dict", "model_arch_name", "model_width_mult", "model_mean_parameters", "model_std_parameters"),
@@ -255,7 +255,7 @@ class ReadsOfTensors(TorchDispatchMode):
 class RepeatedBatch(list):
     """Stands for the loader."""
 
-    dataset = SimpleNamespace(targets=range(12), classes=[])
+    dataset = CountedImages(12)
 
     def set_epoch(self, epoch: int, position: int) -> None:
         """All epochs are alike."""

@@ -96,6 +96,10 @@ def test_small_shared_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     utils.check_workers(0, 8, 32, num_loaders=2)
     free = 295_680
     utils.check_workers(2, 8, 32, num_loaders=2)
+    with pytest.raises(ValueError, match=r"^/dev/shm: "):  # with a mask for each image
+        utils.check_workers(2, 8, 32, num_loaders=2, target_bytes=32**2)
+    free = 2 * 2 * loader_workers.BATCHES_OF_WORKER * 8 * 4 * 1_024
+    utils.check_workers(2, 8, 32, num_loaders=2, target_bytes=32**2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")

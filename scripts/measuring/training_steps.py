@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import cast
 
 import torch
@@ -35,6 +35,7 @@ from measuring.networks import (
     random_images,
 )
 from measuring.timing import Comparison, alternate, in_own_process
+from shared.small_training import CountedImages
 from train import create_train_state, train_one_epoch
 from utils import autocast, setup_runtime
 
@@ -173,7 +174,7 @@ class RandomBatches:
     def __init__(self, images: Tensor, targets: Tensor, steps: int) -> None:
         self.batch = images.contiguous(memory_format=torch.channels_last), targets
         self.steps = steps
-        self.dataset = SimpleNamespace(targets=range(10_000), classes=[])
+        self.dataset = CountedImages(10_000)
 
     def __len__(self) -> int:
         return self.steps

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,16 @@ SETTINGS = {
 }
 END_SECONDS = 20  # a worker looks for its parent every 5 s
 LOOK_SECONDS = 0.02  # from one look for what is left to the next, each of which reads all of /proc or /dev/shm
+
+
+class CountedImages:
+    """What train.create_train_state() asks of a dataset: how many images there are, and their classes."""
+
+    def __init__(self, count: int, classes: Sequence[str] = ()) -> None:
+        self.count, self.classes = count, list(classes)
+
+    def __len__(self) -> int:
+        return self.count
 
 
 def create_project(root: Path, images_per_class: int, **values: object) -> None:

@@ -11,14 +11,14 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any, cast
 
 import torch
 
 from core import checkpoints, resuming, weights_files
 from dataset import CPUPrefetcher
-from shared.small_training import CLASSES, SAMPLES, create_project, differences
+from shared.small_training import CLASSES, SAMPLES, CountedImages, create_project, differences
 from storms.record import Tally
 from storms.system_calls import Traced, TracingRefusedError, WriteOrder, fork
 from train import create_train_state
@@ -196,7 +196,7 @@ EPOCH = 3  # the finished epochs of the checkpoint that is written
 class FakeBatches:
     """What create_train_state asks of the batches."""
 
-    dataset = SimpleNamespace(classes=list(CLASSES), targets=range(10_000))
+    dataset = CountedImages(10_000, CLASSES)
 
     def __len__(self) -> int:
         return 7

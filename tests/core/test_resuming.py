@@ -9,6 +9,8 @@ import torch
 from checkpoint_files import assert_equal, read
 from conftest import Project
 
+from core.checkpoints import best_so_far
+
 
 @pytest.mark.parametrize(
     "options",
@@ -78,6 +80,35 @@ def test_resume_names_changed_values_and_uses_them(trained_copy: Project) -> Non
     groups = optimizer["param_groups"]  # kernels, then scales and biases, each of the blocks and of the classifier
     assert [group["initial_lr"] for group in groups] == [0.05] * 4
     assert [group["weight_decay"] for group in groups] == [0.0] * 4
+
+
+def test_other_validation_images_have_a_best_score_of_their_own(trained_copy: Project) -> None:
+    """That of the images before, higher than any can be now, would keep best.pth.tar for ever."""
+    path = trained_copy.root / "samples/MobileNetV2-Colours/epoch_6.pth.tar"
+    checkpoint = read(path)
+    torch.save(checkpoint | {"best_acc1": 100.0}, path)
+    shutil.copytree(trained_copy.root / "data/Colours/valid", trained_copy.root / "others")
+    trained_copy.set(resume="auto", epochs=7, num_workers=0, valid_image_dir="others")
+    printed = trained_copy.run_well("train.py")
+    assert "Resume: with another valid_image_dir the scores of validation do not compare with those before" in printed
+    assert read(trained_copy.root / "results/MobileNetV2-Colours/best.pth.tar")["epoch"] == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "reset"),
+    [
+        ({}, False),
+        ({"model_lr": 0.2, "train_split": "b"}, False),
+        ({"image_size": 96}, True),
+        ({"valid_split": "b"}, True),
+        ({"valid_scenes": 20}, False),  # there is a folder, and no scene is read
+        ({"data_dir": "other"}, True),
+        ({"data_dir": ""}, True),
+    ],
+)
+def test_what_other_tasks_validate_on_decides_whether_scores_compare(changes: dict, reset: bool) -> None:
+    record = {"image_size": 64, "data_dir": "photos", "valid_split": "a", "train_split": "a", "valid_scenes": 10}
+    assert best_so_far(50.0, record, record | changes) == (0.0 if reset else 50.0)
 
 
 def test_finished_run_has_nothing_left_to_do(trained_copy: Project) -> None:

@@ -15,7 +15,9 @@ from core.digit_scenes import DIGITS, SCENE_SPLITS, DigitScenes
 from core.picture_sources import SceneSource
 from dataset import create_batches
 from detection.dataset import LEAST_SIDE, BoxDataset, augmentation, take_targets
+from detection.model import ssdlite
 from detection.settings import LEAST_CROP
+from detection.train import guessing_loss
 
 CPU = torch.device("cpu")
 PLAIN = {"random_photometric_distortion": False, "random_zoom_out": 1.0, "random_crop_scale": None}
@@ -65,19 +67,23 @@ def test_scenes_are_those_of_the_split() -> None:
 
 
 def test_large_pictures_are_made_smaller_before_they_are_augmented() -> None:
-    """To four times the image size along the short side: 600 x 800 to 256 x 341, and the box with it."""
+    """To four times the image size along the short side: 600 x 800 to 256 x 341, and the box with it.
+
+    A panorama to the area of 256 x 512.
+    """
     seen = []
 
     def look(pixels: torch.Tensor, corners: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         seen.append((tuple(pixels.shape), corners[0].tolist()))
         return pixels, corners
 
-    for height, width in ((600, 800), (256, 300)):
+    for height, width in ((600, 800), (256, 300), (250, 4_000)):
         BoxDataset(OneColour(height, width, [[300, 150, 800, 600]], [False]), 64, seed=0, augment=look)[0, 0]
-    (shape, corners), smaller = seen
+    (shape, corners), smaller, (panorama, _) = seen
     assert shape == (3, 256, 341)
     assert corners == pytest.approx([300 * 341 / 800, 150 * 256 / 600, 341, 256])
     assert smaller == ((3, 256, 300), [300, 150, 800, 600])
+    assert panorama == (3, 91, 1448)
 
 
 def test_every_epoch_of_a_training_has_scenes_of_its_own() -> None:
@@ -115,6 +121,21 @@ def test_boxes_without_area_and_pictures_without_boxes() -> None:
         assert (rows == -1).all()
     (target,) = take_targets(torch.full((1, 4, 6), -1.0))
     assert target["boxes"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("classes", [1, 10, 80])
+def test_fresh_network_has_no_greater_loss_than_guessing(classes: int) -> None:
+    """Else its rate would be called too high; nor has it one of half of that, with which no rate would be."""
+    dataset = BoxDataset(SceneSource("train", 8, 96), 96, seed=0)
+    images, rows = (torch.from_numpy(np.stack(each)) for each in zip(*(dataset[0, n] for n in range(8)), strict=True))
+    rows[..., 4] = rows[..., 4].clamp(max=classes - 1)
+    torch.manual_seed(0)
+    network = ssdlite(classes, 96, 0.5).train()
+    with torch.no_grad():
+        losses = network(images.permute(0, 3, 1, 2) / 64.0 - 2, take_targets(rows))
+    loss = float(losses["classification"] + losses["bbox_regression"])
+    limit = guessing_loss(SimpleNamespace(model_num_classes=classes))
+    assert limit / 2 < loss < limit
 
 
 def test_least_crop_is_a_pixel_of_the_smallest_picture() -> None:
@@ -166,6 +187,7 @@ def test_boxes_move_with_their_objects(values: dict[str, object], monkeypatch: p
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_hand_over_the_same_boxes(workers: int) -> None:
     scenes = BoxDataset(SceneSource("train", 24, 64), 64, 0, augment_with(random_crop_scale=(0.3, 1.0)))
+    assert scenes.target_bytes == scenes[0, 0][1].nbytes
     epochs = []
     for count in (0, workers):
         batches = create_batches(scenes, batch_size=4, mean=[0, 0, 0], std=[1, 1, 1], device=CPU, num_workers=count)

@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from core.annotated_images import IGNORED, Annotated
@@ -71,6 +72,26 @@ def test_loss_of_the_pixels_that_count() -> None:
     masks[:, :7] = IGNORED
     expected = torch.nn.functional.cross_entropy(logits, masks.long(), ignore_index=IGNORED)
     torch.testing.assert_close(pixel_loss(logits, masks), expected)
+
+
+class KindsOfSums(TorchDispatchMode):
+    """Notes how losses of pictures are summed up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds: list[int] = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        if function is torch.ops.aten.nll_loss2d_forward.default:
+            self.kinds.append(arguments[3])
+        return function(*arguments, **(options or {}))
+
+
+def test_loss_is_not_summed_where_a_gpu_would_refuse_to_repeat_it() -> None:
+    """torch's CUDA routine refuses sums (2) and means (1) of nll_loss2d under use_deterministic_algorithms()."""
+    with KindsOfSums() as sums:
+        pixel_loss(torch.randn(2, 5, 6, 7), torch.zeros(2, 6, 7, dtype=torch.uint8))
+    assert sums.kinds == [0]
 
 
 def test_batch_without_a_pixel_that_counts_changes_nothing() -> None:
@@ -174,6 +195,7 @@ def test_mask_lies_where_its_picture_does() -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_hand_over_the_same_masks(workers: int) -> None:
     scenes = scene_masks("train", 24, seed=0, crop_scale=(0.3, 1.0))
+    assert scenes.target_bytes == scenes[0, 0][1].nbytes
     epochs = []
     for count in (0, workers):
         batches = create_plain_batches(scenes, num_workers=count)

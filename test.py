@@ -48,7 +48,6 @@ from utils import (
 def main(config: ModuleType, task: Tested | None = None) -> None:
     check_config(config, "test", task.rules if task else None)
     device = setup_runtime(config.seed, find_device(config), config.precision, config.deterministic)
-    check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=1)
     with joined_processes(device):
         if task:
             test_task(config, device, task)
@@ -58,6 +57,7 @@ def main(config: ModuleType, task: Tested | None = None) -> None:
 
 def test(config: ModuleType, device: torch.device) -> None:
     """Score the images, each process its batches; write predictions.csv and test.json."""
+    check_workers(config.num_workers, config.batch_size, config.image_size, num_loaders=1)
     dtype = choose_dtype(config.precision, device)
     network, class_names = load_network(config)
     class_names = name_classes(config, class_names, config.test_image_dir)
@@ -96,6 +96,7 @@ def test_task(config: ModuleType, device: torch.device, task: Tested) -> None:
     """Score the pictures of a task, each process its batches; write test.json."""
     dtype = choose_dtype(config.precision, device)
     network, pictures, scores = task.prepare(config, device, dtype)
+    check_workers(config.num_workers, config.batch_size, config.image_size, 1, pictures.target_bytes)
     if config.compile_model:
         compile_network(network, device)
     batches = create_batches(pictures, **loader_options(config, device))

@@ -248,11 +248,11 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
 def best_so_far(score: float, before: dict[str, Any], now: dict[str, Any]) -> float:
     """The best score of a checkpoint; 0, with a line, if the network is now shown something else in validation.
 
-    before, now: the records of config.py of the two.
+    before, now: the records of config.py of the two. Another folder is mostly the same one in another place.
     """
-    pictures = ("data_dir", "valid_split" if now.get("data_dir") else "valid_scenes")  # of other tasks
-    shown = ("image_size", "model_mean_parameters", "model_std_parameters", "valid_image_dir", "apply_orientation")
-    changed = [name for name in (*shown, *pictures) if name in before and name in now and before[name] != now[name]]
+    shown = ("image_size", "model_mean_parameters", "model_std_parameters", "apply_orientation")
+    pictures = "valid_split" if now.get("data_dir") else "valid_scenes"  # of other tasks
+    changed = [name for name in (*shown, pictures) if name in before and name in now and before[name] != now[name]]
     if not changed:
         return score
     print(

@@ -44,7 +44,7 @@ def test_steps_of_tasks_train_both_networks(name: str, monkeypatch: pytest.Monke
         return loss
 
     monkeypatch.setitem(task_steps.WORKS, name, work._replace(compute_loss=note))
-    task_steps.settled_steps(name, torch.float32, torch.contiguous_format)
+    task_steps.settled(task_steps.their_steps, name, torch.float32, torch.contiguous_format)
     task_steps.our_steps(name, torch.float32)()
     assert len(losses) == 2 * task_steps.STEPS
     assert losses[0] != losses[1] and losses[2] != losses[3]

@@ -197,8 +197,11 @@ def test_another_experiment_is_named_by_the_environment(odd: tuple[Reporting, st
 
 def test_changed_weights_and_changed_images_are_told(reported: tuple[Reporting, str, str], tmp_path: Path) -> None:
     reporting = Reporting(reported[0].project.copy_to(tmp_path / "project"))
-    for file in (reporting.project.root / "data/Colours/valid").glob("*/*.png"):
-        Image.fromarray(np.full((30, 36, 3), 255, np.uint8)).save(file)
+    levels = np.random.default_rng(0).integers(0, 256, (15, 1, 1, 3), np.uint8)  # other colours, and in other classes
+    for file, colour in zip(
+        sorted((reporting.project.root / "data/Colours/valid").glob("*/*.png")), levels, strict=True
+    ):
+        Image.fromarray(np.tile(colour, (30, 36, 1))).save(file)
     printed = reporting.run_well()
     assert "images to show get another answer now than predictions.csv has" in printed
     assert "images or config.py have changed since; run `python3 test.py` again" in printed

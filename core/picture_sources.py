@@ -91,6 +91,8 @@ def open_pictures(
     else:
         source = SceneSource(split, getattr(config, f"{split}_scenes"), config.image_size)
         choose_classes(source.classes, classes, source.root, masks)
+    for note in source.notes:
+        print(note)
     found = background + len(source.classes)
     if config.model_num_classes != found:
         line = config_lines(config).get("model_num_classes", "?")
@@ -100,6 +102,4 @@ def open_pictures(
         )
     if class_names is None and split == "test":
         print(f"{describe_unnamed([BACKGROUND] * background + source.classes)}.")
-    for note in source.notes:
-        print(note)
     return source

@@ -98,6 +98,11 @@ def open_voc(folder: str, split: str, masks: bool = False, classes: Sequence[str
         source = with_boxes(root, chosen, sound, left_out)
         remedy = f"name the classes in {folder}/classes.txt, one a line, without the background"
     finish(source, left_out, masks, remedy)
+    if masks and own_classes == list(VOC_CLASSES) and not source.seen.any(axis=0).all():  # a mask has no names
+        source.notes.append(
+            f"{root}: its classes are taken to be Pascal VOC's twenty, of which it has not all; if they are others, "
+            f"name them in {folder}/classes.txt, one a line"
+        )
     return source
 
 

@@ -51,7 +51,7 @@ class AnnotatedInventory(ImageFiles):
             images = np.array([places.setdefault(path, len(places)) for path in paths])
             self.parts.append(Part(split, masks, source, images, *count_objects(source, masks)))
         for error in errors:
-            report.problem("splits that cannot be read", error)
+            report.problem("splits that cannot be used", error)
         self.paths = list(places)
         super().__init__(len(self.paths))
         self._report_classes(report)

@@ -308,7 +308,9 @@ def test_masks_are_pillows_indices(tmp_path: Path) -> None:
         assert np.array_equal(source[index].image, random_image(index))
     assert source[0].mask.dtype == np.uint8
     assert [note.replace(str(root), "ROOT") for note in source.notes] == [
-        "ROOT (train): no pixel of 18 of the classes: bicycle, bird, boat ..."
+        "ROOT (train): no pixel of 18 of the classes: bicycle, bird, boat ...",
+        "ROOT (train): its classes are taken to be Pascal VOC's twenty, of which it has not all; if they are others, "
+        "name them in ROOT/classes.txt, one a line",
     ]
 
 
@@ -398,3 +400,12 @@ def test_an_image_that_is_damaged_later_is_named(tmp_path: Path) -> None:
         source[0]
     with pytest.raises(IndexError):
         source[1]
+
+
+def test_classes_of_masks_that_nobody_named_are_told(tmp_path: Path) -> None:
+    """A mask does not name its classes: without the line somebody's cups would silently be aeroplanes."""
+    root = str(write_masks(tmp_path, {"a": np.ones((30, 40), np.uint8)}))
+    (line,) = [note for note in open_source(root, "train", masks=True).notes if "twenty" in note]
+    assert line.endswith(f"if they are others, name them in {root}/classes.txt, one a line")
+    (tmp_path / "classes.txt").write_text("dog\n")
+    assert not open_source(root, "train", masks=True).notes

@@ -181,7 +181,7 @@ def test_split_that_cannot_be_opened_is_a_problem_in_a_line(tmp_path: Path) -> N
     done = check(root)
     assert done.returncode == 1
     found = findings(done.stdout)
-    others, unread, shapeless = found["Problem: 3 splits that cannot be read"]
+    others, unread, shapeless = found["Problem: 3 splits that cannot be used"]
     assert unread.startswith("COCO/more/_annotations.coco.json: no readable JSON (")
     assert shapeless.startswith("COCO/valid/_annotations.coco.json: no polygons or run lengths of dog")
     assert others.startswith("COCO/test/_annotations.coco.json: its classes are not those of the training: missing dog")
@@ -206,7 +206,7 @@ def test_folder_without_lists_is_told_what_to_write(tmp_path: Path) -> None:
     done = check(root)
     assert done.returncode == 1
     ((heading, (line,)),) = findings(done.stdout).items()
-    assert heading == "Problem: 1 splits that cannot be read"
+    assert heading == "Problem: 1 splits that cannot be used"
     assert line.startswith("VOC/ImageSets/Main/train.txt: no such file; write it: the names of the images")
 
 

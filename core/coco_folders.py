@@ -101,7 +101,8 @@ def find_kinds(path: Path) -> list[bool]:
     except OSError:
         data = b""
     kinds = {False: rb'"bbox"', True: rb'"segmentation"'}
-    return [masks for masks, name in kinds.items() if re.search(name + rb'\s*:\s*[\[\s]*[^\[\]\s"n]', data)] or [False]
+    behind = rb'\s*+:[\[\s]*+[^\[\]\s"n]'  # possessive: no run of spaces, however long, is tried twice
+    return [masks for masks, name in kinds.items() if re.search(name + behind, data)] or [False]
 
 
 def open_coco(folder: str, split: str, masks: bool = False, classes: Sequence[str] | None = None) -> CocoImages:

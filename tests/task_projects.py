@@ -6,9 +6,15 @@ import os
 import shutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import pytest
+import torch
 from conftest import ROOT, ready_interpreter
+from torch import nn
 
+import test
+from core.score_reports import Tested
 from shared.small_training import copy_program, edit_config
 
 SMALL = {
@@ -50,3 +56,44 @@ def load_config(path: Path, task: str, settings: dict[str, object]) -> ModuleTyp
     config = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(config)
     return config
+
+
+UNNAMED = "The weights have no class names: their classes are taken to be"
+
+
+def run_without_class_names(root: Path, task: str, results: Path) -> tuple[str, str]:
+    """What test.py and inference.py of a trained project print with its weights alone in a file; then it is as before.
+
+    results: where its weights are. Fails if they say of the file with the names what they say of one without.
+    """
+    weights = torch.load(root / results / "best.pth.tar", weights_only=True)
+    torch.save(weights["state_dict"], root / results / "bare.pth")
+    edit_config(root / task / "config.py", {"model_weights_path": f"{results}/bare.pth", "test_scenes": 2})
+    printed = run(root, f"{task}/test.py", mode="test"), run(root, f"{task}/inference.py")
+    values = {"model_weights_path": f"{results}/best.pth.tar", "test_scenes": SMALL["test_scenes"]}
+    edit_config(root / task / "config.py", values)
+    assert UNNAMED not in run(root, f"{task}/test.py", mode="test") + run(root, f"{task}/inference.py")
+    return printed
+
+
+def count_compiled(
+    root: Path, task: str, settings: dict[str, object], tested: Tested, inference: Any, monkeypatch: pytest.MonkeyPatch
+) -> list[int]:
+    """How many graphs test.py has compiled of a trained project, then inference.py too: by a compiler that gives back
+    what it gets."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def compile_network(network: nn.Module, device: torch.device) -> None:
+        network.compile(backend=lambda graph, inputs: graphs.append(graph) or graph)
+
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("MODE", "test")
+    values = {"compile_model": True, "test_scenes": 2, "num_workers": 0, "precision": "float32"}
+    config = load_config(root / "compiled.py", task, settings | values)
+    monkeypatch.setattr(test, "compile_network", compile_network)
+    test.test_task(config, torch.device("cpu"), tested)
+    counts = [len(graphs)]
+    monkeypatch.setattr(inference, "compile_network", compile_network)
+    monkeypatch.setattr(inference, "setup_runtime", lambda *_: torch.device("cpu"))  # which would last
+    inference.main(config, [])
+    return [*counts, len(graphs)]

@@ -2,6 +2,7 @@
 """The image files of a dataset in whatever layout, and what was found in each."""
 
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
 
@@ -10,7 +11,7 @@ import numpy as np
 from checking.report import Report
 
 
-class ImageFiles:
+class ImageFiles(ABC):
     """The findings of `count` images in numpy arrays: 24 bytes each. path() is the layout's."""
 
     def __init__(self, count: int) -> None:
@@ -22,9 +23,9 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    @abstractmethod
     def path(self, index: int | np.intp) -> str:
         """The file of one image."""
-        raise NotImplementedError
 
     def is_readable(self) -> np.ndarray:
         """bool [images]."""
@@ -49,13 +50,13 @@ class ImageFiles:
         names = " = ".join(self.path(index) for index in group[:4])
         return names + (f" and {len(group) - 4} more" if len(group) > 4 else "")
 
+    @abstractmethod
     def report_duplicates(self, report: Report) -> None:
         """Warn of equal files that make a score wrong; count the rest."""
-        raise NotImplementedError
 
+    @abstractmethod
     def report_statistics(self, report: Report) -> None:
         """Images and classes of each split, sizes, kinds."""
-        raise NotImplementedError
 
     def report_pixels(self, report: Report) -> None:
         """Sizes and kinds of all images."""

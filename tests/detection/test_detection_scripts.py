@@ -15,11 +15,19 @@ import pytest
 import torch
 import torchvision
 from conftest import ROOT, ready_interpreter
-from task_projects import SMALL, create_task_project, environment, load_config, run
+from task_projects import (
+    SMALL,
+    UNNAMED,
+    count_compiled,
+    create_task_project,
+    environment,
+    load_config,
+    run,
+    run_without_class_names,
+)
 from torch import nn
 from torchmetrics.detection import MeanAveragePrecision
 
-import test
 from core.digit_scenes import DIGITS, DigitScenes, split_scenes
 from core.settings import check_config
 from detection import inference
@@ -203,37 +211,13 @@ def test_inference_draws_pictures_of_any_size_or_a_scene(trained: tuple[Path, st
 
 
 def test_weights_without_class_names_are_pointed_out(trained: tuple[Path, str]) -> None:
-    root, _ = trained
-    weights = torch.load(root / RESULTS / "best.pth.tar", weights_only=True)
-    torch.save(weights["state_dict"], root / RESULTS / "bare.pth")
-    edit_config(root / "detection/config.py", {"model_weights_path": "results/Boxes/bare.pth", "test_scenes": 2})
-    line = "The weights have no class names: their classes are taken to be"
-    assert f"{line} 0, 1, 2 ..., in this order." in run(root, "detection/test.py", mode="test")
-    assert run(root, "detection/inference.py").startswith(f"{line} class 1, class 2, class 3 ..., in this order.\n")
-    edit_config(root / "detection/config.py", {"model_weights_path": "results/Boxes/best.pth.tar", "test_scenes": 10})
-    assert line not in run(root, "detection/test.py", mode="test") + run(root, "detection/inference.py")
+    tested, classified = run_without_class_names(trained[0], "detection", RESULTS)
+    assert f"{UNNAMED} 0, 1, 2 ..., in this order." in tested
+    assert classified.startswith(f"{UNNAMED} class 1, class 2, class 3 ..., in this order.\n")
 
 
-def test_the_forms_that_score_are_compiled(
-    trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By a compiler that gives back what it gets."""
-    graphs: list[torch.fx.GraphModule] = []
-
-    def compile_network(network: nn.Module, device: torch.device) -> None:
-        network.compile(backend=lambda graph, inputs: graphs.append(graph) or graph)
-
-    monkeypatch.chdir(trained[0])
-    monkeypatch.setenv("MODE", "test")
-    values = {"compile_model": True, "test_scenes": 2, "num_workers": 0, "precision": "float32"}
-    config = load_config(tmp_path / "config.py", "detection", SETTINGS | values)
-    monkeypatch.setattr(test, "compile_network", compile_network)
-    test.test_task(config, torch.device("cpu"), DETECTION)
-    assert len(graphs) == 1
-    monkeypatch.setattr(inference, "compile_network", compile_network)
-    monkeypatch.setattr(inference, "setup_runtime", lambda *_: torch.device("cpu"))  # which would last
-    inference.main(config, [])
-    assert len(graphs) == 2
+def test_the_forms_that_score_are_compiled(trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert count_compiled(trained[0], "detection", SETTINGS, DETECTION, inference, monkeypatch) == [1, 2]
 
 
 @pytest.mark.parametrize(

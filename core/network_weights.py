@@ -102,6 +102,19 @@ FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INT_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
+def read_pretrained(config: ModuleType) -> dict[str, Any]:
+    """The file that config.pretrained_model_weights_path names. Raises: as read_checkpoint()."""
+    path = config.pretrained_model_weights_path
+    try:
+        return read_checkpoint(path)
+    except FileNotFoundError as error:  # whose advice is about what this program trains
+        line = config_lines(config).get("pretrained_model_weights_path", "?")
+        raise FileNotFoundError(
+            f"{path}: no such file; correct pretrained_model_weights_path (config.py line {line}); "
+            "`python3 scripts/download_weights.py` fetches published weights"
+        ) from error
+
+
 def load_pretrained_weights(network: nn.Module, config: ModuleType, class_names: list[str]) -> str:
     """Start from config.pretrained_model_weights_path; a classifier for another number of classes is left as it is.
 
@@ -110,7 +123,7 @@ def load_pretrained_weights(network: nn.Module, config: ModuleType, class_names:
     learn new ones. Raises: ValueError if anything else does not fit, or if batch-norm was folded.
     """
     path = config.pretrained_model_weights_path
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_pretrained(config)
     refuse_other_task(checkpoint, config, path)
     weights = extract_weights(checkpoint, path)
     own = network.state_dict()
@@ -157,7 +170,7 @@ def load_pretrained_features(network: nn.Module, config: ModuleType, class_names
     batch-norm was folded.
     """
     path = config.pretrained_model_weights_path
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_pretrained(config)
     refuse_other_task(checkpoint, config, path, "mobilenet_v2")
     weights = extract_weights(checkpoint, path)
     is_same_task = weights.keys() == network.state_dict().keys()

@@ -62,7 +62,11 @@ def resume_from_weights(project: Project) -> None:
         (rename_class, r"./data/Colours/valid: its class folders are not those .*missing \['red'\], unknown \['rot'\]"),
         (lambda p: p.set(model_num_classes=4), r"./data/Colours/train: 3 class folders \(.*set it to 3; if not"),
         (lambda p: p.set(batch_size=64), r"./data/Colours/train: 48 images, fewer than batch_size = 64"),
-        (lambda p: p.set(pretrained_model_weights_path="no.pth"), r"no.pth: no such file; train first"),
+        (
+            lambda p: p.set(pretrained_model_weights_path="no.pth"),
+            r"no.pth: no such file; correct pretrained_model_weights_path \(config.py line 50\); "
+            r"`python3 scripts/download_weights.py` fetches published weights \(looked for at /.*no.pth\)",
+        ),
         (save_foreign_weights, r"foreign.pth: its weights are not those of this network"),
         (save_damaged_weights, r"cut.pth: damaged or not a PyTorch checkpoint"),
         (lambda p: p.set(resume="no.pth.tar"), r"no.pth.tar: no such file; train first"),

@@ -2,6 +2,7 @@
 """From what a file holds to the weights of a network."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,16 @@ def test_another_image_size_than_in_training_is_told(
     torch.save(record | {"image_size": (224, 224)}, path)  # of another project
     network_weights.load_trained_network(small_network(), config)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("load", [network_weights.load_pretrained_weights, network_weights.load_pretrained_features])
+def test_a_missing_file_to_start_from_is_to_be_fetched(load: Callable[..., str]) -> None:
+    """Of all tasks: "train first" would be advice about weights of one's own."""
+    config = config_with(pretrained_model_weights_path="nowhere.pth")
+    with pytest.raises(
+        FileNotFoundError, match=r"^nowhere.pth: no such file; correct .* line 50\); `python3 scripts/down"
+    ):
+        load(small_network(), config, ["ant", "bee", "cat"])
 
 
 # Batch-norm that was folded into the convolutions

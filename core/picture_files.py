@@ -12,6 +12,7 @@ from core.atomic_files import write_atomically
 from core.digit_scenes import split_scenes
 from core.named_pictures import Describe, find_images, load_picture, read_each
 from core.pixels import Image
+from core.settings import config_lines
 
 SHOWN_SCENES = 4
 Load = Callable[[Path], Image]
@@ -28,10 +29,12 @@ def read_pictures(
     """Each picture's name, its pixels and the PNG file to draw it in, whose name has the ending.
 
     Of files and folders; without arguments those of inference_image_path; without this, scenes that nothing was trained
-    on. Raises: ValueError for two to be drawn in one file, before the first; as find_images() and read_each().
+    on. Raises: ValueError for no picture where the weights are of photos, or for two to be drawn in one file, before
+    the first; as find_images() and read_each().
     """
     paths = arguments or [config.inference_image_path]
     if paths == [""]:
+        refuse_scenes_of_photos(config)
         scenes = split_scenes("test", SHOWN_SCENES, config.image_size)
         for number in range(SHOWN_SCENES):
             target = Path("results", config.exp_name, f"scene_{number}_{ending}.png")
@@ -40,6 +43,17 @@ def read_pictures(
     targets = choose_targets(find_images(paths), config.exp_name, ending)
     for path, image in read_each(list(targets), load, describe):
         yield str(path), image, targets[path]
+
+
+def refuse_scenes_of_photos(config: ModuleType) -> None:
+    """Raise ValueError if data_dir names a folder of photos: weights of these know nothing of digits."""
+    if config.data_dir:
+        lines = config_lines(config)
+        raise ValueError(
+            "no picture named: give one after inference.py, or as inference_image_path (config.py line "
+            f"{lines.get('inference_image_path', '?')}); scenes of digits take its place only where data_dir (line "
+            f'{lines.get("data_dir", "?")}) is ""'
+        )
 
 
 def choose_targets(paths: list[Path], exp_name: str, ending: str) -> dict[Path, Path]:

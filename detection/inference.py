@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draw boxes around the objects in pictures: python3 detection/inference.py [IMAGE or FOLDER ...].
 
-Without arguments it takes inference_image_path of detection/config.py, or a scene never trained on.
+Without arguments it takes inference_image_path of detection/config.py, or, where data_dir is "" too, unseen scenes.
 """
 
 import sys

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Colour the pixels of pictures by their classes: python3 segmentation/inference.py [IMAGE or FOLDER ...].
 
-Without arguments it takes inference_image_path of segmentation/config.py, or a scene never trained on.
+Without arguments it takes inference_image_path of segmentation/config.py, or, where data_dir is "" too, unseen scenes.
 """
 
 import sys

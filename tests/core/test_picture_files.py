@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from task_projects import load_config
 
 from core.picture_files import read_pictures
 from segmentation.inference import load_near_square
 from utils import describe_error
 
-CONFIG = SimpleNamespace(exp_name="Run", inference_image_path="", image_size=64)
+CONFIG = SimpleNamespace(exp_name="Run", inference_image_path="", image_size=64, data_dir="")
 
 
 @pytest.fixture
@@ -60,3 +61,13 @@ def test_a_picture_that_would_be_huge_is_named_with_the_unreadable(
     with pytest.raises(SystemExit, match="^1$"):
         next(pictures)
     assert "photos/d.png: 40 x 4 pixels; one side is over 8 times the other; cut" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_scenes_of_digits_do_not_stand_for_photos(task: str, tmp_path: Path) -> None:
+    """Weights of a folder of photos know nothing of them."""
+    config = load_config(tmp_path / "config.py", task, {"data_dir": "photos"})
+    with pytest.raises(ValueError, match="^no picture named: give one after inference.py, or as inference_image_path"):
+        next(read_pictures([], config, "boxes", describe_error))
+    config = load_config(tmp_path / "config.py", task, {})
+    assert next(read_pictures([], config, "boxes", describe_error))[0] == "scene 0 of the test scenes"

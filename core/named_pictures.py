@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures that a command names, one by one or as folders: found, read, and told where that fails."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,22 +17,35 @@ Describe = Callable[[Exception], str | None]  # utils.describe_error()
 def find_images(arguments: list[str]) -> list[Path]:
     """The named files, and the images in the named folders in sorted order; a line on stderr about other files there.
 
-    Raises: FileNotFoundError.
+    Of several arguments those that are not there, and folders without images, are left to read_each().
+    Raises: FileNotFoundError for a single one.
     """
     images = []
     for path in map(Path, arguments):
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such image or folder")
-        files = sorted(file for file in path.rglob("[!.]*") if not file.is_dir())  # also a link to nothing, to name it
-        inside = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-        left_out = Counter(kind_of_name(file.name) for file in files if is_left_out(file.name))
-        if path.is_dir() and not inside:
-            instead = f", but {describe_left_out(left_out)}" if left_out else ""
-            raise FileNotFoundError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)}){instead}")
-        if left_out:
-            print(f"{path}: left out {describe_left_out(left_out)}", file=sys.stderr)
-        images += inside if path.is_dir() else [path]
+        try:
+            images += find_in(path)
+        except FileNotFoundError:
+            if len(arguments) == 1:
+                raise
+            images.append(path)
     return images
+
+
+def find_in(path: Path) -> list[Path]:
+    """The file, or the images in the folder, and the line. Raises: FileNotFoundError if there is neither."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such image or folder")
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.rglob("[!.]*") if not file.is_dir())  # also a link to nothing, to name it
+    inside = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    left_out = Counter(kind_of_name(file.name) for file in files if is_left_out(file.name))
+    if not inside:
+        instead = f", but {describe_left_out(left_out)}" if left_out else ""
+        raise FileNotFoundError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)}){instead}")
+    if left_out:
+        print(f"{path}: left out {describe_left_out(left_out)}", file=sys.stderr)
+    return inside
 
 
 def load_picture(path: Path, left_turned: str, apply_orientation: bool = False) -> Image:
@@ -55,6 +69,8 @@ def read_each(images: list[Path], load: Callable[[Path], Image], describe: Descr
     unreadable = []
     for path in images:
         try:
+            if path.is_dir() or not os.path.lexists(path):
+                find_in(path)  # which says what is wrong
             image = load(path)
         except (ValueError, OSError) as error:
             if len(images) == 1:

@@ -317,10 +317,11 @@ def test_the_readable_pictures_of_a_folder_are_classified(pictures: Project) -> 
     (red / "001.png").write_bytes(b"")
     (red / "003.png").unlink()
     (red / "003.png").symlink_to("nowhere.png")
-    done = pictures.run("inference.py", "data/Colours/valid/red")
+    done = pictures.run("inference.py", "gone.png", "data/Colours/valid/red")
     assert done.returncode == 1
-    summary, *named = done.stderr.splitlines()
-    assert summary == "2 of 5 pictures could not be read:"
+    summary, gone, *named = done.stderr.splitlines()
+    assert summary == "3 of 6 pictures could not be read:"
+    assert gone.startswith("gone.png: no such image or folder (looked for at ")
     assert [line.partition(": ")[0] for line in named] == [f"data/Colours/valid/red/{n}.png" for n in ("001", "003")]
     assert ": not a readable image" in named[0] and ": No such file" in named[1]
     readable = {name: answer for name, answer in whole.items() if not name.endswith(("001.png", "003.png"))}

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures that inference.py of a task takes apart."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 from task_projects import load_config
@@ -51,6 +53,25 @@ def test_a_folder_is_read_to_its_end(photos: Path, capsys: pytest.CaptureFixture
 def test_a_single_picture_that_cannot_be_read_is_an_error(photos: Path) -> None:
     with pytest.raises(ValueError, match=r"^photos/c.jpg: not a readable image"):
         next(read_pictures(["photos/c.jpg"], CONFIG, "boxes", describe_error))
+
+
+def test_what_is_not_there_is_named_after_the_rest(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As what cannot be read is; alone it is an error."""
+    Path("empty").mkdir()
+    pictures = read_pictures(["gone.png", "empty", "photos/a.png"], CONFIG, "boxes", describe_error)
+    assert [name for name, _, _ in until_exit(pictures)] == ["photos/a.png"]
+    summary, gone, empty = capsys.readouterr().err.splitlines()
+    assert summary == "2 of 3 pictures could not be read:"
+    assert gone == f"gone.png: no such image or folder (looked for at {Path('gone.png').absolute()})"
+    assert empty.startswith("empty: no images in this folder (.apng, ")
+    with pytest.raises(FileNotFoundError, match="^gone.png: no such image or folder$"):
+        next(read_pictures(["gone.png"], CONFIG, "boxes", describe_error))
+
+
+def until_exit(pictures: Iterator[tuple[str, np.ndarray, Path]]) -> Iterator[tuple[str, np.ndarray, Path]]:
+    """The pictures before the exit with status 1."""
+    with pytest.raises(SystemExit, match="^1$"):
+        yield from pictures
 
 
 def test_a_picture_that_would_be_huge_is_named_with_the_unreadable(

@@ -26,6 +26,7 @@ from task_projects import (
     run_without_class_names,
 )
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from core import picture_files
@@ -139,6 +140,31 @@ def test_pixels_are_classified_where_they_are() -> None:
     assert classes.shape == (90, 60)
     expected = np.repeat([0, 1, 2], 30)[:, None]
     assert (classes == expected).mean() > 0.95
+
+
+class Largest(TorchDispatchMode):
+    """How many values the largest tensor has that is made meanwhile."""
+
+    values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        self.values = max(self.values, made.numel() if isinstance(made, torch.Tensor) else 0)
+        return made
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 3, 4, 21])
+@pytest.mark.parametrize("size", [(1000, 1343), (65, 86), (64, 86), (40, 30)])
+def test_pixels_get_the_likeliest_class_in_the_memory_of_one(size: tuple[int, int], num_classes: int) -> None:
+    """The same as by torch's interpolate() and argmax() of all classes at once, also where two are alike."""
+    torch.manual_seed(0)
+    logits = torch.randn(1, num_classes, 64, 86)
+    logits[:, -1] = logits[:, 0]
+    with Largest() as largest:
+        found = inference.likeliest_classes(logits, size)
+    assert size[0] < 1000 or largest.values == (3 if num_classes == 3 else 1) * size[0] * size[1]
+    whole = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
+    assert torch.equal(found, whole[0].argmax(0))
 
 
 def test_pictures_that_would_be_lost_or_huge_are_refused(trained: tuple[Path, str], tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from core.image_files import load_image, read_size
 from core.image_index import check_counts, read_index, scan_folder
 from core.loader_workers import BATCHES_OF_WORKER, Batch, Stack, check_readable, start_worker
 from core.pixels import Image
+from core.plurals import counted
 from core.spare_cores import adapt_threads
 from imgproc import normalize
 
@@ -377,7 +378,7 @@ def create_batches(
     if dataset.seed is not None and not len(sampler):
         times = f" in each of {num_processes} processes" if num_processes > 1 else ""
         raise ValueError(
-            f"{dataset.root}: {len(dataset)} images, fewer than batch_size = {batch_size}{times}; lower it"
+            f"{dataset.root}: {counted(len(dataset), 'image')}, fewer than batch_size = {batch_size}{times}; lower it"
         )
     loader = DataLoader(
         dataset,

@@ -26,6 +26,7 @@ from core.class_names import name_classes
 from core.exported_files import hash_file
 from core.folding import folded
 from core.metrics import ClassScores, show_scores
+from core.plurals import counted
 from core.processes import from_main, gather_batches, joined_processes
 from core.runtimes import ExportedNetwork
 from core.score_reports import Tested, print_classes, write_scores
@@ -68,7 +69,8 @@ def test(config: ModuleType, device: torch.device) -> None:
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     num_classes = len(numpy.unique(dataset.targets))
     where = describe_arithmetic(network, config, device, dtype)
-    print(f"{len(dataset)} images of {num_classes} classes at {config.image_size} pixels; {where}.")
+    images, classes = counted(len(dataset), "image"), counted(num_classes, "class", "classes")
+    print(f"{images} of {classes} at {config.image_size} pixels; {where}.")
     for note in dataset.notes:
         print(note)
 
@@ -101,7 +103,7 @@ def test_task(config: ModuleType, device: torch.device, task: Tested) -> None:
         compile_network(network, device)
     batches = create_batches(pictures, **loader_options(config, device))
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
-    print(f"{len(pictures)} images of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
+    print(f"{counted(len(pictures), 'image')} of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
     metrics = evaluate(
         network,
         batches,

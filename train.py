@@ -35,7 +35,6 @@ from core.processes import (
     from_main,
     joined_processes,
     local_rank,
-    num_processes,
     parallelize,
     share_buffers,
     synchronize_batch_norm,
@@ -51,6 +50,7 @@ from core.reports import (
     log_scalars,
     open_writer,
     print_end,
+    print_left_out,
     print_run,
     show_bar,
     warn_of_rate,
@@ -363,11 +363,7 @@ def finish_epoch(
     # The checkpoint comes last: with it the epoch counts as done, and a crash before it repeats the epoch.
     save_train_state(samples / f"epoch_{state.epoch}.pth.tar", state, config)
     from_main(partial(remove_old_checkpoints, samples, state.epoch, config.keep_checkpoints))
-    left_out = trained["batches"] * config.batch_size * num_processes() - trained["images"]  # bad_images = "skip"
-    if left_out:
-        print(f"Left out {left_out} unreadable training images; scripts/check_dataset.py names them.")
-    if trained["skipped"]:
-        print(f"Skipped {trained['skipped']} optimizer steps whose float16 gradients were too large.")
+    print_left_out(config, trained)
     warn_of_rate(config, trained["loss"], metrics["loss"], guessing_loss)
     print(
         f" * Epoch {state.epoch}/{config.epochs} {show_scores(metrics, config.model_num_classes, 3)} "

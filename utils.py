@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from core.atomic_files import NO_ROOM
 from core.metrics import show_scores
+from core.plurals import counted
 from core.processes import end_workers, num_processes, process_rank
 from core.settings import config_lines
 from core.spare_cores import watch_cores
@@ -192,8 +193,9 @@ def check_workers(num_workers: int, batch_size: int, image_size: int, num_loader
     free = shutil.disk_usage(memory).free
     if needed > free:
         raise ValueError(
-            f"{memory}: {free / 2**20:.1f} MiB free, {num_workers} workers need {needed / 2**20:.1f} MiB; lower "
-            "num_workers or batch_size in config.py, or give the container more (docker run --shm-size)"
+            f"{memory}: {free / 2**20:.1f} MiB free, {counted(num_workers, 'worker needs', 'workers need')} "
+            f"{needed / 2**20:.1f} MiB; lower num_workers or batch_size in config.py, or give the container "
+            "more (docker run --shm-size)"
         )
 
 

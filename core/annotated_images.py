@@ -14,6 +14,7 @@ import numpy as np
 from core.folders import shorten
 from core.image_files import check_claims, image_kind, load_image, read_size
 from core.pixels import Image
+from core.plurals import counted
 
 Answer = TypeVar("Answer")
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels; x1 and y1 exclusive
@@ -75,7 +76,7 @@ class LeftOut:
         """A line for each unknown class."""
         lines = []
         for name, paths in self.classes.items():
-            count = f"{len(paths)} objects, the first in {shorten(paths[:1])}"
+            count = f"{counted(len(paths), 'object')}, the first in {shorten(paths[:1])}"
             lines.append(f"{self.root}: unknown class {name!r} ({count}); left out")
         return lines
 
@@ -247,5 +248,6 @@ def finish(source: AnnotatedImages, left_out: LeftOut, masks: bool, remedy: str)
         unknown = f", but of {shorten(sorted(left_out.classes))}" if left_out.classes else ""
         raise ValueError(f"{source.root}: no object of {shorten(source.classes)} is left{unknown}; {remedy}")
     if empty and not masks:
-        notes.append(f"{source.root}: {empty} of {len(source)} images have no object")
+        share = f"of {len(source)} images"
+        notes.append(f"{source.root}: {counted(empty, f'{share} has', f'{share} have')} no object")
     source.notes += notes

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from core.folders import list_classes, shorten
+from core.plurals import counted
 from core.settings import config_lines
 
 
@@ -29,9 +30,10 @@ def name_classes(config: ModuleType, class_names: list[str] | None, image_dir: s
         if set(found) <= set(names) and len(set(names)) == num_classes:
             return names
     if len(found) < num_classes:
+        they = "it is" if len(found) == 1 else "they are"
         raise ValueError(
-            f"{image_dir}: {len(found)} class folders ({shorten(found)}), and which of the "
-            f"{num_classes} classes of {config.model_weights_path} they are is not known: it has no class names; name "
+            f"{image_dir}: {counted(len(found), 'class folder')} ({shorten(found)}), and which of the "
+            f"{num_classes} classes of {config.model_weights_path} {they} is not known: it has no class names; name "
             f"another folder, or set config.py line {config_lines(config).get('class_label_file', '?')}: "
             f'class_label_file to a JSON object from "0" ... "{num_classes - 1}" to the names of class folders'
         )

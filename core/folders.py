@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from core.image_names import IMAGE_SUFFIXES, describe_left_out, is_left_out, kind_of_name
+from core.plurals import counted
 from core.split_names import UNNAMED, split_names
 
 
@@ -108,8 +109,9 @@ def describe_folder(root: str, found: list[str], expected: Sequence[str] | None,
         unlikely = unlikely_classes(found)
         lines += [f"{shorten([name])} is taken for a class; if it is none, move it elsewhere" for name in unlikely]
     elif missing:
+        share = f"of the weights' {len(expected)} classes"
         lines.append(
-            f"{len(found)} of the weights' {len(expected)} classes have images here; {len(missing)} without: "
+            f"{counted(len(found), f'{share} has', f'{share} have')} images here; {len(missing)} without: "
             f"{shorten(missing)}"
         )
     return [f"{root}: {line}" for line in lines]

@@ -28,6 +28,7 @@ from core.image_formats import (
     without_chunks,
 )
 from core.pixels import MAX_PIXELS, ORIENTATION_TAG, Image, KindError, Size, opencv_pixels, turn_upright
+from core.plurals import counted
 from core.tiff_files import tiff_pixels, tiff_size
 
 Answer = TypeVar("Answer")
@@ -80,7 +81,7 @@ def decode_image(data: np.ndarray, name: str | Path, apply_orientation: bool = F
 
 
 def unreadable(data: np.ndarray, name: str | Path) -> ValueError:
-    return ValueError(f"{name}: not a readable image ({data.size} bytes); replace or remove the file")
+    return ValueError(f"{name}: not a readable image ({counted(data.size, 'byte')}); replace or remove the file")
 
 
 def ask_reader(reader: Callable[[np.ndarray], Answer], data: np.ndarray, name: str | Path) -> Answer | None:

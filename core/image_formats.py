@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from core.pixels import MAX_PIXELS, Image, KindError, Size, opencv_pixels, pillow_pixels
+from core.plurals import counted
 
 if TYPE_CHECKING:  # loaded when the first file needs them
     import PIL.Image
@@ -58,9 +59,11 @@ def jpeg_size(data: np.ndarray) -> Size | None:
     if frame.marker in JPEG_HIERARCHICAL:
         raise KindError("a hierarchical JPEG")
     if frame.bits != 8:
-        raise KindError(f"a {'lossless ' if frame.marker == JPEG_LOSSLESS else ''}JPEG of {frame.bits} bits a channel")
+        raise KindError(
+            f"a {'lossless ' if frame.marker == JPEG_LOSSLESS else ''}JPEG of {counted(frame.bits, 'bit')} a channel"
+        )
     if frame.channels not in (1, 3, 4):
-        raise KindError(f"a JPEG of {frame.channels} channels")
+        raise KindError(f"a JPEG of {counted(frame.channels, 'channel')}")
     return frame.width, frame.height
 
 
@@ -138,7 +141,7 @@ def bmp_size(data: np.ndarray) -> Size:
         if not (is_byte_masks if bits == 32 else bits == 16 and masks in BMP_16_BIT_MASKS):
             raise KindError("a BMP with unusual bit masks")
     if header_size not in BMP_HEADERS:
-        raise KindError(f"a BMP with a header of {header_size} bytes")
+        raise KindError(f"a BMP with a header of {counted(header_size, 'byte')}")
     (colours,) = struct.unpack_from("<I", data, 46)
     if bits <= 8 and offset < 14 + header_size + 4 * colours:
         raise KindError("a BMP whose pixels begin within its palette")

@@ -5,6 +5,8 @@ import os
 import re
 from collections import Counter
 
+from core.plurals import counted
+
 IMAGE_SUFFIXES = (
     *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
     *(".png", ".tif", ".tiff", ".webp"),
@@ -58,5 +60,5 @@ def describe_left_out(left_out: Counter[str]) -> str:
         parts.append(f"{count:,} {kind or 'without a suffix'}" + (f" ({advice})" if advice else ""))
     if len(kinds) > LEFT_OUT_KINDS:
         rest = sum(count for _, count in kinds[LEFT_OUT_KINDS:])
-        parts.append(f"{rest:,} of {len(kinds) - LEFT_OUT_KINDS} other kinds")
+        parts.append(f"{rest:,} of {counted(len(kinds) - LEFT_OUT_KINDS, 'other kind')}")
     return ", ".join(parts)

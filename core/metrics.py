@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from core.plurals import counted
 from core.processes import process_rank, sum_over_processes
 
 
@@ -60,7 +61,7 @@ class EpochMeter:
         """
         loss, hits1, hits5, images, skipped = self.sums.tolist()
         if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss became {loss} in {images:.0f} images; {remedy}")
+            raise FloatingPointError(f"the loss became {loss} in {counted(round(images), 'image')}; {remedy}")
         return {
             "loss": loss / images,
             "acc1": 100 * hits1 / images,

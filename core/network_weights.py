@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import model
 from core.folders import shorten
+from core.plurals import counted
 from core.settings import SHARED_RULES, config_lines, config_place, is_int, to_plain
 from core.weights_files import beside_pretrained, conversion, read_checkpoint
 from model import TORCHVISION, Definition
@@ -148,8 +149,8 @@ def load_pretrained_weights(network: nn.Module, config: ModuleType, class_names:
 
 def describe_unnamed(class_names: list[str]) -> str:
     """The line about weights of which nobody knows the classes; these are those of the data."""
-    shown = shorten(class_names)
-    return f"They have no class names: their {len(class_names)} classes are taken to be {shown}, in this order."
+    are = counted(len(class_names), "class is", "classes are")
+    return f"They have no class names: their {are} taken to be {shorten(class_names)}, in this order."
 
 
 def describe_other_values(
@@ -217,9 +218,10 @@ def match_classes(network: nn.Module, trained_names: list[str], class_names: lis
         return "They were trained with these classes in another order; the classifier's rows were matched by name."
     pairs = [pair for pair in zip(trained_names, class_names, strict=True) if pair[0] != pair[1]]
     trained, now = pairs[0]
+    share = f"of {len(class_names)}"
     return (
         f"They were trained with other classes: the classifier's row of {now!r} was that of {trained[:80]!r}, "
-        f"{len(pairs)} of {len(class_names)} differ."
+        f"{counted(len(pairs), f'{share} differs', f'{share} differ')}."
     )
 
 
@@ -252,8 +254,8 @@ def refuse_folded(weights: dict[str, Tensor], config: ModuleType, checkpoint: di
         said = {name: checkpoint[name] for name in (*NORMALISATION, *DEFINITION) if name in checkpoint}
         command = unfolding(path, getattr(config, "train_image_dir", "IMAGES"), vars(config) | said)
         raise ValueError(
-            f"{path}: its batch-norm is folded into convolutions ({len(folded)} layers have variance 1 throughout); "
-            f"training would not survive that; `{command}` makes a file to start from"
+            f"{path}: its batch-norm is folded into convolutions ({counted(len(folded), 'layer has', 'layers have')} "
+            f"variance 1 throughout); training would not survive that; `{command}` makes a file to start from"
         )
 
 

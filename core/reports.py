@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from core.checkpoints import TrainState
 from core.metrics import SCORES, show_scores
+from core.plurals import counted
 from core.processes import from_main, num_processes, process_rank
 from core.settings import NUM_BLOCKS, config_lines, config_place, precision_name
 from core.weights_files import read_checkpoint
@@ -162,7 +163,8 @@ def print_run(
     print(f"Build `{config.model_arch_name}` model successfully: {parameters:,} parameters.")
     print(
         f"{state.num_images} training and {num_valid_images} validation images of "
-        f"{config.model_num_classes} classes; {state.device}, {precision_name(config.precision, state.dtype)}."
+        f"{counted(config.model_num_classes, 'class', 'classes')}; {state.device}, "
+        f"{precision_name(config.precision, state.dtype)}."
     )
     if state.frozen_blocks:
         trained = sum(parameter.numel() for parameter in state.network.parameters() if parameter.requires_grad)
@@ -170,10 +172,10 @@ def print_run(
     if start and state.epoch >= config.epochs:
         print(f"`{start}` has finished all {config.epochs} epochs; nothing is left to train.")
     elif start:
-        within = f" and {state.position} of {num_batches} batches" if state.position else ""
+        within = f" and {state.position} of {counted(num_batches, 'batch', 'batches')}" if state.position else ""
         print(
-            f"Resume `{start}` after {state.epoch} of {config.epochs} epochs{within}, best {SCORES[state.score]} "
-            f"{state.best_score:.3f}."
+            f"Resume `{start}` after {state.epoch} of {counted(config.epochs, 'epoch')}{within}, best "
+            f"{SCORES[state.score]} {state.best_score:.3f}."
         )
     if config.batch_size * (num_processes() if config.sync_batch_norm else 1) == 1:
         place = config_place(config, "batch_size")
@@ -228,6 +230,18 @@ def print_end(config: ModuleType, state: TrainState, num_batches: int) -> None:
         f'mode = "test" ({folder}config.py line {lines.get("mode", "?")}).',
         flush=True,
     )
+
+
+def print_left_out(config: ModuleType, trained: dict[str, float]) -> None:
+    """Say which images and steps did not count in an epoch."""
+    left_out = int(trained["batches"] * config.batch_size * num_processes() - trained["images"])  # bad_images = "skip"
+    if left_out:
+        names = "scripts/check_dataset.py names"
+        what = counted(left_out, f"unreadable training image; {names} it", f"unreadable training images; {names} them")
+        print(f"Left out {what}.")
+    if trained["skipped"]:
+        steps = counted(int(trained["skipped"]), "optimizer step")
+        print(f"Skipped {steps} whose float16 gradients were too large.")
 
 
 def describe_weights(path: Path, score: str) -> str | None:

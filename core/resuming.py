@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from core.checkpoints import TrainState, check_train_state, load_train_state
+from core.plurals import counted
 from core.processes import from_main, restarts_store
 from core.settings import config_lines
 from core.weights_files import read_checkpoint
@@ -71,8 +72,8 @@ def read_named(folder: Path, state: TrainState, config: ModuleType) -> dict[str,
     later += [path for path in interrupted_in(folder) if path.resolve() != Path(config.resume).resolve()]
     if later:
         raise ValueError(
-            f"{later[-1]}: may be later than the {checkpoint['epoch']} epochs that resume goes back to; remove it, or "
-            "choose another exp_name"
+            f"{later[-1]}: may be later than the {counted(checkpoint['epoch'], 'epoch')} that resume goes back to; "
+            "remove it, or choose another exp_name"
         )
     return checkpoint
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from core.exported_files import SUFFIXES
+from core.plurals import counted
 from core.trials import survives
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -61,8 +62,8 @@ class ExportedNetwork(nn.Module):
             raise ValueError(f"{self.path}: {self.runtime} cannot run it: {first_line(error)}") from error
         if outputs.dtype != torch.float32 or outputs.shape != (len(images), self.num_classes):
             raise ValueError(
-                f"{self.path}: gives {outputs.dtype} {list(outputs.shape)} for {len(images)} images, and by its "
-                f"description float32 {[len(images), self.num_classes]}; export the weights again"
+                f"{self.path}: gives {outputs.dtype} {list(outputs.shape)} for {counted(len(images), 'image')}, and by "
+                f"its description float32 {[len(images), self.num_classes]}; export the weights again"
             )
         if self.gives_probabilities:  # up to a summand, which no softmax notices, they are the logits
             return outputs.clamp_min(torch.finfo(torch.float32).tiny).log()

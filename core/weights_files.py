@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from core.plurals import counted
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a file of torch.save() into the CPU's memory, executing nothing in it.
@@ -194,5 +196,5 @@ def plain_tensor(tensor: Tensor, name: Any) -> Tensor:
     if not is_dense or bare.is_quantized or bare.is_nested or bare.is_complex():
         raise ValueError(f"{shown} is sparse, quantized or complex")
     if bare.numel() * bare.element_size() > bare.untyped_storage().nbytes():
-        raise ValueError(f"{shown} claims {bare.numel()} values and has fewer")
+        raise ValueError(f"{shown} claims {counted(bare.numel(), 'value')} and has fewer")
     return bare

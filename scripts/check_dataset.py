@@ -27,7 +27,7 @@ from checking.annotated_inventory import AnnotatedInventory
 from checking.images import ImageFiles, list_of_names
 from checking.inspection import inspect_all
 from checking.inventory import Inventory, find_splits
-from checking.report import Report
+from checking.report import UNREADABLE_IMAGES, Kind, Report
 from core.annotated_folders import list_contents
 from core.atomic_files import write_atomically
 from shared.command_line import OneLineParser, config_assignments
@@ -43,14 +43,21 @@ KIND_SUFFIXES = {
     "AVIF": (".avif",),
     "HEIC": (".heic", ".heif", ".hif"),
 }
-TURNED = (
-    "photos that the camera noted as turned, which training takes as they are stored: set apply_orientation = True in "
-    "config.py, or let prepare_dataset.py folder turn them"
+TURNED = Kind(
+    "photo",
+    "photos",
+    " that the camera noted as turned, which training takes as stored: set apply_orientation = True in config.py, or "
+    "let prepare_dataset.py folder do the turning",
 )
-TURNED_ANNOTATED = (
-    "photos that the camera noted as turned, which training takes as they are stored, with boxes and masks of these "
-    "pixels: if they were drawn on the turned photo, store the photos turned"
+TURNED_ANNOTATED = Kind(
+    "photo",
+    "photos",
+    " that the camera noted as turned, which training takes as stored, with boxes and masks of these pixels: if they "
+    "were drawn on the turned photo, store it turned",
 )
+COMPLAINED = Kind("file that loads", "files that load", ", of which the decoder complained")
+SINGLE_COLOUR = Kind("picture", "pictures", " of a single colour")
+WRONG_SUFFIX = Kind("wrong suffix, which does no harm", "wrong suffixes, which do no harm")
 
 
 def main() -> int:
@@ -105,7 +112,7 @@ def check_images(dataset: ImageFiles, report: Report) -> None:
             progress.update()
             path = dataset.path(index)
             if finding.error:
-                report.problem("unreadable images", f"{path}: {finding.error}")
+                report.problem(UNREADABLE_IMAGES, f"{path}: {finding.error}")
                 continue
             dataset.sizes[index] = finding.width, finding.height
             dataset.digests[index] = np.frombuffer(finding.digest, dtype=np.uint64)
@@ -114,11 +121,11 @@ def check_images(dataset: ImageFiles, report: Report) -> None:
             if finding.orientation != 1 and (is_annotated or not applies_orientation()):
                 report.warning(turned, f"{path}: orientation {finding.orientation}")
             if finding.complaint:
-                report.warning("files that load, of which the decoder complained", f"{path}: {finding.complaint}")
+                report.warning(COMPLAINED, f"{path}: {finding.complaint}")
             if finding.is_single_colour:
-                report.warning("pictures of a single colour", path)
+                report.warning(SINGLE_COLOUR, path)
             if not path.lower().endswith(KIND_SUFFIXES[finding.kind]):
-                report.warning("wrong suffixes, which do no harm", f"{path}: is {finding.kind}")
+                report.warning(WRONG_SUFFIX, f"{path}: is {finding.kind}")
 
 
 @functools.cache

@@ -164,7 +164,7 @@ def test_images_that_were_left_out_stop_a_run_that_is_to_stop_at_them(tuned: Pro
     path = sorted((project.root / "data/Colours/train/red").iterdir())[0]
     path.write_bytes(b"no image")
     project.set(resume="auto", epochs=5, bad_images="skip")
-    assert "Left out 1 unreadable training images" in project.run_well("train.py")
+    assert "Left out 1 unreadable training image;" in project.run_well("train.py")
     project.set(epochs=6, bad_images="stop")
     done = project.run("train.py")
     assert done.returncode == 2

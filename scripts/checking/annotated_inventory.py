@@ -9,12 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from checking.images import ImageFiles, describe_balance, report_copies
-from checking.report import Report
+from checking.report import Kind, Report
 from core.annotated_folders import open_source
 from core.annotated_images import UNREADABLE, AnnotatedImages
 from core.folders import shorten
+from core.plurals import counted
 
-SHARED = "files in two splits: a score on one will look better than it is after training on the other"
+SHARED = Kind("file", "files", " in two splits: a score on one will look better than it is after training on the other")
+UNUSABLE = Kind("split", "splits", " that cannot be used")
+WITHOUT_CLASSES = Kind("split", "splits", " without some of the classes")
 
 
 class Part(NamedTuple):
@@ -51,7 +54,7 @@ class AnnotatedInventory(ImageFiles):
             images = np.array([places.setdefault(path, len(places)) for path in paths])
             self.parts.append(Part(split, masks, source, images, *count_objects(source, masks)))
         for error in errors:
-            report.problem("splits that cannot be used", error)
+            report.problem(UNUSABLE, error)
         self.paths = list(places)
         super().__init__(len(self.paths))
         self._report_classes(report)
@@ -72,7 +75,7 @@ class AnnotatedInventory(ImageFiles):
         for part in self.parts:
             missing = [name for name, count in part.of_class.items() if not count]
             if missing:
-                report.warning("splits without some of the classes", f"{part.name}: {len(missing)}, {shorten(missing)}")
+                report.warning(WITHOUT_CLASSES, f"{part.name}: {len(missing)}, {shorten(missing)}")
 
     def _report_left_out(self, report: Report) -> None:
         """Each thing once that the splits leave out, though several may have its image."""
@@ -82,9 +85,9 @@ class AnnotatedInventory(ImageFiles):
             lines |= Counter((line.kind, line.text) for line in part.source.left_out.lines)
             classes |= dict.fromkeys(part.source.left_out.class_lines())
         for kind, line in lines.elements():
-            report.warning(f"times {kind}", line)
+            report.warning(Kind("time", "times", f" {kind}"), line)
         for line in classes:
-            report.warning("unknown classes", line)
+            report.warning(Kind("unknown class", "unknown classes"), line)
 
     def report_duplicates(self, report: Report) -> None:
         """Warn of equal files, or one file, in two splits; count the files that are copies."""
@@ -118,10 +121,11 @@ class AnnotatedInventory(ImageFiles):
     def report_statistics(self, report: Report) -> None:
         """Images, objects and classes of each split, sizes, kinds."""
         for part in self.parts:
-            counted = "counted by images" if part.masks else f"{sum(part.of_class.values())} objects"
+            objects = "counted by images" if part.masks else counted(sum(part.of_class.values()), "object")
+            images, classes = counted(len(part.images), "image"), counted(len(part.of_class), "class", "classes")
             report.say(
-                f"{part.name}: {len(part.images)} images, {part.num_empty} without an object; {len(part.of_class)} "
-                f"classes, {counted}; {describe_balance(part.of_class)}"
+                f"{part.name}: {images}, {part.num_empty} without an object; {classes}, {objects}; "
+                f"{describe_balance(part.of_class)}"
             )
         self.report_pixels(report)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from checking.report import Report
+from core.plurals import counted
 
 
 class ImageFiles(ABC):
@@ -73,7 +74,7 @@ def report_copies(groups: list[np.ndarray], report: Report) -> None:
     """Count the files of equal_files() beyond the first of each content."""
     copies = sum(len(group) - 1 for group in groups)
     if copies:
-        report.say(f"copies: {copies} files have the content of another one")
+        report.say(f"copies: {counted(copies, 'file has', 'files have')} the content of another one")
 
 
 def describe_balance(counts: dict[str, int]) -> str:

@@ -8,13 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from checking.images import ImageFiles, describe_balance, report_copies
-from checking.report import Report
+from checking.report import Kind, Report
 from core.folders import list_classes, list_images
 from core.image_names import IMAGE_SUFFIXES, describe_left_out, is_left_out, kind_of_name
+from core.plurals import counted
 from preparing import folder_layouts
 
 SPLIT_FOLDERS = {"train": ("train", "ILSVRC2012_img_train"), "valid": ("valid", "ILSVRC2012_img_val")}
-NO_CLASSES = "folders that may be no classes; prepare_dataset.py folder --source FOLDER arranges what it understands"
+NO_CLASSES = Kind(
+    "folder that may be no class",
+    "folders that may be no classes",
+    "; prepare_dataset.py folder --source FOLDER arranges what it understands",
+)
+MISSING_FOLDERS = Kind("missing folder", "missing folders")
+IN_BOTH = Kind("file", "files", " in both train and valid: the accuracy will look better than it is")
+# Each finding is all files of one content.
+CONTRADICTION = Kind("case of equal files", "equal files", " in different classes: their labels contradict each other")
 
 
 def find_splits(folder: Path, report: Report) -> dict[str, str]:
@@ -29,7 +38,7 @@ def find_splits(folder: Path, report: Report) -> dict[str, str]:
             splits[split] = str(folder / found[0])
     for split in SPLIT_FOLDERS if splits else ():
         if split not in splits:
-            report.problem("missing folders", f"{folder / split}: training needs train and valid")
+            report.problem(MISSING_FOLDERS, f"{folder / split}: training needs train and valid")
     if not splits:
         list_classes(str(folder))  # raises: a folder of neither kind is a wrong command, not a bad dataset
     return splits or {"": str(folder)}
@@ -41,7 +50,7 @@ class Inventory(ImageFiles):
     def __init__(self, splits: dict[str, str], report: Report) -> None:
         self.roots, self.splits = list(splits.values()), list(splits)
         self.folders: list[tuple[int, str]] = []  # (split, class name)
-        self.ignored: Counter[str] = Counter()
+        self.ignored: Counter[tuple[str, str]] = Counter()  # by what one and what several are called
         self.left_out: Counter[str] = Counter()  # by suffix
         names, counts, lengths = bytearray(), [], []
         for split, root in enumerate(self.roots):
@@ -74,9 +83,9 @@ class Inventory(ImageFiles):
             folders = [self.folders[self.folder_of[index]] for index in group]
             names = self.show_equal(group)
             if len({split for split, _ in folders}) > 1:
-                report.warning("files in both train and valid: the accuracy will look better than it is", names)
+                report.warning(IN_BOTH, names)
             if len({class_name for _, class_name in folders}) > 1:
-                report.warning("equal files in different classes: their labels contradict each other", names)
+                report.warning(CONTRADICTION, names)
         report_copies(groups, report)
 
     def report_statistics(self, report: Report) -> None:
@@ -88,10 +97,11 @@ class Inventory(ImageFiles):
                 for (split_of_class, class_name), count in zip(self.folders, counts, strict=True)
                 if split_of_class == split
             }
-            line = f"{name or 'images'}: {sum(of_split.values())} images in {len(of_split)} classes"
+            images, classes = counted(sum(of_split.values()), "image"), counted(len(of_split), "class", "classes")
+            line = f"{name or 'images'}: {images} in {classes}"
             report.say(line + (f"; {describe_balance(of_split)}" if of_split else ""))
         self.report_pixels(report)
-        ignored = [f"{count} {what}" for what, count in self.ignored.items() if count]
+        ignored = [counted(count, *what) for what, count in self.ignored.items() if count]
         if self.left_out:
             ignored.append(describe_left_out(self.left_out))
         if ignored:
@@ -103,12 +113,14 @@ class Inventory(ImageFiles):
         try:
             classes = list_classes(root)
         except OSError as error:
-            report.problem("missing folders", str(error))
+            report.problem(MISSING_FOLDERS, str(error))
             return []
         earlier = {name for of_split, name in self.folders if of_split != split}
         for name in sorted(earlier.symmetric_difference(classes)) if split else ():
             there, missing = (self.roots[0], root) if name in earlier else (root, self.roots[0])
-            report.problem("classes on one side only", f"{missing}/{name}: not there, but {there}/{name} is")
+            report.problem(
+                Kind("class", "classes", " on one side only"), f"{missing}/{name}: not there, but {there}/{name} is"
+            )
         return classes
 
     def _list_images(self, split: int, class_name: str, report: Report) -> list[bytes]:
@@ -116,25 +128,27 @@ class Inventory(ImageFiles):
         try:
             images = list_images(folder)
         except OSError as error:
-            report.problem("folders that cannot be read", f"{folder}: {error.strerror or error}")
+            report.problem(Kind("folder", "folders", " that cannot be read"), f"{folder}: {error.strerror or error}")
             return []
         except ValueError as error:
-            report.problem("links that lead back", str(error))
+            report.problem(Kind("link that leads back", "links that lead back"), str(error))
             return []
         if not images:
-            report.problem("class folders without images", f"{folder}: add images or remove the folder")
+            report.problem(
+                Kind("class folder", "class folders", " without images"), f"{folder}: add images or remove the folder"
+            )
         return images
 
     def _count_ignored(self, root: str) -> None:
         """Count the files that the program passes over: hidden, of another kind, outside a class folder."""
         for folder, subfolders, files in os.walk(root):
             hidden = [name for name in (*subfolders, *files) if name.startswith(".")]
-            self.ignored["hidden files or folders"] += len(hidden)
+            self.ignored["hidden file or folder", "hidden files or folders"] += len(hidden)
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             self.left_out.update(kind_of_name(name) for name in files if is_left_out(name))
             if folder == root:
                 images = [name for name in files if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES)]
-                self.ignored["images outside a class folder"] += len(images)
+                self.ignored["image outside a class folder", "images outside a class folder"] += len(images)
 
 
 def report_layer(root: str, tree: folder_layouts.Folder, is_split: bool, report: Report) -> None:

@@ -2,10 +2,23 @@
 """What check_dataset.py found, and how it is printed."""
 
 from collections import Counter
+from typing import NamedTuple
 
+from core.plurals import counted
 from shared.command_line import printable
 
 SHOWN = 20  # of each kind of finding; the rest is counted
+
+
+class Kind(NamedTuple):
+    """What findings are called: one, several, and what follows on both."""
+
+    one: str
+    several: str
+    rest: str = ""
+
+
+UNREADABLE_IMAGES = Kind("unreadable image", "unreadable images")
 
 
 class Report:
@@ -14,22 +27,22 @@ class Report:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.facts: list[str] = []
-        self.problems: dict[str, list[str]] = {}
-        self.warnings: dict[str, list[str]] = {}
-        self.counts: Counter[str] = Counter()
+        self.problems: dict[Kind, list[str]] = {}
+        self.warnings: dict[Kind, list[str]] = {}
+        self.counts: Counter[Kind] = Counter()
 
     def say(self, line: str) -> None:
         self.facts.append(line)
 
-    def problem(self, kind: str, line: str) -> None:
+    def problem(self, kind: Kind, line: str) -> None:
         """Something that makes training fail."""
         self._note(self.problems, kind, line)
 
-    def warning(self, kind: str, line: str) -> None:
+    def warning(self, kind: Kind, line: str) -> None:
         """Something that training gets over."""
         self._note(self.warnings, kind, line)
 
-    def _note(self, table: dict[str, list[str]], kind: str, line: str) -> None:
+    def _note(self, table: dict[Kind, list[str]], kind: Kind, line: str) -> None:
         self.counts[kind] += 1
         lines = table.setdefault(kind, [])
         if len(lines) < SHOWN:
@@ -41,17 +54,18 @@ class Report:
             print(printable(fact))
         for label, table in (("Warning", self.warnings), ("Problem", self.problems)):
             for kind, lines in table.items():
-                print(f"{label}: {self.counts[kind]} {kind}")
+                print(f"{label}: {counted(self.counts[kind], kind.one, kind.several)}{kind.rest}")
                 for line in lines:
                     print(f"    {printable(line)}")
                 if self.counts[kind] > SHOWN:
                     print(f"    and {self.counts[kind] - SHOWN} more")
-        bad = self.counts["unreadable images"]
+        bad = self.counts[UNREADABLE_IMAGES]
         if bad:
             print(
                 "To go on: replace or remove the unreadable images (--list FILE writes their paths), and check again."
             )
         verdict = "training would fail" if self.problems else "training works"
         warned = sum(self.counts[kind] for kind in self.warnings)
-        print(f"{printable(self.folder)}: {num_images} images, {bad} unreadable, {warned} warnings; {verdict}.")
+        images, warnings = counted(num_images, "image"), counted(warned, "warning")
+        print(f"{printable(self.folder)}: {images}, {bad} unreadable, {warnings}; {verdict}.")
         return 1 if self.problems else 0

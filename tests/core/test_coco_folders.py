@@ -167,7 +167,7 @@ def test_splits_of_roboflow_have_the_same_classes(tmp_path: Path, train: int, va
     source = open_source(str(tmp_path), "valid", classes=trained.classes)
     assert source.classes == trained.classes == (["cat", "dog"] if train else ["all", "cat", "dog"])
     assert [source.classes[label] for label in source[0].labels] == (["cat"] if train else ["dog", "cat"])
-    unknown = [note for note in source.notes if "unknown class 'category_id 0' (1 objects" in note]
+    unknown = [note for note in source.notes if "unknown class 'category_id 0' (1 object" in note]
     assert len(unknown) == (1 if train else 0)
 
 
@@ -227,10 +227,10 @@ def test_box_that_cannot_be_is_left_out(tmp_path: Path, values: dict, line: str)
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"category_id": 9}, "ROOT (train): unknown class 'category_id 9' (1 objects, the first in JSON); left out"),
+        ({"category_id": 9}, "ROOT (train): unknown class 'category_id 9' (1 object, the first in JSON); left out"),
         (
             {"category_id": [7]},
-            "ROOT (train): unknown class 'category_id [7]' (1 objects, the first in JSON); left out",
+            "ROOT (train): unknown class 'category_id [7]' (1 object, the first in JSON); left out",
         ),
         ({"image_id": 9}, "JSON: an annotation of an image that is not listed (image_id 9); left out"),
         ({"image_id": {}}, "JSON: an annotation of an image that is not listed (image_id {}); left out"),

@@ -222,7 +222,7 @@ def test_going_back_does_not_lose_an_interrupted_run(project: Project) -> None:
     prepare(project)
     run_and_signal(project, "Epoch: [2][2/6]", signal.SIGINT)
     project.set(resume=str(SAMPLES / "epoch_1.pth.tar"))
-    assert project.refusal("train.py").startswith(f"{INTERRUPTED}: may be later than the 1 epochs")
+    assert project.refusal("train.py").startswith(f"{INTERRUPTED}: may be later than the 1 epoch ")
     project.set(resume=str(INTERRUPTED))
     assert f"Resume `{INTERRUPTED}` after 1 of 3 epochs and 4 of 6 batches" in project.run_well("train.py")
 

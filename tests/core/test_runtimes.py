@@ -146,7 +146,7 @@ def test_files_that_take_or_give_something_else_are_refused(
     for part in (description, description["input"]):
         part |= {name: value for name, value in changes.items() if name in part}
     with pytest.raises(
-        ValueError, match=r"m\.\w+: (gives torch.float32 \[1, 3\] for 1 images|.* cannot run it: )"
+        ValueError, match=r"m\.\w+: (gives torch.float32 \[1, 3\] for 1 image,|.* cannot run it: )"
     ) as error:
         ExportedNetwork(files[file_format], description, 1)
     assert str(error.value).isprintable()

@@ -166,8 +166,8 @@ def test_object_without_a_box_or_a_known_name_is_left_out(tmp_path: Path) -> Non
     root = write_boxes(tmp_path, {"a": annotation_xml([object_xml("wolf", (1, 1, 9, 9)), DOG, "<object/>", DOG])})
     notes = open_source(str(root), "train").notes
     assert [note.replace(str(root), "ROOT") for note in notes] == [
-        "ROOT (train): unknown class 'wolf' (1 objects, the first in ROOT/Annotations/a.xml); left out",
-        "ROOT (train): unknown class '' (1 objects, the first in ROOT/Annotations/a.xml); left out",
+        "ROOT (train): unknown class 'wolf' (1 object, the first in ROOT/Annotations/a.xml); left out",
+        "ROOT (train): unknown class '' (1 object, the first in ROOT/Annotations/a.xml); left out",
     ]
 
 
@@ -197,7 +197,7 @@ def test_box_that_reaches_out_is_clipped(tmp_path: Path) -> None:
 
 def test_image_without_an_object_stays(tmp_path: Path) -> None:
     root = write_boxes(tmp_path, {"a": annotation_xml([DOG]), "b": annotation_xml([])})
-    assert noted(root, images=2) == "ROOT (train): 1 of 2 images have no object"
+    assert noted(root, images=2) == "ROOT (train): 1 of 2 images has no object"
     item = open_source(str(root), "train")[1]
     assert (item.boxes.shape, item.labels.shape, item.ignored.shape) == ((0, 4), (0,), (0,))
 

@@ -215,5 +215,5 @@ def test_a_photo_that_was_cut_stops_a_training_or_is_left_out(tmp_path: Path) ->
     assert errors.count("\n") == 1
     edit_config(root / "detection/config.py", {"bad_images": "skip"})
     printed = run(root, "detection/train.py")
-    assert "Left out 1 unreadable training images; scripts/check_dataset.py names them." in printed
+    assert "Left out 1 unreadable training image; scripts/check_dataset.py names it." in printed
     assert (root / RESULTS / "last.pth.tar").is_file()

@@ -73,7 +73,7 @@ def test_sound_folder_of_pascal_voc_passes(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [
         "train, boxes: 3 images, 1 without an object; 2 classes, 4 objects; "
         "smallest cat (1), largest dog (3, 3.0 times as many)",
-        "val, boxes: 1 images, 0 without an object; 2 classes, 2 objects; "
+        "val, boxes: 1 image, 0 without an object; 2 classes, 2 objects; "
         "smallest cat (1), largest cat (1, 1.0 times as many)",
         "trainval, boxes: 4 images, 1 without an object; 2 classes, 6 objects; "
         "smallest cat (2), largest dog (4, 2.0 times as many)",
@@ -98,13 +98,13 @@ def test_image_that_ends_training_is_a_problem_and_one_that_is_left_out_a_warnin
     done = check(root, "--list", "bad.txt")
     assert done.returncode == 1
     found = findings(done.stdout)
-    assert found.pop("Problem: 1 unreadable images")[0].startswith("VOC/JPEGImages/b.jpg: not a readable image (")
+    assert found.pop("Problem: 1 unreadable image")[0].startswith("VOC/JPEGImages/b.jpg: not a readable image (")
     lines = {heading.removeprefix("Warning: "): line.split(" (")[0] for heading, (line,) in found.items()}
     assert lines == {
-        "1 splits without some of the classes": "train, boxes: 1, cat",
-        "1 times an image that cannot be read": "VOC/JPEGImages/c.png: an image that cannot be read",
-        "1 times an annotation that cannot be used": "VOC/Annotations/a.xml: an annotation that cannot be used",
-        "1 times a mask that cannot be used": "VOC/SegmentationClass/m.png: a mask that cannot be used",
+        "1 split without some of the classes": "train, boxes: 1, cat",
+        "1 time an image that cannot be read": "VOC/JPEGImages/c.png: an image that cannot be read",
+        "1 time an annotation that cannot be used": "VOC/Annotations/a.xml: an annotation that cannot be used",
+        "1 time a mask that cannot be used": "VOC/SegmentationClass/m.png: a mask that cannot be used",
     }
     assert done.stdout.splitlines()[-1] == "VOC: 4 images, 1 unreadable, 4 warnings; training would fail."
     assert (tmp_path / "bad.txt").read_text() == "VOC/JPEGImages/b.jpg\nVOC/JPEGImages/c.png\n"
@@ -119,7 +119,7 @@ def test_all_that_is_left_out_is_named_once(tmp_path: Path) -> None:
     found = findings(check(root).stdout)
     assert len(found["Warning: 5 times a box without an area"]) == 5
     assert found["Warning: 2 unknown classes"] == [
-        f"VOC ({split}): unknown class 'cow' (1 objects, the first in VOC/Annotations/a.xml); left out"
+        f"VOC ({split}): unknown class 'cow' (1 object, the first in VOC/Annotations/a.xml); left out"
         for split in ("train", "trainval")
     ]
 
@@ -145,8 +145,8 @@ def test_orientation_is_a_warning_whatever_config_says(tmp_path: Path) -> None:
     (root / "JPEGImages/b.png").unlink()
     photo(0).save(root / "JPEGImages/b.jpg", exif=exif)
     ((heading, lines),) = findings(check(root).stdout).items()
-    assert heading.startswith("Warning: 1 photos that the camera noted as turned, which training takes as they are")
-    assert "boxes and masks of these pixels: if they were drawn on the turned photo" in heading
+    assert heading.startswith("Warning: 1 photo that the camera noted as turned, which training takes as stored")
+    assert "boxes and masks of these pixels: if they were drawn on the turned photo, store it turned" in heading
     assert lines == ["VOC/JPEGImages/b.jpg: orientation 6"]
 
 
@@ -157,11 +157,11 @@ def test_file_of_coco_has_boxes_and_masks(tmp_path: Path) -> None:
     shutil.copy(root / "train/1.png", root / "val/1.png")
     done = check(root)
     assert done.returncode == 0
-    counted = "classes, counted by images; smallest dog"
+    counted = "class, counted by images; smallest dog"
     assert done.stdout.splitlines()[1:5] == [
-        "train, boxes: 3 images, 0 without an object; 1 classes, 3 objects; "
+        "train, boxes: 3 images, 0 without an object; 1 class, 3 objects; "
         "smallest dog (3), largest dog (3, 1.0 times as many)",
-        "val, boxes: 2 images, 0 without an object; 1 classes, 2 objects; "
+        "val, boxes: 2 images, 0 without an object; 1 class, 2 objects; "
         "smallest dog (2), largest dog (2, 1.0 times as many)",
         f"train, masks: 3 images, 0 without an object; 1 {counted} (3), largest dog (3, 1.0 times as many)",
         f"val, masks: 2 images, 0 without an object; 1 {counted} (2), largest dog (2, 1.0 times as many)",
@@ -206,7 +206,7 @@ def test_folder_without_lists_is_told_what_to_write(tmp_path: Path) -> None:
     done = check(root)
     assert done.returncode == 1
     ((heading, (line,)),) = findings(done.stdout).items()
-    assert heading == "Problem: 1 splits that cannot be used"
+    assert heading == "Problem: 1 split that cannot be used"
     assert line.startswith("VOC/ImageSets/Main/train.txt: no such file; write it: the names of the images")
 
 

@@ -142,7 +142,7 @@ def test_odd_names_cannot_forge_lines(folder: Path) -> None:
     with open(os.path.join(os.fsencode(folder / "train/red"), name), "wb"):
         pass
     done = check(folder, "--list", "bad.txt")
-    (line,) = findings(done.stdout)["Problem: 1 unreadable images"]
+    (line,) = findings(done.stdout)["Problem: 1 unreadable image"]
     assert line.startswith(r"Colours/train/red/a\nb\c\x1b[2J\udcff.png: not a readable image")
     assert (folder.parent / "bad.txt").read_bytes() == b"Colours/train/red/a\\nb\\\\c\x1b[2J\xff.png\n"
 
@@ -179,7 +179,7 @@ def test_complaints_of_decoders_and_pictures_without_a_picture_are_warnings(fold
     done = check(folder)
     assert (done.returncode, done.stderr) == (0, "")
     found = findings(done.stdout)
-    assert found.pop("Warning: 1 pictures of a single colour") == ["Colours/train/red/plain.gif"]
+    assert found.pop("Warning: 1 picture of a single colour") == ["Colours/train/red/plain.gif"]
     ((heading, lines),) = found.items()
     assert heading == "Warning: 2 files that load, of which the decoder complained"
     assert lines == [
@@ -220,7 +220,7 @@ def test_tiff_whose_checksum_is_wrong_is_unreadable(folder: Path) -> None:
     done = check(folder)
     assert (done.returncode, done.stderr) == (1, "")
     ((heading, (line,)),) = findings(done.stdout).items()
-    assert heading == "Problem: 1 unreadable images"
+    assert heading == "Problem: 1 unreadable image"
     assert line.startswith("Colours/train/red/photo.tif: not a readable image")
 
 
@@ -237,10 +237,10 @@ def test_duplicates(folder: Path) -> None:
     found = findings(done.stdout)
     del found["Problem: 2 unreadable images"]
     assert found == {
-        "Warning: 1 files in both train and valid: the accuracy will look better than it is": [
+        "Warning: 1 file in both train and valid: the accuracy will look better than it is": [
             "Colours/train/red/000.png = Colours/valid/red/leak.png"
         ],
-        "Warning: 1 equal files in different classes: their labels contradict each other": [
+        "Warning: 1 case of equal files in different classes: their labels contradict each other": [
             "Colours/train/green/other.png = Colours/train/red/002.png"
         ],
     }
@@ -258,7 +258,7 @@ def test_classes_missing_or_empty(folder: Path) -> None:
         "Colours/valid/only_train: not there, but Colours/train/only_train is",
         "Colours/train/only_valid: not there, but Colours/valid/only_valid is",
     ]
-    assert found["Problem: 1 class folders without images"] == [
+    assert found["Problem: 1 class folder without images"] == [
         "Colours/valid/only_valid: add images or remove the folder"
     ]
 
@@ -267,7 +267,7 @@ def test_missing_split(folder: Path) -> None:
     shutil.rmtree(folder / "valid")
     done = check(folder)
     assert done.returncode == 1
-    assert findings(done.stdout) == {"Problem: 1 missing folders": ["Colours/valid: training needs train and valid"]}
+    assert findings(done.stdout) == {"Problem: 1 missing folder": ["Colours/valid: training needs train and valid"]}
 
 
 def test_statistics_and_what_is_ignored(folder: Path) -> None:
@@ -293,7 +293,7 @@ def test_statistics_and_what_is_ignored(folder: Path) -> None:
         "pixels: width 20 to 100 (median 36), height 30 to 80 (median 30), shortest side 20 to 50 (median 30)",
         "kinds: CMYK 1, L 1, RGB 21; 3 with a camera orientation other than upright",
     ]
-    assert lines[4].startswith("ignored: 2 hidden files or folders, 1 images outside a class folder, 2 .cr2 (")
+    assert lines[4].startswith("ignored: 2 hidden files or folders, 1 image outside a class folder, 2 .cr2 (")
     assert re.search(r"\), 1 \.txt\b", lines[4])
     ((heading, turned),) = findings(done.stdout).items()
     assert heading.startswith("Warning: 3 photos that the camera noted as turned")
@@ -324,7 +324,7 @@ def test_splits_taken_for_classes_are_a_problem(folder: Path) -> None:
     done = check(folder)
     assert done.returncode == 1
     ((heading, (line,)),) = findings(done.stdout).items()
-    assert heading.startswith("Problem: 1 folders that may be no classes; prepare_dataset.py folder --source FOLDER")
+    assert heading.startswith("Problem: 1 folder that may be no class; prepare_dataset.py folder --source FOLDER")
     assert line.startswith("Colours: 'seg_test', 'seg_train' called like a split")
 
 

@@ -165,10 +165,13 @@ def join_objects(objects: Sequence[Objects]) -> Objects:
     return Objects(*(np.concatenate(column) for column in columns))
 
 
-def clip_box(box: Box, size: tuple[int, int], path: str, left_out: LeftOut) -> Box | None:
-    """The part of a box inside an image of `size` (height, width); None, noted, where there is none."""
+def clip_box(box: Box, size: tuple[int, int], path: str, left_out: LeftOut, in_file: Box | None = None) -> Box | None:
+    """The part of a box inside an image of `size` (height, width); None, noted, where there is none.
+
+    `in_file`: the numbers to show, if those of the file are others.
+    """
     height, width = size
-    shown = ", ".join(f"{value:.6g}" for value in box)
+    shown = ", ".join(f"{value:.6g}" for value in in_file or box)
     x0, y0, x1, y1 = box
     clipped = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
     if not all(map(math.isfinite, box)):

@@ -15,6 +15,7 @@ from core.annotated_images import (
     IGNORED,
     UNREADABLE,
     AnnotatedImages,
+    Box,
     LeftOut,
     choose_classes,
     clip_box,
@@ -49,7 +50,7 @@ class Annotation(NamedTuple):
     """What an XML file says."""
 
     size: tuple[int, int]  # height, width; 0 where it does not say
-    objects: list[tuple[str, tuple[float, float, float, float], bool]]  # name, box as in Objects, difficult
+    objects: list[tuple[str, Box, bool]]  # name, xmin, ymin, xmax and ymax as they stand there, difficult
 
 
 class VocImages(AnnotatedImages):
@@ -124,12 +125,12 @@ def with_boxes(root: str, classes: Sequence[str], images: Sound, left_out: LeftO
             left_out.add(path, "its image has another size than it says", f"{is_now} pixels, not {said}")
             continue
         kept = []
-        for name, box, is_difficult in annotation.objects:
+        for name, in_file, is_difficult in annotation.objects:
             if is_background(name):
                 left_out.add(path, "an object of the background", name)
             elif name not in labels:
                 left_out.add_class(path, name)
-            elif clipped := clip_box(box, size, path, left_out):
+            elif clipped := clip_box(box_of(in_file), size, path, left_out, in_file):
                 kept.append((clipped, labels[name], is_difficult))
         files.append(found.image)
         sizes.append(size)
@@ -321,13 +322,18 @@ def read_annotation(path: str) -> Annotation:
     return Annotation(size, [read_object(element) for element in root.findall("object")])
 
 
-def read_object(element: ET.Element) -> tuple[str, tuple[float, float, float, float], bool]:
-    """Coordinates in the file count from 1, and the last pixel is inside; some tools write them with fractions."""
+def read_object(element: ET.Element) -> tuple[str, Box, bool]:
+    """As in Annotation; some tools write coordinates with fractions."""
     x0, y0, x1, y1 = (read_number(element.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
-    is_turned = x1 < x0 or y1 < y0  # to be left out even where it is by less than the pixel that follows
-    box = (x0 - 1, y0 - 1, x1 - 1, y1 - 1) if is_turned else (x0 - 1, y0 - 1, x1, y1)
     is_difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true")
-    return (element.findtext("name") or "").strip(), box, is_difficult
+    return (element.findtext("name") or "").strip(), (x0, y0, x1, y1), is_difficult
+
+
+def box_of(in_file: Box) -> Box:
+    """The box of an object: its coordinates in the file count from 1, and the last pixel is inside."""
+    x0, y0, x1, y1 = in_file
+    is_turned = x1 < x0 or y1 < y0  # to be left out even where it is by less than the pixel that follows
+    return (x0 - 1, y0 - 1, x1 - 1, y1 - 1) if is_turned else (x0 - 1, y0 - 1, x1, y1)
 
 
 def read_number(text: str | None) -> float:

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +45,7 @@ from core.reports import (
     Progress,
     Writer,
     compare_losses,
+    describe_speed,
     log_images,
     log_scalars,
     open_writer,
@@ -118,7 +118,7 @@ def train(
     interruptions = Interruptions(config.checkpoint_every_minutes, Path("samples", config.exp_name))
     print_run(config, state, len(train_batches), len(valid_batches.dataset), start, task.compare_losses(config))
     if state.epoch >= config.epochs:
-        print_end(config, state, len(train_batches))
+        print_end(config, state, num_batches=None)
         return
     valid_batches.start()
     with contextlib.closing(open_writer(config, state, len(train_batches), start)) as writer:
@@ -315,7 +315,7 @@ def train_one_epoch(
 ) -> dict[str, float]:
     """Run the batches of epoch state.epoch from state.position on, and `pause` between two steps.
 
-    Returns EpochMeter.averages(), seconds, images_per_second and batches. Raises: FloatingPointError.
+    Returns EpochMeter.averages(), Progress.speed() and batches. Raises: FloatingPointError.
     """
     compute_loss = compute_loss or create_loss(config, state, batches, writer)
     progress = Progress(config, state, len(batches), writer)
@@ -367,8 +367,8 @@ def finish_epoch(
     warn_of_rate(config, trained["loss"], metrics["loss"], guessing_loss)
     print(
         f" * Epoch {state.epoch}/{config.epochs} {show_scores(metrics, config.model_num_classes, 3)} "
-        f"Loss {metrics['loss']:.4f} (train {trained['loss']:.4f}) Best {state.best_score:.3f} "
-        f"{trained['images_per_second']:.0f} images/s {timedelta(seconds=round(trained['seconds']))}",
+        f"Loss {metrics['loss']:.4f} (train {trained['loss']:.4f}) Best {state.best_score:.3f}"
+        f"{describe_speed(trained)}",
         flush=True,
     )
 

@@ -221,8 +221,9 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
     """
     refuse_other_values(checkpoint, config, DEFINITION, path)
     before, now = checkpoint["config"], config_record(config, state)
+    is_finished = checkpoint["epoch"] >= config.epochs  # and no value holds for anything any more
     for name, value in now.items():
-        if name not in ("mode", "resume") and before.get(name, value) != value:
+        if not is_finished and name not in ("mode", "resume") and before.get(name, value) != value:
             print(f"Resume: {name} was {before[name]!r}, now {value!r}: the new value holds.")
     if checkpoint["position"] and batches_of(before) != batches_of(now):
         raise ValueError(
@@ -235,7 +236,8 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
     state.ema_network.n_averaged.fill_(checkpoint["ema_updates"])
     state.start_epoch(checkpoint["epoch"])
     state.position = checkpoint["position"]
-    state.best_score = best_so_far(checkpoint[f"best_{state.score}"], before, now)
+    best = checkpoint[f"best_{state.score}"]
+    state.best_score = best if is_finished else best_so_far(best, before, now)
     if process_rank() == 0:  # the sums of all processes
         state.meter.sums[: len(checkpoint["epoch_sums"])] = torch.tensor(checkpoint["epoch_sums"], dtype=torch.float64)
     if checkpoint["scaler"] and state.scaler.is_enabled():

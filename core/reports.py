@@ -81,28 +81,38 @@ class Progress:
                 asked = time.perf_counter()
 
     def speed(self, batches_done: int) -> dict[str, float]:
-        """Time since the epoch began or went on, and training images per second of it."""
+        """Time since the epoch began or went on, and training images per second of it; nothing if it had no batch."""
+        if batches_done == self.first:  # an earlier run stopped between the last one and its validation
+            return {}
         seconds = time.perf_counter() - self.began
         images = (batches_done - self.first) * self.config.batch_size * num_processes()
         return {"seconds": seconds, "images_per_second": images / seconds}
 
     def report(self, batches_done: int, averages: dict[str, float]) -> None:
         """Print and log the averages of the epoch so far."""
-        speed = self.speed(batches_done)
-        seconds, rate = speed["seconds"], speed["images_per_second"]
-        epoch = self.state.epoch
-        left = (self.config.epochs - epoch) * self.num_batches - batches_done
-        pace = seconds / max(1, batches_done - self.first)
+        epoch, speed = self.state.epoch, self.speed(batches_done)
+        time_of_batch = images_per_second = ""
+        if speed:
+            seconds, left = speed["seconds"], (self.config.epochs - epoch) * self.num_batches - batches_done
+            pace = seconds / (batches_done - self.first)
+            time_of_batch = f" Time {pace:.3f} s Data {self.waited / seconds:.0%}"
+            remaining = timedelta(seconds=round(left * pace))
+            images_per_second = f" {speed['images_per_second']:.0f} images/s Left {remaining}"
         tqdm.write(
-            f"Epoch: [{epoch + 1}][{batches_done:>{len(str(self.num_batches))}}/{self.num_batches}] "
-            f"Time {pace:.3f} s Data {self.waited / seconds:.0%} Loss {averages['loss']:.4f} "
-            f"{show_scores(averages, self.config.model_num_classes, 2)} {rate:.0f} images/s "
-            f"Left {timedelta(seconds=round(left * pace))}"
+            f"Epoch: [{epoch + 1}][{batches_done:>{len(str(self.num_batches))}}/{self.num_batches}]{time_of_batch} "
+            f"Loss {averages['loss']:.4f} {show_scores(averages, self.config.model_num_classes, 2)}{images_per_second}"
         )
         sys.stdout.flush()
         learning_rate = float(self.state.scheduler.get_last_lr()[-1])  # that of the classifier
         step = epoch * self.num_batches + batches_done
-        log_scalars(self.writer, "Train", averages | {"lr": learning_rate, "images_per_second": rate}, step)
+        log_scalars(self.writer, "Train", averages | speed | {"lr": learning_rate}, step)
+
+
+def describe_speed(trained: dict[str, float]) -> str:
+    """What Progress.speed() measured of an epoch, for the end of a line."""
+    if "seconds" not in trained:
+        return ""
+    return f" {trained['images_per_second']:.0f} images/s {timedelta(seconds=round(trained['seconds']))}"
 
 
 def log_images(writer: Writer, images: Tensor) -> None:
@@ -159,6 +169,18 @@ def print_run(
     note: str,
 ) -> None:
     """Say what is about to happen. `note`: what to keep in mind about the figures to come."""
+    if start and state.epoch >= config.epochs:
+        print(f"`{start}` has finished all {counted(config.epochs, 'epoch')}; nothing is left to train.")
+    else:
+        print_training(config, state, num_batches, num_valid_images, start)
+        print(note)
+    print(f"TensorBoard: tensorboard --logdir samples/logs/{config.exp_name}", flush=True)
+
+
+def print_training(
+    config: ModuleType, state: TrainState, num_batches: int, num_valid_images: int, start: Path | None
+) -> None:
+    """Say what is trained, with what, and where it goes on."""
     parameters = sum(parameter.numel() for parameter in state.network.parameters())
     print(f"Build `{config.model_arch_name}` model successfully: {parameters:,} parameters.")
     print(
@@ -169,9 +191,7 @@ def print_run(
     if state.frozen_blocks:
         trained = sum(parameter.numel() for parameter in state.network.parameters() if parameter.requires_grad)
         print(f"The first {state.frozen_blocks} of {NUM_BLOCKS} blocks are frozen; {trained:,} parameters are trained.")
-    if start and state.epoch >= config.epochs:
-        print(f"`{start}` has finished all {config.epochs} epochs; nothing is left to train.")
-    elif start:
+    if start:
         within = f" and {state.position} of {counted(num_batches, 'batch', 'batches')}" if state.position else ""
         print(
             f"Resume `{start}` after {state.epoch} of {counted(config.epochs, 'epoch')}{within}, best "
@@ -180,8 +200,6 @@ def print_run(
     if config.batch_size * (num_processes() if config.sync_batch_norm else 1) == 1:
         place = config_place(config, "batch_size")
         print(f"batch_size = 1 ({place}): batch-norm sees one image and learns little; take 16.")
-    print(note)
-    print(f"TensorBoard: tensorboard --logdir samples/logs/{config.exp_name}", flush=True)
 
 
 def compare_losses(config: ModuleType) -> str:
@@ -204,16 +222,16 @@ def tell_losses_apart(reasons: dict[str, bool]) -> str:
     return f"The two losses do not compare: that of training is taken with {named}; that of validation is not."
 
 
-def print_end(config: ModuleType, state: TrainState, num_batches: int) -> None:
-    """Say what the run has left behind, what it did not see, and how to go on."""
+def print_end(config: ModuleType, state: TrainState, num_batches: int | None) -> None:
+    """Say what the run has left behind, what it did not see of so many batches an epoch, if any, and how to go on."""
     results = Path("results", config.exp_name)
     best = results / "best.pth.tar"
     found = from_main(partial(describe_weights, best, state.score))
     if found is None:
         return
     print(f"Best weights: {best}, of {found}. Those of the last epoch: {results / 'last.pth.tar'}.")
-    left_out = state.num_images - num_batches * config.batch_size * num_processes()
-    if left_out:
+    left_out = state.num_images - (num_batches or 0) * config.batch_size * num_processes()
+    if num_batches and left_out:
         print(
             f"Each epoch left out {left_out} of {state.num_images} training images, others each time: its last batch "
             "was not complete."

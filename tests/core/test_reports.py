@@ -6,6 +6,7 @@ import fcntl
 import math
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -46,6 +47,23 @@ def test_one_image_a_batch_is_named_before_the_run(
     state.frozen_blocks = 0
     reports.print_run(config, state, num_batches=9, num_valid_images=9, start=None, note="")
     assert ("batch_size = 1 (config.py line 56): batch-norm sees one" in capsys.readouterr().out) == is_named
+
+
+@pytest.mark.parametrize(("first", "is_timed"), [(9, False), (8, True)])
+def test_no_speed_is_told_of_an_epoch_whose_batches_an_earlier_run_did(
+    first: int, is_timed: bool, capsys: pytest.CaptureFixture
+) -> None:
+    """It goes on with the validation: 0 images in next to no time are no rate."""
+    state = SimpleNamespace(position=first, epoch=1, scheduler=SimpleNamespace(get_last_lr=lambda: [0.1]))
+    progress = reports.Progress(config_with(epochs=2), state, 9, reports.SilentWriter())
+    averages = {"loss": 1.5, "acc1": 50.0, "acc5": 90.0}
+    progress.report(9, averages)
+    printed = capsys.readouterr().out
+    timed = r" Time 0.\d{3} s Data 0%", r" \d+ images/s Left 0:00:00"
+    before, after = timed if is_timed else ("", "")
+    assert re.fullmatch(rf"Epoch: \[2\]\[9/9\]{before} Loss 1.5000 Acc@1 50.00 Acc@5 90.00{after}\n", printed)
+    told = reports.describe_speed(averages | progress.speed(9))
+    assert re.fullmatch(r" \d+ images/s 0:00:00" if is_timed else "", told)
 
 
 def test_what_the_training_loss_has_beyond_that_of_validation_is_named() -> None:

@@ -110,9 +110,13 @@ def test_what_other_tasks_validate_on_decides_whether_scores_compare(changes: di
 
 
 def test_finished_run_has_nothing_left_to_do(trained_copy: Project) -> None:
-    trained_copy.set(resume="auto")
+    """Nothing is printed of a training, for there is none: neither with what, nor what changed since."""
+    trained_copy.set(resume="auto", model_lr=0.01, image_size=96, batch_size=10)
     before = trained_copy.snapshot()
-    assert "nothing is left to train" in trained_copy.run_well("train.py")
+    finished, board, *end = trained_copy.run_well("train.py").splitlines()
+    assert finished.endswith("epoch_6.pth.tar` has finished all 6 epochs; nothing is left to train.")
+    assert board.startswith("TensorBoard: ")
+    assert [line.partition(" ")[0] for line in end] == ["Best", "Go"]
     assert trained_copy.snapshot() == before
 
 

@@ -14,9 +14,25 @@ from core.annotated_folders import open_source
 from core.annotated_images import UNREADABLE, AnnotatedImages
 from core.folders import shorten
 from core.plurals import counted
+from core.voc_folders import VocImages
 
-SHARED = Kind("file", "files", " in two splits: a score on one will look better than it is after training on the other")
-UNUSABLE = Kind("split", "splits", " that cannot be used")
+SHARED = Kind(
+    "file",
+    "files",
+    " in two splits: a score on one will look better than it is after training on the other",
+    "take each file out of all splits but one",
+)
+UNUSABLE = Kind(
+    "split",
+    "splits",
+    " that cannot be used",
+    "do what the lines about splits say and check again, or name other splits in config.py of the task",
+)
+LEFT_OUT = "training does without what is left out; to have it, correct the files that the lines name, and check again"
+UNKNOWN_CLASSES = Kind("unknown class", "unknown classes", remedy=LEFT_OUT)
+UNKNOWN_IN_VOC = UNKNOWN_CLASSES._replace(
+    remedy="correct the unknown classes where they are misspelt; to train on one, name all classes in classes.txt"
+)
 WITHOUT_CLASSES = Kind("split", "splits", " without some of the classes")
 
 
@@ -80,14 +96,15 @@ class AnnotatedInventory(ImageFiles):
     def _report_left_out(self, report: Report) -> None:
         """Each thing once that the splits leave out, though several may have its image."""
         lines: Counter[tuple[str, str]] = Counter()
-        classes: dict[str, None] = {}
+        classes: dict[str, Kind] = {}
         for part in self.parts:
             lines |= Counter((line.kind, line.text) for line in part.source.left_out.lines)
-            classes |= dict.fromkeys(part.source.left_out.class_lines())
+            unknown = UNKNOWN_IN_VOC if isinstance(part.source, VocImages) else UNKNOWN_CLASSES
+            classes |= dict.fromkeys(part.source.left_out.class_lines(), unknown)
         for kind, line in lines.elements():
-            report.warning(Kind("time", "times", f" {kind}"), line)
-        for line in classes:
-            report.warning(Kind("unknown class", "unknown classes"), line)
+            report.warning(Kind("time", "times", f" {kind}", LEFT_OUT), line)
+        for line, unknown in classes.items():
+            report.warning(unknown, line)
 
     def report_duplicates(self, report: Report) -> None:
         """Warn of equal files, or one file, in two splits; count the files that are copies."""

@@ -11,14 +11,19 @@ SHOWN = 20  # of each kind of finding; the rest is counted
 
 
 class Kind(NamedTuple):
-    """What findings are called: one, several, and what follows on both."""
+    """What findings are called: one, several, and what follows on both; and what to do about them."""
 
     one: str
     several: str
     rest: str = ""
+    remedy: str = ""  # "" where their lines say it, or nobody can
 
 
-UNREADABLE_IMAGES = Kind("unreadable image", "unreadable images")
+UNREADABLE_IMAGES = Kind(
+    "unreadable image",
+    "unreadable images",
+    remedy="replace or remove the unreadable images (--list FILE writes their paths), and check again",
+)
 
 
 class Report:
@@ -59,11 +64,9 @@ class Report:
                     print(f"    {printable(line)}")
                 if self.counts[kind] > SHOWN:
                     print(f"    and {self.counts[kind] - SHOWN} more")
+        for remedy in dict.fromkeys(kind.remedy for kind in (*self.problems, *self.warnings) if kind.remedy):
+            print(f"To go on: {remedy}.")
         bad = self.counts[UNREADABLE_IMAGES]
-        if bad:
-            print(
-                "To go on: replace or remove the unreadable images (--list FILE writes their paths), and check again."
-            )
         verdict = "training would fail" if self.problems else "training works"
         warned = sum(self.counts[kind] for kind in self.warnings)
         images, warnings = counted(num_images, "image"), counted(warned, "warning")

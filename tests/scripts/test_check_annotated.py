@@ -106,7 +106,10 @@ def test_image_that_ends_training_is_a_problem_and_one_that_is_left_out_a_warnin
         "1 time an annotation that cannot be used": "VOC/Annotations/a.xml: an annotation that cannot be used",
         "1 time a mask that cannot be used": "VOC/SegmentationClass/m.png: a mask that cannot be used",
     }
-    assert done.stdout.splitlines()[-1] == "VOC: 4 images, 1 unreadable, 4 warnings; training would fail."
+    *_, unreadable, left_out, summary = done.stdout.splitlines()
+    assert unreadable.startswith("To go on: replace or remove the unreadable images (--list FILE")
+    assert left_out.startswith("To go on: training does without what is left out; to have it, correct the files")
+    assert summary == "VOC: 4 images, 1 unreadable, 4 warnings; training would fail."
     assert (tmp_path / "bad.txt").read_text() == "VOC/JPEGImages/b.jpg\nVOC/JPEGImages/c.png\n"
 
 
@@ -116,11 +119,18 @@ def test_all_that_is_left_out_is_named_once(tmp_path: Path) -> None:
     flat = [object_xml("cat", (9, 9, 8, 9 + number)) for number in range(5)]
     (root / "Annotations/a.xml").write_text(annotation_xml([DOG, *flat, object_xml("cow", (1, 1, 9, 9))]))
     write_list(root, ["a", "b", "v"], "trainval")
-    found = findings(check(root).stdout)
+    output = check(root).stdout
+    found = findings(output)
     assert len(found["Warning: 5 times a box without an area"]) == 5
     assert found["Warning: 2 unknown classes"] == [
         f"VOC ({split}): unknown class 'cow' (1 object, the first in VOC/Annotations/a.xml); left out"
         for split in ("train", "trainval")
+    ]
+    advice = [line for line in output.splitlines() if line.startswith("To go on: ")]
+    assert [line.partition("; to ")[0] for line in advice] == [
+        "To go on: training does without what is left out",
+        "To go on: correct the unknown classes where they are misspelt",
+        "To go on: take each file out of all splits but one.",
     ]
 
 
@@ -208,6 +218,7 @@ def test_folder_without_lists_is_told_what_to_write(tmp_path: Path) -> None:
     ((heading, (line,)),) = findings(done.stdout).items()
     assert heading == "Problem: 1 split that cannot be used"
     assert line.startswith("VOC/ImageSets/Main/train.txt: no such file; write it: the names of the images")
+    assert "\nTo go on: do what the lines about splits say and check again, or name other splits" in done.stdout
 
 
 @pytest.mark.parametrize("place", ["train/red/1", "red/1", "train/notes"])

@@ -222,9 +222,8 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
     refuse_other_values(checkpoint, config, DEFINITION, path)
     before, now = checkpoint["config"], config_record(config, state)
     is_finished = checkpoint["epoch"] >= config.epochs  # and no value holds for anything any more
-    for name, value in now.items():
-        if not is_finished and name not in ("mode", "resume") and before.get(name, value) != value:
-            print(f"Resume: {name} was {before[name]!r}, now {value!r}: the new value holds.")
+    if not is_finished:
+        tell_changes(checkpoint["epoch"], before, now)
     if checkpoint["position"] and batches_of(before) != batches_of(now):
         raise ValueError(
             f"{path}: stopped within an epoch, which cannot go on with other batches: batch_size x processes, images, "
@@ -245,6 +244,19 @@ def load_train_state(path: str | Path, checkpoint: dict[str, Any], state: TrainS
     saved = checkpoint["optimizer"]["state"]
     fill_momentum(state.optimizer, {index: values["momentum_buffer"] for index, values in saved.items()})
     set_schedule(state, math.ceil(state.position / config.gradient_accumulation_steps))
+
+
+def tell_changes(epoch: int, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """A line for each value of config.py that has changed when a run goes on with an epoch, and for scenes seen again.
+
+    before, now: the records of config.py of the two.
+    """
+    for name, value in now.items():
+        if name not in ("mode", "resume") and before.get(name, value) != value:
+            print(f"Resume: {name} was {before[name]!r}, now {value!r}: the new value holds.")
+    wanted = now.get("train_scenes")  # of other tasks; an epoch begins at so many times its number
+    if wanted and not now.get("data_dir") and epoch and is_int(before.get("train_scenes"), wanted + 1):
+        print("Resume: with fewer train_scenes some scenes of the epochs before come again, then new ones.")
 
 
 def best_so_far(score: float, before: dict[str, Any], now: dict[str, Any]) -> float:

@@ -9,7 +9,8 @@ import torch
 from checkpoint_files import assert_equal, read
 from conftest import Project
 
-from core.checkpoints import best_so_far
+from core.checkpoints import best_so_far, tell_changes
+from core.picture_sources import SceneSource, number_in_epoch
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,30 @@ def test_other_validation_images_have_a_best_score_of_their_own(trained_copy: Pr
 def test_what_other_tasks_validate_on_decides_whether_scores_compare(changes: dict, reset: bool) -> None:
     record = {"image_size": 64, "data_dir": "photos", "valid_split": "a", "train_split": "a", "valid_scenes": 10}
     assert best_so_far(50.0, record, record | changes) == (0.0 if reset else 50.0)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "changes", "is_told"),
+    [
+        (2, {"train_scenes": 9}, True),  # epoch 2 had 20 to 29, and begins at 18 now
+        (2, {"train_scenes": 10}, False),
+        (2, {"train_scenes": 11}, False),
+        (0, {"train_scenes": 9}, False),
+        (2, {"train_scenes": 9, "data_dir": "photos"}, False),
+    ],
+)
+def test_scenes_that_come_again_are_told(
+    epoch: int, changes: dict, is_told: bool, capsys: pytest.CaptureFixture
+) -> None:
+    """Of a source without an end, scene `index` of an epoch is number epoch * train_scenes + index."""
+    record = {"train_scenes": 10, "data_dir": ""}
+    now = record | changes
+    tell_changes(epoch, record, now)
+    assert ("some scenes of the epochs before come again" in capsys.readouterr().out) == is_told
+    if not now["data_dir"]:
+        before, after = (SceneSource("train", values["train_scenes"], 64) for values in (record, now))
+        seen = {number_in_epoch(before, past, index) for past in range(epoch) for index in range(len(before))}
+        assert is_told == any(number_in_epoch(after, epoch, index) in seen for index in range(len(after)))
 
 
 def test_finished_run_has_nothing_left_to_do(trained_copy: Project) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures that a task takes apart, and where what it found in them is drawn."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -67,11 +68,21 @@ def choose_targets(paths: list[Path], exp_name: str, ending: str) -> dict[Path, 
 
 
 def class_colours(count: int) -> np.ndarray:
-    """A colour for each of so many classes, bright and unlike the others: RGB uint8 [count, 3]."""
-    hues = np.arange(1, count + 1, dtype=np.float32) * (180 / (count + 1))  # OpenCV has 180 of them
-    bright = np.full((2, count), 255.0)
-    colours: np.ndarray = cv2.cvtColor(np.stack([hues, *bright], axis=1).astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0]
+    """A colour for each of so many classes, unlike the others: RGB uint8 [count, 3].
+
+    Bright ones, as long as OpenCV has hues for them; of more classes several in turn have a hue, the next one darker.
+    """
+    shades = max(1, math.ceil(count / (HUES - 1)))
+    turn, shade = np.divmod(np.arange(count, dtype=np.float32), shades)
+    hues = (turn + 1) * (HUES / (math.ceil(count / shades) + 1))
+    values = 255 * (1 - DARKER * shade / shades)
+    coded = np.stack([hues, np.full(count, 255.0), values], axis=1).astype(np.uint8)
+    colours: np.ndarray = cv2.cvtColor(coded[None], cv2.COLOR_HSV2RGB)[0]
     return colours
+
+
+HUES = 180  # of OpenCV
+DARKER = 0.6  # of the full value at most: a name in black is readable on what is left
 
 
 def write_picture(path: Path, image: Image) -> None:

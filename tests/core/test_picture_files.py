@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from task_projects import load_config
 
-from core.picture_files import read_pictures
+from core.picture_files import class_colours, read_pictures
 from segmentation.inference import load_near_square
 from utils import describe_error
 
@@ -92,3 +92,11 @@ def test_scenes_of_digits_do_not_stand_for_photos(task: str, tmp_path: Path) -> 
         next(read_pictures([], config, "boxes", describe_error))
     config = load_config(tmp_path / "config.py", task, {})
     assert next(read_pictures([], config, "boxes", describe_error))[0] == "scene 0 of the test scenes"
+
+
+def test_no_two_classes_have_one_colour() -> None:
+    """OpenCV has 180 hues; a file of COCO can have more classes, and ImageNet has 1,000."""
+    counts = [*range(1, 400), 500, 999, 1000]
+    assert [len(np.unique(class_colours(count), axis=0)) for count in counts] == counts
+    assert class_colours(2).tolist() == [[0, 255, 0], [0, 0, 255]]
+    assert class_colours(1000).max(axis=1).min() >= 100

@@ -16,6 +16,7 @@ from torchvision.models.detection.ssdlite import SSDLiteHead
 from torchvision.ops import box_iou
 
 from core.folding import folded
+from core.fresh_weights import start_as_identities
 from core.network_weights import load_trained_network
 from model import TORCHVISION, Definition, MobileNetV2, StridedConv2d, conv_bn_relu6, round_channels
 
@@ -214,7 +215,9 @@ def ssdlite(
 def create_network(config: ModuleType, dropout: float = 0.0) -> SSDLite:
     """The network of detection/config.py with fresh weights; it has no dropout."""
     definition = Definition(config.model_padding, config.model_batch_norm_eps)
-    return ssdlite(config.model_num_classes, config.image_size, config.model_width_mult, definition)
+    network = ssdlite(config.model_num_classes, config.image_size, config.model_width_mult, definition)
+    start_as_identities(network)
+    return network
 
 
 class Outputs(nn.Module):

@@ -40,7 +40,7 @@ if mode == "train":
     epochs = 5
     batch_size = 8
     gradient_accumulation_steps = 1  # the loss of each batch is divided by its own pixels that count
-    model_lr = 0.1
+    model_lr = 0.2
     backbone_lr_factor = 1.0
     lr_warmup_epochs = 0.2
     model_momentum = 0.9

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from core.folding import folded
+from core.fresh_weights import start_as_identities
 from core.network_weights import load_trained_network
 from model import TORCHVISION, Definition, MobileNetV2
 
@@ -93,9 +94,11 @@ def deeplab_v3(
 def create_network(config: ModuleType, dropout: float = 0.0) -> DeepLabV3:
     """The network of segmentation/config.py with fresh weights."""
     definition = Definition(config.model_padding, config.model_batch_norm_eps)
-    return deeplab_v3(
+    network = deeplab_v3(
         config.model_num_classes, config.model_width_mult, dropout, definition, config.model_output_stride
     )
+    start_as_identities(network)
+    return network
 
 
 def load_network(config: ModuleType, device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, list[str] | None]:

@@ -25,6 +25,7 @@ THREADS = 8  # that wait for the disk
 HEADER_BYTES = 2**16  # of a JPEG, in which its size stands but for a long comment before it
 LEAST_SIDE = 0.01  # pixels; far less is lost in float32
 LINES_OF_KIND = 3
+LOST = "left out"
 UNREADABLE = "an image that cannot be read"
 NOT_FINITE = "a box whose coordinates are not all numbers"
 NO_AREA, OUTSIDE, REACHES_OUT = "a box without an area", "a box outside of its image", "a box that reaches out"
@@ -49,11 +50,12 @@ class Annotated(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One thing that is not taken."""
+    """One thing that is not taken, or not as it stands there."""
 
     kind: str  # what its like is counted as
     path: str  # the file that it is in
     text: str
+    is_lost: bool  # nothing of it is taken
 
 
 class LeftOut:
@@ -63,10 +65,10 @@ class LeftOut:
         self.root, self.lines = root, list[Line]()
         self.classes: dict[str, list[str]] = {}  # unknown ones: the files of their objects
 
-    def add(self, path: str, kind: str, value: object = "", done: str = "left out") -> None:
+    def add(self, path: str, kind: str, value: object = "", done: str = LOST) -> None:
         """One thing in a file; `kind`: what its like is counted as, `value`: what stands there."""
         shown = f" ({shorten([str(value)[:100]])})" if value != "" else ""
-        self.lines.append(Line(kind, path, f"{shorten([path])}: {kind}{shown}; {done}"))
+        self.lines.append(Line(kind, path, f"{shorten([path])}: {kind}{shown}; {done}", done == LOST))
 
     def add_class(self, path: str, name: str) -> None:
         """An object of an unknown class."""

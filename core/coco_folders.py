@@ -13,6 +13,7 @@ import numpy as np
 
 from core.annotated_images import (
     IGNORED,
+    LOST,
     NOT_FINITE,
     UNREADABLE,
     AnnotatedImages,
@@ -310,7 +311,7 @@ def with_masks(
             if reason := check_shape(shape, entry.size):
                 outline = outline_of(annotation, entry.size)
                 shapes += [[IGNORED, outline]] if outline else []
-                done = "its box is ignored" if outline else "left out"
+                done = "its box is ignored" if outline else LOST
                 left_out.add(entry.path, "an object whose shape cannot be drawn", reason, done)
             else:
                 shapes.append([IGNORED if is_crowd(annotation) else 1 + label, shape])

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the networks of detection and segmentation begin where no weights are loaded."""
 
+from typing import Any
+
 from torch import nn
 
 from model import InvertedResidual
@@ -16,4 +18,5 @@ def start_as_identities(network: nn.Module) -> None:
     """
     for block in network.modules():
         if isinstance(block, InvertedResidual) and block.has_skip:
-            nn.init.zeros_(block.conv[-1].weight)
+            last: Any = block.conv[-1]
+            nn.init.zeros_(last.weight)

@@ -58,31 +58,31 @@ def refuse_scenes_of_photos(config: ModuleType) -> None:
 
 
 def choose_targets(paths: list[Path], exp_name: str, ending: str) -> dict[Path, Path]:
-    """Where each picture is drawn. Raises: ValueError for two in one place."""
+    """Where each picture is drawn, or would be if it were there. Raises: ValueError for two in one place."""
+    targets = {path: Path("results", exp_name, f"{path.stem}_{ending}.png") for path in paths}
     pictures: dict[Path, Path] = {}
-    for path in paths:
-        target = Path("results", exp_name, f"{path.stem}_{ending}.png")
-        if pictures.setdefault(target, path) != path:
+    for path, target in targets.items():
+        if path.is_file() and pictures.setdefault(target, path) != path:
             raise ValueError(f"{path}: would be drawn in {target}, as {pictures[target]}; rename one of the two")
-    return {path: target for target, path in pictures.items()}
+    return targets
 
 
 def class_colours(count: int) -> np.ndarray:
     """A colour for each of so many classes, unlike the others: RGB uint8 [count, 3].
 
-    Bright ones, as long as OpenCV has hues for them; of more classes several in turn have a hue, the next one darker.
+    Full ones, as long as OpenCV has hues for them; of more classes several in turn have a hue, the next one paler.
     """
     shades = max(1, math.ceil(count / (HUES - 1)))
     turn, shade = np.divmod(np.arange(count, dtype=np.float32), shades)
     hues = (turn + 1) * (HUES / (math.ceil(count / shades) + 1))
-    values = 255 * (1 - DARKER * shade / shades)
-    coded = np.stack([hues, np.full(count, 255.0), values], axis=1).astype(np.uint8)
+    saturations = 255 * (1 - PALER * shade / shades)
+    coded = np.stack([hues, saturations, np.full(count, 255.0)], axis=1).astype(np.uint8)
     colours: np.ndarray = cv2.cvtColor(coded[None], cv2.COLOR_HSV2RGB)[0]
     return colours
 
 
 HUES = 180  # of OpenCV
-DARKER = 0.6  # of the full value at most: a name in black is readable on what is left
+PALER = 0.6  # of the full saturation at most; darker ones would hide the names, which are black
 
 
 def write_picture(path: Path, image: Image) -> None:

@@ -91,17 +91,15 @@ class Progress:
     def report(self, batches_done: int, averages: dict[str, float]) -> None:
         """Print and log the averages of the epoch so far."""
         epoch, speed = self.state.epoch, self.speed(batches_done)
-        time_of_batch = images_per_second = ""
+        timing = rate = ""
         if speed:
             seconds, left = speed["seconds"], (self.config.epochs - epoch) * self.num_batches - batches_done
             pace = seconds / (batches_done - self.first)
-            time_of_batch = f" Time {pace:.3f} s Data {self.waited / seconds:.0%}"
-            remaining = timedelta(seconds=round(left * pace))
-            images_per_second = f" {speed['images_per_second']:.0f} images/s Left {remaining}"
-        tqdm.write(
-            f"Epoch: [{epoch + 1}][{batches_done:>{len(str(self.num_batches))}}/{self.num_batches}]{time_of_batch} "
-            f"Loss {averages['loss']:.4f} {show_scores(averages, self.config.model_num_classes, 2)}{images_per_second}"
-        )
+            timing = f"Time {pace:.3f} s Data {self.waited / seconds:.0%}"
+            rate = f"{speed['images_per_second']:.0f} images/s Left {timedelta(seconds=round(left * pace))}"
+        place = f"Epoch: [{epoch + 1}][{batches_done:>{len(str(self.num_batches))}}/{self.num_batches}]"
+        scores = show_scores(averages, self.config.model_num_classes, 2)  # not every task has some in training
+        tqdm.write(" ".join(filter(None, [place, timing, f"Loss {averages['loss']:.4f}", scores, rate])))
         sys.stdout.flush()
         learning_rate = float(self.state.scheduler.get_last_lr()[-1])  # that of the classifier
         step = epoch * self.num_batches + batches_done
@@ -230,8 +228,8 @@ def print_end(config: ModuleType, state: TrainState, num_batches: int | None) ->
     if found is None:
         return
     print(f"Best weights: {best}, of {found}. Those of the last epoch: {results / 'last.pth.tar'}.")
-    left_out = state.num_images - (num_batches or 0) * config.batch_size * num_processes()
-    if num_batches and left_out:
+    left_out = state.num_images - num_batches * config.batch_size * num_processes() if num_batches else 0
+    if left_out:
         print(
             f"Each epoch left out {left_out} of {state.num_images} training images, others each time: its last batch "
             "was not complete."

@@ -46,11 +46,14 @@ class Found(NamedTuple):
     annotation: str
 
 
+Corners = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax as in a file: from 1, the last pixel inside
+
+
 class Annotation(NamedTuple):
     """What an XML file says."""
 
     size: tuple[int, int]  # height, width; 0 where it does not say
-    objects: list[tuple[str, Box, bool]]  # name, xmin, ymin, xmax and ymax as they stand there, difficult
+    objects: list[tuple[str, Corners, bool]]  # name, box, difficult
 
 
 class VocImages(AnnotatedImages):
@@ -322,14 +325,14 @@ def read_annotation(path: str) -> Annotation:
     return Annotation(size, [read_object(element) for element in root.findall("object")])
 
 
-def read_object(element: ET.Element) -> tuple[str, Box, bool]:
+def read_object(element: ET.Element) -> tuple[str, Corners, bool]:
     """As in Annotation; some tools write coordinates with fractions."""
     x0, y0, x1, y1 = (read_number(element.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
     is_difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true")
     return (element.findtext("name") or "").strip(), (x0, y0, x1, y1), is_difficult
 
 
-def box_of(in_file: Box) -> Box:
+def box_of(in_file: Corners) -> Box:
     """The box of an object: its coordinates in the file count from 1, and the last pixel is inside."""
     x0, y0, x1, y1 = in_file
     is_turned = x1 < x0 or y1 < y0  # to be left out even where it is by less than the pixel that follows

@@ -65,4 +65,4 @@ if mode == "test":
 
 model_weights_path = f"./results/{exp_name}/best.pth.tar"
 inference_score_threshold = 0.5  # objects that are less likely are not drawn
-inference_image_path = ""  # "" = scenes that no training has seen
+inference_image_path = ""  # "" = scenes that no training has seen, if data_dir is "" too

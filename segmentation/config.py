@@ -64,4 +64,4 @@ if mode == "test":
     test_print_frequency = 20
 
 model_weights_path = f"./results/{exp_name}/best.pth.tar"
-inference_image_path = ""  # "" = scenes that no training has seen
+inference_image_path = ""  # "" = scenes that no training has seen, if data_dir is "" too

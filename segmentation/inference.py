@@ -77,14 +77,17 @@ def classify_pixels(network: nn.Module, config: ModuleType, device: torch.device
     return classes
 
 
+SMALL_SIDES = 128  # height and width together
+
+
 def likeliest_classes(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """The class of each pixel of a picture by contiguous logits [1, C, h, w] of a smaller one: int64 [H, W].
+    """The class of each pixel of a picture by finite, contiguous logits [1, C, h, w] of another size: int64 [H, W].
 
     Bit for bit interpolate(logits, size)[0].argmax(0), but a class at a time: all of 21 would take a gigabyte for a
     photo of 12 megapixels.
     """
-    # torch has routines of its own, which round otherwise, for three maps and for sizes that do not grow.
-    if logits.shape[1] == 3 or sum(size) <= sum(logits.shape[2:]):
+    # torch has routines of their own, which round otherwise, for three maps and for small ones (2.15: UpSampleKernel).
+    if logits.shape[1] == 3 or sum(size) <= SMALL_SIDES:
         return interpolate(logits, size)[0].argmax(0)
     best = interpolate(logits[:, :1], size)[0, 0]
     classes = torch.zeros(size, dtype=torch.int64, device=logits.device)

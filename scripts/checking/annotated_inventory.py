@@ -11,7 +11,7 @@ import numpy as np
 from checking.images import ImageFiles, describe_balance, report_copies
 from checking.report import Kind, Report
 from core.annotated_folders import open_source
-from core.annotated_images import UNREADABLE, AnnotatedImages
+from core.annotated_images import UNREADABLE, AnnotatedImages, Line
 from core.folders import shorten
 from core.plurals import counted
 from core.voc_folders import VocImages
@@ -95,16 +95,16 @@ class AnnotatedInventory(ImageFiles):
 
     def _report_left_out(self, report: Report) -> None:
         """Each thing once that the splits leave out, though several may have its image."""
-        lines: Counter[tuple[str, str]] = Counter()
+        lines: Counter[Line] = Counter()
         classes: dict[str, Kind] = {}
         for part in self.parts:
-            lines |= Counter((line.kind, line.text) for line in part.source.left_out.lines)
+            lines |= Counter(part.source.left_out.lines)
             unknown = UNKNOWN_IN_VOC if isinstance(part.source, VocImages) else UNKNOWN_CLASSES
             classes |= dict.fromkeys(part.source.left_out.class_lines(), unknown)
-        for kind, line in lines.elements():
-            report.warning(Kind("time", "times", f" {kind}", LEFT_OUT), line)
-        for line, unknown in classes.items():
-            report.warning(unknown, line)
+        for line in lines.elements():
+            report.warning(Kind("time", "times", f" {line.kind}", LEFT_OUT if line.is_lost else ""), line.text)
+        for of_class, unknown in classes.items():
+            report.warning(unknown, of_class)
 
     def report_duplicates(self, report: Report) -> None:
         """Warn of equal files, or one file, in two splits; count the files that are copies."""

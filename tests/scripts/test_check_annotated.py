@@ -113,6 +113,15 @@ def test_image_that_ends_training_is_a_problem_and_one_that_is_left_out_a_warnin
     assert (tmp_path / "bad.txt").read_text() == "VOC/JPEGImages/b.jpg\nVOC/JPEGImages/c.png\n"
 
 
+def test_nothing_is_called_left_out_where_a_box_is_only_clipped(tmp_path: Path) -> None:
+    root = boxes_folder(tmp_path / "VOC")
+    (root / "Annotations/b.xml").write_text(annotation_xml([object_xml("dog", (3, 3, 50, 20))]))
+    output = check(root).stdout
+    (line,) = findings(output)["Warning: 1 time a box that reaches out"]
+    assert line.endswith("(3, 3, 50, 20 in 40 x 30 pixels); clipped")
+    assert "left out" not in output
+
+
 def test_all_that_is_left_out_is_named_once(tmp_path: Path) -> None:
     """Training shows three lines of a kind."""
     root = boxes_folder(tmp_path / "VOC")

@@ -154,11 +154,20 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 3, 4, 21])
-@pytest.mark.parametrize("size", [(1000, 1343), (65, 86), (64, 86), (40, 30)])
-def test_pixels_get_the_likeliest_class_in_the_memory_of_one(size: tuple[int, int], num_classes: int) -> None:
+@pytest.mark.parametrize(
+    ("before", "size"),
+    [
+        *(((64, 86), size) for size in [(1000, 1343), (65, 86), (64, 86), (40, 30)]),
+        *(((32, 32), (33, 33)), ((32, 43), (48, 80)), ((32, 43), (48, 81)), ((63, 64), (64, 64)), ((63, 64), (64, 65))),
+        ((128, 128), (100, 100)),
+    ],
+)
+def test_pixels_get_the_likeliest_class_in_the_memory_of_one(
+    before: tuple[int, int], size: tuple[int, int], num_classes: int
+) -> None:
     """The same as by torch's interpolate() and argmax() of all classes at once, also where two are alike."""
     torch.manual_seed(0)
-    logits = torch.randn(1, num_classes, 64, 86)
+    logits = torch.randn(1, num_classes, *before)
     logits[:, -1] = logits[:, 0]
     with Largest() as largest:
         found = inference.likeliest_classes(logits, size)
@@ -167,8 +176,14 @@ def test_pixels_get_the_likeliest_class_in_the_memory_of_one(size: tuple[int, in
     assert torch.equal(found, whole[0].argmax(0))
 
 
-def test_pictures_that_would_be_lost_or_huge_are_refused(trained: tuple[Path, str], tmp_path: Path) -> None:
+def test_pictures_that_would_be_lost_or_huge_are_refused(
+    trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, _ = trained
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("a/one.png"), Path("b/one.jpg")):
+        path.parent.mkdir()
+        path.touch()
     with pytest.raises(ValueError, match=r"^b/one.jpg: would be drawn in results/Masks/one_classes.png, as a/one.png"):
         picture_files.choose_targets([Path("a/one.png"), Path("b/one.jpg")], "Masks", "classes")
     picture = tmp_path / "line.png"

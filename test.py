@@ -91,7 +91,7 @@ def test(config: ModuleType, device: torch.device) -> None:
     digest = from_main(partial(write_predictions, results / "predictions.csv", dataset, best_classes))
     metrics |= {"err1": 100 - metrics["acc1"], "err5": 100 - metrics["acc5"]}
     from_main(partial(write_report, results / "test.json", metrics | report | {"predictions_sha256": digest}))
-    print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")
+    print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({counted(int(metrics['images']), 'image')})")
 
 
 def test_task(config: ModuleType, device: torch.device, task: Tested) -> None:
@@ -116,7 +116,7 @@ def test_task(config: ModuleType, device: torch.device, task: Tested) -> None:
     report = task.report(config, scores, pictures.classes)
     from_main(lambda: write_scores(config, metrics | report, device, dtype))
     print_classes(task.title, report[task.title.lower()], "in no picture")
-    print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({metrics['images']} images)")
+    print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({counted(int(metrics['images']), 'image')})")
 
 
 def speed_up(network: nn.Module, config: ModuleType, device: torch.device, dtype: torch.dtype) -> nn.Module:

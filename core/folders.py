@@ -59,8 +59,9 @@ def check_classes(
             )
     elif len(found) != num_classes:
         raise ValueError(
-            f"{root}: {len(found)} class folders ({shorten(found)}), but model_num_classes = {num_classes}; are these "
-            f"the classes{doubt}? If so, set it to {len(found)}; if not, name the folder that holds the class folders"
+            f"{root}: {counted(len(found), 'class folder')} ({shorten(found)}), but model_num_classes = {num_classes}; "
+            f"are these the classes{doubt}? If so, set it to {len(found)}; if not, name the folder that holds the "
+            "class folders"
         )
     elif has_splits(root, found):
         raise ValueError(

@@ -19,7 +19,7 @@ def topk_hits(logits: Tensor, targets: Tensor, ks: Sequence[int] = (1, 5)) -> Te
     a host sync. A k above C counts as C. Raises: ValueError if logits and targets disagree on N.
     """
     if len(logits) != len(targets):
-        raise ValueError(f"{len(logits)} rows of logits, {len(targets)} targets")
+        raise ValueError(f"{counted(len(logits), 'row')} of logits, {counted(len(targets), 'target')}")
     num_classes = logits.shape[1]
     best = logits.topk(min(max(ks), num_classes), dim=1).indices
     hits = best == targets[:, None]  # [N, max(ks)]

@@ -11,6 +11,7 @@ from core.annotated_folders import open_source
 from core.annotated_images import Annotated, choose_classes
 from core.class_names import describe_unnamed
 from core.digit_scenes import NUM_DIGITS, SCENE_CLASSES, split_scenes
+from core.plurals import counted
 from core.settings import config_lines
 
 BACKGROUND = "background"  # what networks that give a class for every pixel call the first
@@ -97,8 +98,9 @@ def open_pictures(
     if config.model_num_classes != found:
         line = config_lines(config).get("model_num_classes", "?")
         raise ValueError(
-            f"config.py line {line}: model_num_classes = {config.model_num_classes}, but {source.root} has {found} "
-            f"classes{' with the background' if masks else ''}; set it to {found}, or correct data_dir"
+            f"config.py line {line}: model_num_classes = {config.model_num_classes}, but {source.root} has "
+            f"{counted(found, 'class', 'classes')}{' with the background' if masks else ''}; set it to {found}, or "
+            "correct data_dir"
         )
     if class_names is None and split == "test":
         print(f"{describe_unnamed([BACKGROUND] * background + source.classes)}.")

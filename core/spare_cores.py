@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import torch
 
+from core.plurals import counted
+
 PROC = Path("/proc")
 PERIOD = 2.0  # seconds from one look to the next
 LOOKS = 2  # that must agree: what passes soon is not answered
@@ -57,8 +59,8 @@ class SpareCores:
             self.agreed = 0
             torch.set_num_threads(wanted)
             print(
-                f"Other programs keep {busy:.1f} of {cores} cores busy: {wanted} of {self.most} threads from here on, "
-                f"which rounds otherwise; with OMP_NUM_THREADS={self.most} it stays at {self.most}.",
+                f"Other programs keep {busy:.1f} of {counted(cores, 'core')} busy: {wanted} of {self.most} threads "
+                f"from here on, which rounds otherwise; with OMP_NUM_THREADS={self.most} it stays at {self.most}.",
                 flush=True,
             )
 

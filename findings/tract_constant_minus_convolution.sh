@@ -25,26 +25,26 @@ path = f"{sys.argv[1]}/network.onnx"
 print(f"tract {importlib.metadata.version('tract')}, ONNX Runtime {onnxruntime.__version__}")
 
 
-def both(operator: str, inputs: list[str], constant: np.ndarray, middle: str = "", size: int = 3):
+def both(operator: str, inputs: list[str], constant: np.ndarray, middle: str = "", size: int = 3, groups: int = 1):
     """The answer of the first channel by ONNX Runtime and by tract, where the convolution gives 18."""
-    nodes = [helper.make_node("Conv", ["image", "weight"], ["plain" if middle else "convolved"])]
+    nodes = [helper.make_node("Conv", ["image", "weight"], ["plain" if middle else "convolved"], group=groups)]
     if middle:
         nodes.append(helper.make_node(middle, ["plain"], ["convolved"]))
     nodes.append(helper.make_node(operator, inputs, ["answer"]))
     graph = helper.make_graph(
         nodes,
         "head",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 4, 5, 5])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 6, 5, 5])],
         [helper.make_tensor_value_info("answer", TensorProto.FLOAT, [1, 6, 6 - size, 6 - size])],
         [
-            numpy_helper.from_array(np.full((6, 4, size, size), 1 / 16, np.float32), "weight"),
+            numpy_helper.from_array(np.full((6, 6 // groups, size, size), 1 / 16, np.float32), "weight"),
             numpy_helper.from_array(constant.astype(np.float32), "constant"),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     checker.check_model(model, full_check=True)
     save(model, path)
-    image = np.full((1, 4, 5, 5), 18 * 16 / (4 * size * size), np.float32)
+    image = np.full((1, 6, 5, 5), 18 * 16 / (6 // groups * size * size), np.float32)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     right = session.run(None, {"image": image})[0]
     given = tract.onnx().load(path).into_model().into_runnable().run([image])[0].to_numpy()
@@ -61,10 +61,11 @@ answers = {
     "[] - 18": both("Sub", first, np.array(1)),
     "[6, 1, 1] - ReLU(18)": both("Sub", first, channels, middle="Relu"),
     "[6, 1, 1] - 18 from 1x1": both("Sub", first, channels, size=1),
+    "[6, 1, 1] - 18 from 3x3 depthwise": both("Sub", first, channels, groups=6),
 }
 for name, (right, given) in answers.items():
     print(f"{name}, the constant of the first channel being 1: ONNX Runtime {right:.4g}, tract {given:.4g}")
-expected = [-17, -17, 1 / 18, 17, -17, -17, -17]
+expected = [-17, -17, 1 / 18, 17, -17, -17, -17, -17]
 assert all(abs(right - value) < 1e-4 for (right, _), value in zip(answers.values(), expected, strict=True))
 given = [given for _, given in answers.values()]
 assert np.abs(np.array(given[:2]) - 19).max() < 1e-4 and given[2] == np.inf, "the behaviour has changed"

@@ -59,6 +59,7 @@ from converting.networks import Found, build_network
 from converting.source_networks import read_network
 from core.atomic_files import write_atomically
 from core.network_weights import DEFINITION, NORMALISATION, folded_layers, stored_class_names, unfolding
+from core.plurals import counted
 from core.settings import SHARED_RULES, to_plain
 from downloading.published import CHECKPOINTS, HALVES, IMAGENET_MEAN, IMAGENET_STD
 from model import STAGES, TORCHVISION, MobileNetV2, Stage
@@ -197,10 +198,8 @@ def read_names(path: Path | None, num_classes: int) -> list[str] | None:
         raise ValueError(f"{path}: no text in UTF-8; save it as that, with one class name a line") from error
     names = [name.strip() for name in names if name.strip()]
     if len(names) != num_classes or len(set(names)) != num_classes:
-        raise ValueError(
-            f"{path}: has {len(names)} names, {len(set(names))} of them different, for {num_classes} classes; put one "
-            "on each line"
-        )
+        found = f"{counted(len(names), 'name')}, {len(set(names))} of them different"
+        raise ValueError(f"{path}: has {found}, for {num_classes} classes; put one on each line")
     return names
 
 

@@ -35,6 +35,7 @@ from core.network_weights import (
     match_classes,
     stored_class_names,
 )
+from core.plurals import counted
 from core.runtimes import stop_telemetry
 from core.settings import check_config
 from core.weights_files import read_checkpoint
@@ -102,7 +103,8 @@ def export(config: ModuleType, options: argparse.Namespace, choices: Choices, wr
         publish(partial, target, name, description | {"files": files, "verified": figures})
     print_figures(target / path.name, [target / file for file in files], figures)
     if choices.int8 and figures["float_top1"] - figures["top1"] > most_lost:
-        print(f"{figures['images']} images are too few to say whether it loses more than --most-lost.")
+        are = counted(figures["images"], "image is", "images are")
+        print(f"{are} too few to say whether it loses more than --most-lost.")
 
 
 def train_for_int8(config: ModuleType, options: argparse.Namespace, network: nn.Module, classes: Sequence[str]) -> Path:
@@ -189,10 +191,11 @@ def name_export(config: ModuleType, choices: Choices) -> str:
 
 
 def print_calibration(calibration: Images, scored_too: int, seed: int) -> None:
-    print(f"Calibrated on {len(calibration.levels)} images of {calibration.folder}, drawn by seed {seed}.")
+    print(f"Calibrated on {counted(len(calibration.levels), 'image')} of {calibration.folder}, drawn by seed {seed}.")
     if scored_too:
         print(
-            f"{scored_too} of them are scored below as well, which flatters int8; --calibration names another folder."
+            f"{counted(scored_too, 'of them is', 'of them are')} scored below as well, which flatters int8; "
+            "--calibration names another folder."
         )
 
 
@@ -206,7 +209,7 @@ def print_figures(path: Path, files: list[Path], figures: dict[str, Any]) -> Non
     print(
         f" * Acc@1 {figures['top1']:.3f} (torch {figures['float_top1']:.3f}) Acc@5 {figures['top5']:.3f} "
         f"({figures['float_top5']:.3f}) macro {figures['macro']:.3f} ({figures['float_macro']:.3f}) equal answers "
-        f"{figures['equal_answers']:.2f} % ({figures['images']} images)"
+        f"{figures['equal_answers']:.2f} % ({counted(figures['images'], 'image')})"
     )
     if "int8_convolutions" in figures:
         print(

@@ -16,6 +16,7 @@ from types import ModuleType
 
 from core.atomic_files import write_atomically
 from core.metrics import show_scores
+from core.plurals import counted
 from core.settings import check_config
 from reporting.activation_maps import open_viewer
 from reporting.curves import read_curves
@@ -58,7 +59,8 @@ def main(config: ModuleType) -> None:
     for line in (*notes, *curves.troubles):
         print(printable(line))
     write(results / "report.html", report)
-    print(f" * {summarise(predictions)}, {choice.num_labels} labels look wrong ({len(predictions.files)} images)")
+    labels, images = counted(choice.num_labels, "label looks", "labels look"), counted(len(predictions.files), "image")
+    print(f" * {summarise(predictions)}, {labels} wrong ({images})")
 
 
 def describe_unreadable(album: Album) -> str:
@@ -67,7 +69,8 @@ def describe_unreadable(album: Album) -> str:
         return ""
     first = "; ".join(album.unreadable[:SHOWN_LINES])
     more = ", ..." if len(album.unreadable) > SHOWN_LINES else ""
-    return f"{len(album.unreadable)} of the {len(album.pictures)} images to show cannot be read: {first}{more}"
+    images = counted(len(album.pictures), "image")
+    return f"{len(album.unreadable)} of the {images} to show cannot be read: {first}{more}"
 
 
 def describe_differing(album: Album, measured: Measurement) -> str:
@@ -77,9 +80,11 @@ def describe_differing(album: Album, measured: Measurement) -> str:
     reason = "images or config.py have changed since; run `python3 test.py` again"
     if measured.precision != "float32":
         reason = f"test.py computed in {measured.precision}, the maps are computed in float32"
+    images = counted(len(album.pictures), "image")
+    get = counted(len(album.differing), f"of the {images} to show gets", f"of the {images} to show get")
     return (
-        f"{len(album.differing)} of the {len(album.pictures)} images to show get another answer now than "
-        f"predictions.csv has, {album.differing[0]} first, and have no activation map: {reason}."
+        f"{get} another answer now than predictions.csv has, {album.differing[0]} first, and no activation map: "
+        f"{reason}."
     )
 
 

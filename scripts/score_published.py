@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from core.plurals import counted
 from core.settings import PRECISIONS, is_device, precision_name
 from downloading.comparison import Comparison, compare, compare_again, comparison_table, describe_reach
 from downloading.scoring import (
@@ -101,8 +102,8 @@ def describe_doubt(folder: Path, num_images: int, num_classes: int) -> str:
     if (num_images, num_classes) == (NUM_IMAGES, NUM_CLASSES):
         return ""
     return (
-        f"{folder}: {num_images} images of {num_classes} classes, not the {NUM_IMAGES:,} of {NUM_CLASSES:,} of "
-        "ImageNet's validation set: the figures are not comparable with the published ones.\n"
+        f"{folder}: {counted(num_images, 'image')} of {num_classes} classes, not the {NUM_IMAGES:,} of {NUM_CLASSES:,} "
+        "of ImageNet's validation set: the figures are not comparable with the published ones.\n"
     )
 
 

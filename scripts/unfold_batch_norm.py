@@ -35,6 +35,7 @@ from core.network_weights import (
     folded_layers,
     load_weights,
 )
+from core.plurals import counted
 from core.settings import SHARED_RULES, to_plain
 from core.weights_files import read_checkpoint
 from dataset import ImageDataset
@@ -70,7 +71,8 @@ def main() -> None:
     described = {name: checkpoint[name] for name in (*SHARED_RULES, "class_names") if name in checkpoint}
     record = described | use | {"state_dict": network.state_dict()}
     write_atomically(arguments.target, lambda file: torch.save(record, file))
-    print(f"{arguments.target}: unfolded on {len(images)} images; the logits moved by {change:.1e} of the largest.")
+    on = counted(len(images), "image")
+    print(f"{arguments.target}: unfolded on {on}; the logits moved by {change:.1e} of the largest.")
     start = {"mode": "train", "pretrained_model_weights_path": str(arguments.target)}
     print_config_lines("to fine-tune", start | use)
 

@@ -23,7 +23,9 @@ NO_CLASSES = Kind(
 MISSING_FOLDERS = Kind("missing folder", "missing folders")
 IN_BOTH = Kind("file", "files", " in both train and valid: the accuracy will look better than it is")
 # Each finding is all files of one content.
-CONTRADICTION = Kind("case of equal files", "equal files", " in different classes: their labels contradict each other")
+CONTRADICTION = Kind(
+    "case of equal files", "cases of equal files", " in different classes: their labels contradict each other"
+)
 
 
 def find_splits(folder: Path, report: Report) -> dict[str, str]:

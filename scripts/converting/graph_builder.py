@@ -26,6 +26,7 @@ from converting.graphs import (
     Graph,
     Operation,
 )
+from core.plurals import counted
 
 Array = NDArray[Any]
 
@@ -294,7 +295,8 @@ def is_bias(scale: Operation, layer: Operation) -> bool:
 def check_bias(name: str, tensors: dict[str, Tensor]) -> None:
     bias, channels = tensors.get("bias"), len(tensors["weight"])
     if bias is not None and bias.shape != (channels,):
-        raise ValueError(f"{shown(name)} has {channels} channels and a bias of the shape {list(bias.shape)}")
+        has = f"{shown(name)} has {counted(channels, 'channel')}"
+        raise ValueError(f"{has} and a bias of the shape {list(bias.shape)}")
 
 
 def after_convolution(
@@ -341,7 +343,7 @@ def dequantised(values: Array, scale: Array, zero_point: Array | None, axis: int
             raise ValueError(f"it has {scale.size} scales for integers of the shape {list(values.shape)}")
         shape[axis] = scale.size
     if offset.size not in (1, scale.size):
-        raise ValueError(f"it has {scale.size} scales and {offset.size} zero points")
+        raise ValueError(f"it has {counted(scale.size, 'scale')} and {counted(offset.size, 'zero point')}")
     offsets = np.broadcast_to(offset.reshape(-1), scale.size).reshape(shape).astype(np.float32)
     return (values.astype(np.float32) - offsets) * scale.reshape(shape).astype(np.float32)
 

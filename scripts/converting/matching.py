@@ -29,6 +29,7 @@ from converting.layers import EPS, Layer, passing_batch_norm
 from converting.networks import Found
 from converting.normalisation import normalisation_of
 from converting.ordering import infer_width
+from core.plurals import counted
 from model import InvertedResidual, MobileNetV2
 
 Size = tuple[int, int]
@@ -129,11 +130,11 @@ class Walk:
             padding, beside = tuple(map(sum, zip(padding, added, strict=True))), False
         operation = self.take(CONVOLUTION, f"a convolution {shape}", beside)
         weight, use = operation.tensors["weight"], operation.settings
-        strides = f"{shape} with stride {wanted.stride[0]} and {wanted.groups} groups"
+        strides = f"{shape} with stride {wanted.stride[0]} and {counted(wanted.groups, 'group')}"
         if list(weight.shape) != shape or (*use["stride"], *use["dilation"]) != (*wanted.stride, 1, 1):
             raise self.refuse(show(operation), f"a convolution {strides}")
         if use["groups"] != wanted.groups:
-            raise self.refuse(f"{show(operation)} in {use['groups']} groups", f"a convolution {strides}")
+            raise self.refuse(f"{show(operation)} in {counted(use['groups'], 'group')}", f"a convolution {strides}")
         self.check_padding(operation, padding, wanted)
         self.layers.append(Layer(operation.name, "convolution", {"weight": weight}))
         self.take_batch_norm(operation)

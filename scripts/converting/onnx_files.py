@@ -25,6 +25,7 @@ from converting.onnx_integers import INTEGER_OPERATIONS
 from converting.onnx_operations import OPERATIONS, Node
 from converting.onnx_tensors import OnnxTensors
 from converting.onnx_wire import check_parts
+from core.plurals import counted
 
 if TYPE_CHECKING:
     import onnx
@@ -66,7 +67,8 @@ def build_graph(model: "onnx.ModelProto", num_bytes: int, folder: Path) -> Graph
     builder.allow(tensors.bytes_beside)
     inputs = [value for value in graph.input if value.name not in builder.constants]
     if len(inputs) != 1 or len(graph.output) != 1:
-        raise UnsuitableError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs, a classifier one of each")
+        has = f"{counted(len(inputs), 'input')} and {counted(len(graph.output), 'output')}"
+        raise UnsuitableError(f"it has {has}, a classifier one of each")
     layout, size = image_of(inputs[0], graph)
     builder.values[inputs[0].name] = Value(layout, size)
     for node in graph.node:
@@ -82,7 +84,9 @@ def image_of(value: "onnx.ValueInfoProto", graph: "onnx.GraphProto") -> tuple[st
         return NCHW, None
     lengths = [axis.dim_value for axis in value.type.tensor_type.shape.dim]  # 0 for any
     if len(lengths) != 4:
-        raise UnsuitableError(f"its input {shown(value.name)} has {len(lengths)} axes, images have 4")
+        raise UnsuitableError(
+            f"its input {shown(value.name)} has {counted(len(lengths), 'axis', 'axes')}, images have 4"
+        )
     layout = NCHW if lengths[1] == 3 else NHWC if lengths[3] == 3 or is_transposed_first(graph) else NCHW
     height, width = lengths[layout.index("H")], lengths[layout.index("W")]
     return layout, (height, width) if min(height, width) > 0 else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converting.graph_builder import Array, UnsuitableError, num_values, shown
+from core.plurals import counted
 
 if TYPE_CHECKING:
     import onnx
@@ -37,7 +38,7 @@ class OnnxTensors:
         lists = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data)
         has_all = len(tensor.raw_data) == size if tensor.HasField("raw_data") else count in map(len, lists)
         if not has_all or tensor.HasField("segment"):
-            raise ValueError(f"{shown(tensor.name)} claims {count} values and has another number")
+            raise ValueError(f"{shown(tensor.name)} claims {counted(count, 'value')} and has another number")
         return numpy_helper.to_array(tensor)
 
     def read_beside(self, tensor: "onnx.TensorProto", size: int) -> bytes:

@@ -20,6 +20,7 @@ from converting.graph_builder import (
 from converting.graphs import Graph
 from converting.tflite_operations import FOLDED, Node, add_operation
 from converting.tflite_tensors import INT8, UINT8, TfliteTensors, element, integers
+from core.plurals import counted
 
 MOST_OPERATORS = 5000
 
@@ -51,7 +52,8 @@ def build_graph(model: Any, num_bytes: int) -> Graph:
     tensors, builder = TfliteTensors(model, subgraph, num_bytes), GraphBuilder(NHWC, num_bytes)
     inputs, outputs = integers(subgraph.InputsAsNumpy()), integers(subgraph.OutputsAsNumpy())
     if len(inputs) != 1 or len(outputs) != 1:
-        raise UnsuitableError(f"it has {len(inputs)} inputs and {len(outputs)} outputs, a classifier one of each")
+        has = f"{counted(len(inputs), 'input')} and {counted(len(outputs), 'output')}"
+        raise UnsuitableError(f"it has {has}, a classifier one of each")
     builder.values[str(inputs[0])] = image_of(tensors, inputs[0])
     if subgraph.OperatorsLength() > MOST_OPERATORS:
         raise UnsuitableError(f"it has more than {MOST_OPERATORS} operations")
@@ -65,7 +67,9 @@ def image_of(tensors: TfliteTensors, index: int) -> Value:
     shape, signature = tensors.shape(index), integers(tensors.table(index).ShapeSignatureAsNumpy())
     lengths = signature if len(signature) == len(shape) else shape  # -1 for any, where the shape has 1
     if len(lengths) != 4:
-        raise UnsuitableError(f"its input {tensors.name(index)} has {len(lengths)} axes, images have 4")
+        raise UnsuitableError(
+            f"its input {tensors.name(index)} has {counted(len(lengths), 'axis', 'axes')}, images have 4"
+        )
     layout = NCHW if lengths[1] == 3 != lengths[3] else NHWC
     height, width = lengths[layout.index("H")], lengths[layout.index("W")]
     return Value(layout, (height, width) if min(height, width) > 0 else None)

@@ -9,6 +9,7 @@ import numpy as np
 from converting.graph_builder import Array, GraphBuilder, require, scale_of, to_tensor
 from converting.graphs import SAME, SIGMOID, SOFTMAX
 from converting.tflite_tensors import FLOATS, TfliteTensors
+from core.plurals import counted
 
 
 class Node(NamedTuple):
@@ -82,7 +83,8 @@ def add_convolution(builder: GraphBuilder, node: Node) -> None:
     require(weight.dim() == 4 and weight.shape[3] > 0)
     channels = node.shape()[-1]
     if channels % weight.shape[3]:
-        raise ValueError(f"{node.name} has weights for {weight.shape[3]} channels, and {channels} come")
+        has = f"{node.name} has weights for {counted(weight.shape[3], 'channel')}"
+        raise ValueError(f"{has}, and {counted(channels, 'comes', 'come')}")
     add_any_convolution(builder, node, weight.permute(0, 3, 1, 2), options, channels // weight.shape[3])
 
 
@@ -93,7 +95,8 @@ def add_depthwise_convolution(builder: GraphBuilder, node: Node) -> None:
     require(weight.dim() == 4 and weight.shape[0] == 1)
     groups = node.shape()[-1]
     if groups < 1 or weight.shape[3] % groups:
-        raise ValueError(f"{node.name} has weights for {weight.shape[3]} channels, and {groups} come")
+        has = f"{node.name} has weights for {counted(weight.shape[3], 'channel')}"
+        raise ValueError(f"{has}, and {counted(groups, 'comes', 'come')}")
     add_any_convolution(builder, node, weight.permute(3, 0, 1, 2), options, groups)
 
 

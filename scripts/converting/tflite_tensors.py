@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from converting.graph_builder import Array, UnsuitableError, dequantised, num_values, require, shown
+from core.plurals import counted
 
 # The format's numbers of the types that weights have, its lengths and axes among them.
 TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 7: "<i2", 9: "i1"}
@@ -79,7 +80,8 @@ class TfliteTensors:
         kind, shape = np.dtype(TYPES[tensor.Type()]), self.shape(index)
         content = buffer.DataAsNumpy()
         if num_values(shape) * kind.itemsize != content.size:
-            raise ValueError(f"{self.name(index)} claims {num_values(shape)} values and has {content.size} bytes")
+            claims = f"claims {counted(num_values(shape), 'value')}"
+            raise ValueError(f"{self.name(index)} {claims} and has {counted(content.size, 'byte')}")
         values = np.frombuffer(content.tobytes(), kind).reshape(shape)
         quantisation = self.quantisation(index)
         return values if quantisation is None else dequantised(values, *quantisation)

@@ -3,6 +3,7 @@
 
 from typing import Any, NamedTuple
 
+from core.plurals import counted
 from downloading.published import Published, markdown_table
 
 
@@ -47,5 +48,5 @@ def comparison_table(comparisons: list[Comparison]) -> str:
 def describe_reach(comparisons: list[Comparison]) -> str:
     """Within how many hundredths all of them are reproduced."""
     top1, top5 = (max(map(abs, column)) for column in zip(*(one.hundredths() for one in comparisons), strict=True))
-    networks = "1 network" if len(comparisons) == 1 else f"{len(comparisons)} networks"
-    return f"{networks}: top-1 within {top1} hundredths of a per cent, top-5 within {top5}."
+    within = counted(top1, "hundredth")
+    return f"{counted(len(comparisons), 'network')}: top-1 within {within} of a per cent, top-5 within {top5}."

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from core.plurals import counted
 from downloading.published import Published
 
 TIMEOUT_SECONDS = 30  # without a byte; urllib would wait forever
@@ -100,7 +101,7 @@ def download(url: str, path: Path) -> str:
             digest.update(chunk)
             progress.update(len(chunk))
         if answer.length:  # what is left of the length that was announced; read() itself does not look
-            raise ConnectionError(f"{answer.length} bytes of it are missing")
+            raise ConnectionError(f"{counted(answer.length, 'byte of it is', 'bytes of it are')} missing")
     return digest.hexdigest()
 
 

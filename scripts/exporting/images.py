@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from core.image_cache import free_memory
 from core.loader_workers import Stack, start_worker
 from core.pixels import Image
+from core.plurals import counted
 from core.settings import config_lines
 from dataset import ImageDataset, create_generator
 from imgproc import eval_transform
@@ -44,7 +45,7 @@ def calibration_images(config: ModuleType, classes: Sequence[str], folder: Path 
         )
     dataset = open_folder(config, str(folder or config.train_image_dir), classes)
     if count is not None and count > len(dataset):
-        raise ValueError(f"{dataset.root}: {len(dataset)} images, and --images asks for {count}; lower it")
+        raise ValueError(f"{dataset.root}: {counted(len(dataset), 'image')}, and --images asks for {count}; lower it")
     count = count or min(USUAL_COUNT, len(dataset))
     order = create_generator(config.seed).permutation(len(dataset))
     return load(config, dataset, np.sort(order[:count]))
@@ -57,7 +58,7 @@ def scored_images(config: ModuleType, classes: Sequence[str], count: int | None)
     """
     dataset = open_folder(config, scored_folder(config), classes)
     if count is not None and count > len(dataset):
-        raise ValueError(f"{dataset.root}: {len(dataset)} images, and --check asks for {count}; lower it")
+        raise ValueError(f"{dataset.root}: {counted(len(dataset), 'image')}, and --check asks for {count}; lower it")
     order = create_generator(config.seed).permutation(len(dataset))
     return load(config, dataset, np.sort(order[:count]))
 

@@ -6,6 +6,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from core.plurals import counted
+
 Ratios = dict[tuple[str, str], list[float]]  # by comparison and candidate: one of each round
 
 
@@ -25,7 +27,8 @@ def compare(old: Path, new: Path) -> int:
         factor = statistics.median(now) / statistics.median(then)
         print(f"{title}: {name}: {show(then)} then, {show(now)} now, {factor:.2f} times as much")
     alone = len(after.keys() ^ before.keys())
-    print(f"{len(changed)} of {len(common)} ratios changed beyond their spread; {alone} are in one report only.")
+    ratios, others = counted(len(common), "ratio"), counted(alone, "is", "are")
+    print(f"{len(changed)} of {ratios} changed beyond their spread; {others} in one report only.")
     return int(any(is_lower(after[key], before[key]) for key in changed))
 
 

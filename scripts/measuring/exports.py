@@ -15,6 +15,7 @@ import torchvision
 from torchvision.datasets import ImageFolder
 
 from core.folding import as_one_graph, folded
+from core.plurals import counted
 from core.runtimes import open_network
 from measuring.forward_pass import BATCHES, CALLS, Forward, forward, our_network, torchvision_forward
 from measuring.images import IMAGE_SIZE, photos
@@ -71,7 +72,7 @@ class ExportingProgram:
                 began = time.perf_counter()
                 if self.write(name, kind):
                     times[f"{name} {kind}"] = [time.perf_counter() - began]
-        title = f"export and verification on {min(VERIFIED_IMAGES, self.num_images)} images, whole process"
+        title = f"export and verification on {counted(min(VERIFIED_IMAGES, self.num_images), 'image')}, whole process"
         return Comparison(title, list(times), next(iter(times), ""), times, 1, "s", missing=self.missing)
 
     def write(self, name: str, kind: str) -> bool:
@@ -106,7 +107,7 @@ class ExportingProgram:
             if name.startswith("onnx")
         }
         times = alternate({"plain": partial(run, plain), **ours}, options.rounds)
-        title = f"test.py from start to end, {self.num_images} photos, batch {TEST_BATCH}"
+        title = f"test.py from start to end, {counted(self.num_images, 'photo')}, batch {TEST_BATCH}"
         return Comparison(title, list(ours), "plain", times, self.num_images, unit="s", missing=self.missing)
 
 
@@ -133,7 +134,9 @@ def compare_runtimes(
     else:
         actions = {name: in_own_process(build, *arguments) for name, (build, arguments) in builds.items()}
         times = alternate(actions, options.rounds)
-    title = f"exported files, batch {batch}, {threads} threads, {IMAGE_SIZE} px" + (", process time" * (batch == 1))
+    title = f"exported files, batch {batch}, {counted(threads, 'thread')}, {IMAGE_SIZE} px" + (
+        ", process time" * (batch == 1)
+    )
     ours = [name for name in builds if name != BASELINE]
     return Comparison(title, ours, BASELINE, times, batch * calls, "ms", missing=program.missing)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
+from core.plurals import counted
 from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import train_transform
 from measuring import plain_training
@@ -43,7 +44,9 @@ def loader(options: argparse.Namespace) -> list[Comparison]:
         else:
             missing.append("timm is not installed; make bench installs it")
         images = LOADED_IMAGES // LOADER_BATCH * LOADER_BATCH
-        title = f"loader, {options.workers} workers, random crop and flip, {IMAGE_SIZE} px, batch {LOADER_BATCH}"
+        title = (
+            f"loader, {counted(options.workers, 'worker')}, random crop and flip, {IMAGE_SIZE} px, batch {LOADER_BATCH}"
+        )
         return [
             Comparison(
                 f"{title}, originals",

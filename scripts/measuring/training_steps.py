@@ -16,6 +16,7 @@ import torchvision
 from torch import Tensor, nn
 
 from core.checkpoints import TrainState
+from core.plurals import counted
 from core.reports import SilentWriter
 from dataset import CPUPrefetcher
 from measuring.images import IMAGE_SIZE, link_images, photos, store_small
@@ -157,7 +158,8 @@ def compare_fed_steps(options: argparse.Namespace, device: torch.device, batch: 
             for name, batches in fed.items()
         }
         times = alternate(candidates, options.rounds)
-    title = f"training step on the {kind(device)} with {options.workers} loader workers, batch {batch}, {IMAGE_SIZE} px"
+    workers = counted(options.workers, "loader worker")
+    title = f"training step on the {kind(device)} with {workers}, batch {batch}, {IMAGE_SIZE} px"
     return Comparison(title, list(fed), "random data", times, steps * batch)
 
 

@@ -7,6 +7,7 @@ import os
 import cv2
 from tqdm import tqdm
 
+from core.plurals import counted
 from preparing.archives import damage_named
 from preparing.conversion import Conversion
 from preparing.counts import Inventory, count_images, summarize
@@ -54,11 +55,13 @@ def fill(job: Job, splits: list[str], inventory: Inventory, notes: list[str]) ->
     check_inventory(job, path, {**inventory, **made}, notes)
     if (found := sum(summarize(split)["images"] for split in made.values())) != len(names):
         raise ValueError(
-            f"{work.images}: holds {found:,} images where {len(names):,} were written, so names differ in upper and "
-            "lower case only, which this file system does not tell apart; rename one of each and run again"
+            f"{work.images}: holds {counted(found, 'image', form=',')} where {len(names):,} were written, so names "
+            "differ in upper and lower case only, which this file system does not tell apart; rename one of each and "
+            "run again"
         )
     if turned:
-        source.notes.append(f"{turned:,} photos were turned upright, as their camera noted")
+        photos = counted(turned, "photo was", "photos were", form=",")
+        source.notes.append(f"{photos} turned upright, as their camera noted")
     notes += source.notes
     inventory.update(made)
     os.sync()  # the record says that everything is on the disk

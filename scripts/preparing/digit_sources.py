@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from core.digit_scenes import is_valid, read_digits_csv, to_grey
+from core.plurals import counted
 from preparing.archives import GZIP_MAGIC, read_whole
 from preparing.sources import SPLITS, Sample, Source, encode_png, visible_files
 
@@ -60,8 +61,8 @@ def read_mnist(source: Source) -> Iterator[Sample]:
         counts = tuple(np.bincount(labels.ravel(), minlength=10).tolist()) if labels.size else ()
         if pixels.shape[1:] != (28, 28) or labels.shape != pixels.shape[:1] or len(counts) != 10:
             raise ValueError(
-                f"{source.path}: {split} has images {pixels.shape} and labels {labels.shape} in {len(counts)} classes; "
-                "not MNIST, get it again"
+                f"{source.path}: {split} has images {pixels.shape} and labels {labels.shape} in "
+                f"{counted(len(counts), 'class', 'classes')}; not MNIST, get it again"
             )
         if counts != MNIST_COUNTS.get(len(labels), counts):
             raise ValueError(f"{source.path}: {split} has other numbers of each digit than MNIST; get MNIST itself")
@@ -77,5 +78,6 @@ def parse_idx(where: str, data: bytes) -> np.ndarray:
     axes = data[3] if data[:3] == b"\0\0\x08" and len(data) > 3 else 0
     shape = np.frombuffer(data[4 : 4 + 4 * axes], dtype=">u4").tolist() if len(data) >= 4 + 4 * axes else []
     if not shape or len(data) != 4 + 4 * axes + math.prod(shape):
-        raise ValueError(f"{where}: not an idx file of unsigned bytes, or cut off ({len(data):,} bytes); get it again")
+        size = counted(len(data), "byte", form=",")
+        raise ValueError(f"{where}: not an idx file of unsigned bytes, or cut off ({size}); get it again")
     return np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * axes).reshape(shape)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core.plurals import counted
 from preparing.archives import (
     DigestReader,
     Parts,
@@ -62,7 +63,8 @@ def read_tiny_imagenet_200(source: Source) -> Iterator[Sample]:
             left_out += 1
     if found != len(classes):
         raise ValueError(
-            f"{source.path}: val_annotations.txt names {len(classes):,} images, {found:,} are there; get it again"
+            f"{source.path}: val_annotations.txt names "
+            f"{counted(len(classes), 'image', form=',')}, {counted(found, 'is', 'are', form=',')} there; get it again"
         )
     note_left_out(source, left_out, "without a label, outside train/ and val/")
 
@@ -92,7 +94,9 @@ def read_mini_imagenet_1k(source: Source) -> Iterator[Sample]:
     if len(lists) > 1 and classes.get("train") == classes.get("valid"):
         split_of = {image: split for split in SPLITS for image in lists[split]}
         if "test" in lists:
-            source.notes.append(f"{source.path}: test.csv is left out, {len(lists['test']):,} images")
+            source.notes.append(
+                f"{source.path}: test.csv is left out, {counted(len(lists['test']), 'image', form=',')}"
+            )
         label_of = {image: label for split in SPLITS for image, label in lists[split].items()}
         source.total = len(label_of)
         for image, file in listed_images(source, label_of):
@@ -167,8 +171,8 @@ def listed_images(source: Source, label_of: dict[str, str]) -> Iterator[tuple[st
             left_out += 1
     if missing:
         raise ValueError(
-            f"{source.path}: {len(missing):,} images of the csv files are not in images/, {min(missing)!r} first; "
-            "get them again"
+            f"{source.path}: {counted(len(missing), 'image', form=',')} of the csv files not in images/, "
+            f"{min(missing)!r} first; get what is missing again"
         )
     if source.total is not None:  # a first pass, which only counts, would say it too
         note_left_out(source, left_out, "that no list names")
@@ -235,7 +239,8 @@ def check_imagenet_archive(source: Source, split: str, images: int, md5: str) ->
         return
     if images == IMAGENET_IMAGES[split]:
         raise ValueError(f"{path}: damaged, its MD5 is {md5} and not {published}; get the file again")
-    source.notes.append(f"{path}: {images:,} images, not the {IMAGENET_IMAGES[split]:,} of the complete archive")
+    found = counted(images, "image", form=",")
+    source.notes.append(f"{path}: {found}, not the {IMAGENET_IMAGES[split]:,} of the complete archive")
 
 
 def read_devkit(path: Path) -> list[str]:

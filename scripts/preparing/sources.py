@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from core.image_names import IMAGE_SUFFIXES
+from core.plurals import counted
 from preparing.archives import Parts, Readable, open_source, read_whole
 
 SPLITS = ("train", "valid")
@@ -61,7 +62,7 @@ def visible_files(source: Source) -> Iterator[tuple[Parts, Readable]]:
 def note_left_out(source: Source, count: int, where: str) -> None:
     """Tell the user how many images were not taken."""
     if count:
-        source.notes.append(f"{source.path}: left out {count:,} images {where}")
+        source.notes.append(f"{source.path}: left out {counted(count, 'image', form=',')} {where}")
 
 
 def require_rereadable(source: Source) -> None:
@@ -98,7 +99,9 @@ def split_by_share(
     for class_name, file_name in listing:
         names[class_name].append(file_name)
     if len(names) < 2:
-        raise ValueError(f"{source.path}: {len(names)} class folders with images; a dataset needs two or more")
+        raise ValueError(
+            f"{source.path}: {counted(len(names), 'class folder')} with images; a dataset needs two or more"
+        )
     if small := sorted(class_name for class_name, found in names.items() if len(found) < 2):
         raise ValueError(
             f"{source.path}: only 1 image of class {', '.join(small[:5])}; each needs one to train and one to validate"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from core.plurals import counted
 from preparing.counts import Inventory, count_images, summarize
 from preparing.jobs import Job
 from preparing.sources import SPLITS
@@ -58,7 +59,8 @@ def state_of(job: Job, inventory: Inventory) -> str:
         return "nothing to do"
     write_json(job.target / RECORD, record | {"splits": now})
     more = sum(now[split]["images"] - was[split]["images"] for split in was.keys() & now.keys())
-    what = f"{abs(more):,} images {'more' if more > 0 else 'fewer'}" if more else "other images"
+    count = counted(abs(more), "image", form=",")
+    what = f"{count} {'more' if more > 0 else 'fewer'}" if more else "other images"
     return f"with {what} than when it was made; record and index are renewed"
 
 
@@ -116,14 +118,16 @@ def check_inventory(job: Job, where: Path, inventory: Inventory, notes: list[str
             raise ValueError(f"{where}: unknown class {', '.join(unknown[:5])} in {split}")
         images = summarize(classes)["images"]
         if isinstance(dataset.images, tuple) and images != (published := dataset.images[SPLITS.index(split)]):
-            notes_of_images.append(f"{images:,} images in {split}, the published dataset has {published:,}")
+            count = counted(images, "image", form=",")
+            notes_of_images.append(f"{count} in {split}, the published dataset has {published:,}")
     if not all_classes:
         raise ValueError(f"{where}: no images of {job.name} in it")
     total = sum(summarize(classes)["images"] for classes in inventory.values())
     if isinstance(dataset.images, int) and total != dataset.images:
-        notes_of_images.append(f"{total:,} images, the published dataset has {dataset.images:,}")
+        notes_of_images.append(f"{counted(total, 'image', form=',')}, the published dataset has {dataset.images:,}")
     if notes_of_images and dataset.is_fixed:
         raise ValueError(f"{where}: {notes_of_images[0]}")
     if isinstance(dataset.classes, int) and len(all_classes) != dataset.classes:
-        notes.append(f"{len(all_classes):,} classes, the published dataset has {dataset.classes:,}")
+        count = counted(len(all_classes), "class", "classes", form=",")
+        notes.append(f"{count}, the published dataset has {dataset.classes:,}")
     notes += notes_of_images

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from core.plurals import counted
 from reporting.curves import Points
 from reporting.figures import Calibration
 from reporting.markup import Markup, element, join, percent
@@ -102,7 +103,7 @@ def reliability_diagram(calibration: Calibration) -> Markup:
         if count:
             share, mean = float(calibration.accuracy[number]), float(calibration.confidence[number])
             said = element(
-                "title", f"{count} images at {percent(mean)} on average, of which {percent(share)} are right"
+                "title", f"{counted(count, 'image')} at {percent(mean)} on average, of which {percent(share)} are right"
             )
             parts += [
                 bar(frame, number * width, width, height, said)

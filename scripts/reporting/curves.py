@@ -8,6 +8,7 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
+from core.plurals import counted
 from core.reports import SCALAR_TITLES
 
 SPLITS = ("Train", "Valid")
@@ -55,7 +56,8 @@ def find_trouble(path: Path) -> str:
         size = path.stat().st_size
     except Exception as error:  # of tensorboard, which opens files in its own way
         return f"cannot be read ({type(error).__name__}), so its curves are missing"
-    return "" if length == size else f"damaged or cut off after {length} of {size} bytes; the rest is not shown"
+    whole = counted(size, "byte")
+    return "" if length == size else f"damaged or cut off after {length} of {whole}; the rest is not shown"
 
 
 def read_points(accumulator: EventAccumulator, tag: str) -> Points:

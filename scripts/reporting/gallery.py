@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from core.plurals import counted
 from reporting.figures import confident_mistakes, doubtful_labels, unsure_hits
 from reporting.markup import Markup, element, paragraph, percent, section
 from reporting.pictures import Album
@@ -77,9 +78,9 @@ class Gallery:
 
 def mistakes_and_hits(gallery: Gallery, choice: Choice, about_maps: str) -> Markup:
     """The surest mistakes and the least sure right answers."""
-    said = f"The {len(choice.mistakes)} mistakes with the highest probability, of {choice.num_mistakes:,}."
+    said = f"The {counted(len(choice.mistakes), 'mistake')} with the highest probability, of {choice.num_mistakes:,}."
     mistakes = [paragraph(said), gallery.cards(choice.mistakes)] if choice.mistakes else [paragraph("There are none.")]
-    said = f"The {len(choice.hits)} right answers with the lowest probability."
+    said = f"The {counted(len(choice.hits), 'right answer')} with the lowest probability."
     hits = [paragraph(said), gallery.cards(choice.hits)] if choice.hits else [paragraph("There are none.")]
     return section(
         "What the network looked at",
@@ -102,7 +103,7 @@ def labels_that_look_wrong(gallery: Gallery, choice: Choice) -> Markup:
     if not choice.labels:
         return section("Labels that look wrong", paragraph("There are none."), paragraph(how, class_="quiet"))
     shown = "" if choice.num_labels == len(choice.labels) else f" These are the first {len(choice.labels)}."
-    count = f"{choice.num_labels:,} images" if choice.num_labels > 1 else "One image"
+    count = counted(choice.num_labels, "image", form=",")
     return section(
         "Labels that look wrong",
         paragraph(f"{count} may be in the wrong folder.{shown}"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.exported_files import hash_file
+from core.plurals import counted
 from core.settings import is_int, is_number
 from reporting.predictions import AGAIN, Predictions
 
@@ -44,7 +45,7 @@ def read_measurement(path: Path, predictions: Predictions) -> Measurement:
     num_images = len(predictions.files)
     if measured.images != num_images or measured.predictions_sha256 != hash_file(path.with_name("predictions.csv")):
         raise ValueError(
-            f"{path}: of another run than predictions.csv beside it ({measured.images} images at "
+            f"{path}: of another run than predictions.csv beside it ({counted(measured.images, 'image')} at "
             f"{measured.acc1:.3f} %, there {num_images} at {100 * hits / num_images:.3f} %); {AGAIN}"
         )
     return measured

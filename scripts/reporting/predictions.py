@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from core.plurals import counted
+
 FIRST_COLUMNS = ["file", "true_class"]
 MOST_CLASSES = 5  # of an image
 AGAIN = "run `python3 test.py` again"
@@ -105,7 +107,7 @@ def count_classes(header: list[str]) -> int:
 def parse_row(row: list[str], count: int) -> Row:
     """One image. Raises: ValueError that says what is wrong, and what to do."""
     if len(row) != len(FIRST_COLUMNS) + 2 * count:
-        raise ValueError(f"{len(row)} columns instead of {len(FIRST_COLUMNS) + 2 * count}; {AGAIN}")
+        raise ValueError(f"{counted(len(row), 'column')} instead of {len(FIRST_COLUMNS) + 2 * count}; {AGAIN}")
     shares = [parse_probability(text) for text in row[3::2]]
     if shares != sorted(shares, reverse=True):
         raise ValueError(f"the likeliest class is not the first; {AGAIN}")

@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from core.plurals import counted
 from reporting.charts import interval_bar, line_chart, reliability_diagram
 from reporting.curves import Curves
 from reporting.figures import (
@@ -43,8 +44,9 @@ def heading(title: str, predictions: Predictions, measured: Measurement) -> Mark
         )
     tiles.append(("macro accuracy", percent(classes.macro(), 2), "mean over the classes, each counts the same"))
     tiles.append(("calibration error", percent(error, 2), "mean distance of probability and accuracy"))
+    present = int(np.count_nonzero(classes.counts))
     facts = {
-        "Images": f"{num_images:,} of {np.count_nonzero(classes.counts):,} classes",
+        "Images": f"{num_images:,} of {counted(present, 'class', 'classes', form=',')}",
         "Data": measured.data,
         "Weights": measured.weights,
         "SHA-256": measured.weights_sha256,
@@ -134,8 +136,9 @@ def pairs(predictions: Predictions) -> Markup:
         [names[pair.true], names[pair.predicted], f"{pair.images:,}", percent(pair.share)]
         for pair in found[:MOST_PAIRS]
     ]
-    shown = "all" if len(found) <= MOST_PAIRS else f"the {MOST_PAIRS} most frequent"
-    said = f"{len(found):,} pairs of a true and a predicted class were confused; these are {shown} of them."
+    shown = "" if len(found) <= MOST_PAIRS else f"; these are the {MOST_PAIRS} most frequent of them"
+    kinds = ("pair of a true and a predicted class was", "pairs of a true and a predicted class were")
+    said = f"{counted(len(found), *kinds, form=',')} confused{shown}."
     heads = ["true class", "predicted class", "images", "share of the true class"]
     return join(paragraph(said), table(heads, rows, "Confused pairs", numeric_from=2) if rows else "")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core import weights_files
+from core.plurals import counted
 from shared.processes import shared_memory, wait_until
 from shared.small_training import RESULTS, SAMPLES, SmallTraining, create_project, differences, partial_files
 from storms.record import Tally
@@ -120,7 +121,7 @@ class RunStorm:
         files = (self.last_checkpoint, RESULTS / "last.pth.tar", RESULTS / "best.pth.tar")
         found = [line for file in files for line in self._compare(training.root, file)]
         if found:
-            self.tally.fault("different_runs", f"{moment}: {len(found)} differences, the first {found[0]}")
+            self.tally.fault("different_runs", f"{moment}: {counted(len(found), 'difference')}, the first {found[0]}")
         for name in sorted(self.segments & shared_memory()):
             self.tally.fault("left_segments", f"{moment}: /dev/shm/{name}")
         self.tally.add("left_partial_files", len(partial_files(training.root)))

@@ -65,7 +65,7 @@ def test_changes_beyond_their_spread_are_told(tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().out.splitlines() == [
         "processor: A then, B now",
         "forward: slower: 2.20 (2.00 to 2.40) then, 1.38 (1.25 to 1.50) now, 0.62 times as much",
-        "1 of 2 ratios changed beyond their spread; 1 are in one report only.",
+        "1 of 2 ratios changed beyond their spread; 1 is in one report only.",
     ]
     assert compare(new, old) == 0  # it became faster
     assert "1.38 (1.25 to 1.50) then, 2.20 (2.00 to 2.40) now, 1.60 times as much" in capsys.readouterr().out

@@ -246,6 +246,17 @@ def test_duplicates(folder: Path) -> None:
     }
 
 
+def test_two_contradictions_are_two_cases_and_not_one_pair(folder: Path) -> None:
+    train = folder / "train"
+    for number in (0, 1):
+        shutil.copy(train / f"red/00{number}.png", train / f"green/other{number}.png")
+    assert findings(check(folder).stdout) == {
+        "Warning: 2 cases of equal files in different classes: their labels contradict each other": [
+            f"Colours/train/green/other{number}.png = Colours/train/red/00{number}.png" for number in (0, 1)
+        ],
+    }
+
+
 def test_classes_missing_or_empty(folder: Path) -> None:
     (folder / "train/only_train").mkdir()
     shutil.copy(folder / "train/red/000.png", folder / "train/only_train/000.png")

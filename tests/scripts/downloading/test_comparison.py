@@ -31,4 +31,4 @@ def test_table_has_a_row_for_each() -> None:
 def test_reach_is_the_largest_difference_in_either_direction() -> None:
     reach = "2 networks: top-1 within 46 hundredths of a per cent, top-5 within 86."
     assert describe_reach([LARGE, SMALL]) == reach
-    assert describe_reach([SMALL]) == "1 network: top-1 within 1 hundredths of a per cent, top-5 within 0."
+    assert describe_reach([SMALL]) == "1 network: top-1 within 1 hundredth of a per cent, top-5 within 0."

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """exporting/images.py: which images calibrate and which are scored."""
 
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -56,6 +57,12 @@ def test_what_cannot_be_is_one_line(config: ModuleType, tmp_path: Path) -> None:
         scored_images(config, CLASSES, 13)
     with pytest.raises(ValueError, match="36 images, and --images asks for 37; lower it"):
         calibration_images(config, CLASSES, None, 37)
+    for name in CLASSES[1:]:
+        shutil.rmtree(tmp_path / "valid" / name)
+    for image in sorted((tmp_path / "valid").glob("*/*"))[1:]:
+        image.unlink()
+    with pytest.raises(ValueError, match="1 image, and --check asks for 2; lower it"):
+        scored_images(config, CLASSES, 2)
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="empty: no class folders"):
         calibration_images(config, CLASSES, tmp_path / "empty", None)

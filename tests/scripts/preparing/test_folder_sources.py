@@ -42,7 +42,7 @@ def test_own_folder_is_split_by_the_documented_rule(
     output = make("folder", "--source", source, "--target", tmp_path / "Flowers", *options)
     assert images_of(tmp_path / "Flowers") == expected_split(flowers, share, seed)
     assert before == (contents(source) if kind == "folder" else source.read_bytes())
-    assert "left out 1 images outside class folders" in output
+    assert "left out 1 image outside class folders" in output
     assert re.search(rf"note: {source}: left out 2 \.cr2 \(.*\), 1 \.csv.*, 1 \.txt", output)
     assert config_line("dataset_name", "Flowers") in output.splitlines()
 
@@ -62,7 +62,7 @@ def test_own_folder_that_is_divided_keeps_its_split(
         name.replace(f"{valid}/", "valid/", 1).replace(f"{train}/", "train/", 1): data for name, data in files.items()
     }
     assert f"{train} was taken for train, {valid} was taken for valid; left out: test (no class folders)" in output
-    assert "left out 1 images outside class folders" in output
+    assert "left out 1 image outside class folders" in output
 
 
 @pytest.mark.parametrize(

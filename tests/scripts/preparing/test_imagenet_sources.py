@@ -58,7 +58,7 @@ def test_tiny_imagenet_takes_its_validation_classes_from_the_annotations(kind: s
     source = make_source(kind, tmp_path, files)
     output = make("tiny_imagenet_200", "--source", source, "--target", tmp_path / "Tiny")
     assert images_of(tmp_path / "Tiny") == expected
-    assert f"note: {source}: left out 1 images without a label" in output
+    assert f"note: {source}: left out 1 image without a label" in output
     assert "note: 3 classes, the published dataset has 200" in output
 
 
@@ -124,7 +124,7 @@ def test_mini_imagenet_few_shot_lists_are_joined_and_split(tmp_path: Path) -> No
         assert (counts["train", wnid], counts["valid", wnid]) == (4, 1)
     assert all(name.split("/")[1] == name.split("/")[2][:9] for name in found)
     assert "they are joined" in output
-    assert output.count("left out 1 images that no list names") == 1
+    assert output.count("left out 1 image that no list names") == 1
 
 
 @pytest.mark.parametrize("harm", ["no lists", "image missing", "columns", "overlap", "upwards", "both lists"])

@@ -127,7 +127,7 @@ def test_images_that_were_removed_from_a_target_are_let_go(tmp_path: Path, flowe
     assert len(images_of(tmp_path / "F")) == len(flowers) - 2
     assert read_index(tmp_path / "F" / "train").counts.sum() == len(list((tmp_path / "F").glob("train/**/*.*")))
     (tmp_path / "F" / "train" / "daisy" / "mine.jpg").write_bytes(b"mine")
-    assert "with 1 images more than when it was made" in make(*arguments)
+    assert "with 1 image more than when it was made" in make(*arguments)
     shutil.rmtree(tmp_path / "F" / "valid" / "rose")
     assert_refused(call(*arguments), "no images of class rose in valid", "put them back, or move it away")
 
@@ -136,5 +136,5 @@ def test_notes_of_the_first_run_are_shown_again(tmp_path: Path, flowers: dict[st
     source = make_source("zip", tmp_path, {**flowers, "logo.png": b"x"})
     arguments = ["folder", "--source", source, "--target", tmp_path / "F"]
     outputs = [make(*arguments).splitlines() for _ in range(3)]
-    assert f"note: {source}: left out 1 images outside class folders" in outputs[0]
+    assert f"note: {source}: left out 1 image outside class folders" in outputs[0]
     assert outputs[0][1:] == outputs[1][1:] == outputs[2][1:]

@@ -27,7 +27,7 @@ model_batch_norm_eps = 1e-5
 mode = os.environ.get("MODE", "train")
 
 if mode == "train":
-    train_scenes = 1600  # pictures of several digits, new ones in every epoch
+    train_scenes = 1440  # pictures of several digits, new ones in every epoch
     valid_scenes = 100  # of other digits
     train_split = "train"  # of data_dir, by the names of its lists or folders
     valid_split = "val"

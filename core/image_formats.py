@@ -63,7 +63,7 @@ def jpeg_size(data: np.ndarray) -> Size | None:
             f"a {'lossless ' if frame.marker == JPEG_LOSSLESS else ''}JPEG of {counted(frame.bits, 'bit')} a channel"
         )
     if frame.channels not in (1, 3, 4):
-        raise KindError(f"a JPEG of {counted(frame.channels, 'channel')}")
+        raise KindError(f"a JPEG of {frame.channels} channels")
     return frame.width, frame.height
 
 

@@ -150,7 +150,8 @@ def load_pretrained_weights(network: nn.Module, config: ModuleType, class_names:
 def describe_unnamed(class_names: list[str]) -> str:
     """The line about weights of which nobody knows the classes; these are those of the data."""
     are = counted(len(class_names), "class is", "classes are")
-    return f"They have no class names: their {are} taken to be {shorten(class_names)}, in this order."
+    order = ", in this order" if len(class_names) > 1 else ""
+    return f"They have no class names: their {are} taken to be {shorten(class_names)}{order}."
 
 
 def describe_other_values(

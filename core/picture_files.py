@@ -72,7 +72,7 @@ def class_colours(count: int) -> np.ndarray:
 
     Full ones, as long as OpenCV has hues for them; of more classes several in turn have a hue, the next one paler.
     """
-    shades = max(1, math.ceil(count / (HUES - 1)))
+    shades = math.ceil(count / (HUES - 1))
     turn, shade = np.divmod(np.arange(count, dtype=np.float32), shades)
     hues = (turn + 1) * (HUES / (math.ceil(count / shades) + 1))
     saturations = 255 * (1 - PALER * shade / shades)
@@ -82,7 +82,7 @@ def class_colours(count: int) -> np.ndarray:
 
 
 HUES = 180  # of OpenCV
-PALER = 0.6  # of the full saturation at most; darker ones would hide the names, which are black
+PALER = 0.6  # of the full saturation at most; names are black, so that no colour may be darker
 
 
 def write_picture(path: Path, image: Image) -> None:

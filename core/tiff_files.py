@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from core.pixels import MAX_PIXELS, ORIENTATION_TAG, Image, KindError, Size, pillow_pixels, turn_upright
-from core.plurals import counted
 
 if TYPE_CHECKING:  # loaded when the first file needs it
     import PIL.Image
@@ -145,7 +144,7 @@ def refuse_tiff_kind(tiff: Tiff) -> None:
     if colours not in TIFF_COLOURS:
         raise KindError(f"a TIFF of colour space {colours}{bracketed(OTHER_COLOURS.get(colours))}")
     if tiff.bits not in (1, 2, 4, 8, 16):
-        raise KindError(f"a TIFF of {counted(tiff.bits, 'bit')} a sample")
+        raise KindError(f"a TIFF of {tiff.bits} bits a sample")
     if colours == PALETTE and tiff.lists.get(TiffTag.COLOUR_MAP, np.zeros(1)).max() < 256:
         raise KindError("a TIFF whose palette has levels of 8 bits")  # which Pillow takes for 16: all black
     if colours == YCBCR and not is_checked_ycbcr(tiff):

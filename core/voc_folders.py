@@ -85,7 +85,8 @@ def open_voc(folder: str, split: str, masks: bool = False, classes: Sequence[str
     """
     root = f"{folder} ({split})"
     left_out = LeftOut(root)
-    own_classes = read_classes(folder)
+    named = read_classes(folder)
+    own_classes = list(VOC_CLASSES) if named is None else named
     chosen = choose_classes(own_classes, classes, folder, masks)
     found = find_images(folder, split, masks, left_out)
     sizes = in_threads(header_size, [each.image for each in found])
@@ -102,7 +103,7 @@ def open_voc(folder: str, split: str, masks: bool = False, classes: Sequence[str
         source = with_boxes(root, chosen, sound, left_out)
         remedy = f"name the classes in {folder}/classes.txt, one a line, without the background"
     finish(source, left_out, masks, remedy)
-    if masks and own_classes == list(VOC_CLASSES) and not source.seen.any(axis=0).all():  # a mask has no names
+    if masks and named is None and not source.seen.any(axis=0).all():  # a mask has no names
         source.notes.append(
             f"{root}: its classes are taken to be Pascal VOC's twenty, of which it has not all; if they are others, "
             f"name them in {folder}/classes.txt, one a line"
@@ -280,15 +281,15 @@ def read_split(folder: str, split: str, masks: bool) -> list[str]:
     return [line.strip('"') for line in read_lines(path)]
 
 
-def read_classes(folder: str) -> list[str]:
-    """The lines of classes.txt, or the names in CVAT's labelmap.txt but for the background, or Pascal VOC's classes."""
+def read_classes(folder: str) -> list[str] | None:
+    """The lines of classes.txt, or the names in CVAT's labelmap.txt, but for the background; None without a file."""
     path = Path(folder, "classes.txt")
     if path.is_file():
         names = read_lines(path)
     elif (path := Path(folder, "labelmap.txt")).is_file():
         names = [line.partition(":")[0].strip() for line in read_lines(path) if not line.startswith("#")]
     else:
-        return list(VOC_CLASSES)
+        return None
     return [name for name in names if not is_background(name)]
 
 

@@ -32,6 +32,7 @@ from core.digit_scenes import SCENE_CLASSES
 from core.exported_files import refuse_exported
 from core.network_weights import load_trained_network
 from core.picture_sources import BACKGROUND, SceneSource
+from core.plurals import counted
 from core.settings import check_config
 from detection.dataset import BoxDataset
 from detection.model import SSDLite, create_network
@@ -60,7 +61,7 @@ def main(config: ModuleType) -> None:
     scores = f"mAP {figures['map']:.3f} (torch {figures['torch_map']:.3f}) " if "map" in figures else ""
     print(
         f" * {scores}equal objects {figures['equal_objects']:.3f} % of {figures['objects']} "
-        f"({figures['images']} images)\n"
+        f"({counted(figures['images'], 'image')})\n"
         f"   largest difference of a box {figures['largest_difference_of_boxes']:.1e} pixels, of a score "
         f"{figures['largest_difference_of_scores']:.1e}"
     )

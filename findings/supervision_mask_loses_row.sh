@@ -41,6 +41,7 @@ dataset.as_coco(images_directory_path=f"{folder}/images", annotations_path=f"{fo
 with contextlib.redirect_stdout(io.StringIO()):
     truth = COCO(f"{folder}/objects.json")
     written = sorted(truth.anns.values(), key=lambda each: each["category_id"])
+    corners = [np.reshape(each["segmentation"], (-1, 2)) for each in written]  # the evaluation replaces them
     drawn = np.array([truth.annToMask(each) for each in written]).astype(bool)
     found = [
         {
@@ -60,10 +61,14 @@ versions = [f"{name} {importlib.metadata.version(name)}" for name in ("supervisi
 print(", ".join(versions))
 print(f"pixels {masks.sum((1, 2))}, areas written {[each['area'] for each in written]}, boxes {boxes.tolist()}")
 print(f"drawn by pycocotools {drawn.sum((1, 2))}, read by supervision {again.mask.sum((1, 2))}")
+outermost = [[*points.min(0).tolist(), *points.max(0).tolist()] for points in corners]
+ious = ((drawn & masks).sum((1, 2)) / (drawn | masks).sum((1, 2))).round(2).tolist()
+print(f"outermost corners of the polygons {outermost}, IoU with the masks {ious}")
 print(f"AP of the masks themselves, as an answer: {precisions.round(4)}")
 assert [each["area"] for each in written] == [1200, 120], "the behaviour has changed"
 assert boxes.tolist() == [[10, 10, 49, 39], [60, 10, 99, 12]], "the behaviour has changed"
 assert drawn.sum((1, 2)).tolist() == [39 * 29, 39 * 2] and not (drawn & ~masks).any(), "the behaviour has changed"
+assert outermost == boxes.tolist() and ious[1] == 0.65, "the behaviour has changed"
 assert (again.mask == masks).all(), "the behaviour has changed"
 assert precisions.round(4).tolist() == [0.9, 0.4], "the behaviour has changed"
 PYTHON

@@ -101,9 +101,10 @@ def describe_doubt(folder: Path, num_images: int, num_classes: int) -> str:
     """A line where the images are not those of the published figures; else nothing."""
     if (num_images, num_classes) == (NUM_IMAGES, NUM_CLASSES):
         return ""
+    images, classes = counted(num_images, "image"), counted(num_classes, "class", "classes")
     return (
-        f"{folder}: {counted(num_images, 'image')} of {num_classes} classes, not the {NUM_IMAGES:,} of {NUM_CLASSES:,} "
-        "of ImageNet's validation set: the figures are not comparable with the published ones.\n"
+        f"{folder}: {images} of {classes}, not the {NUM_IMAGES:,} of {NUM_CLASSES:,} of ImageNet's validation "
+        "set: the figures are not comparable with the published ones.\n"
     )
 
 

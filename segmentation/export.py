@@ -31,6 +31,7 @@ from core.digit_scenes import SCENE_CLASSES
 from core.exported_files import refuse_exported
 from core.network_weights import load_trained_network
 from core.picture_sources import BACKGROUND, SceneSource
+from core.plurals import counted
 from core.settings import check_config
 from exporting.formats import require
 from exporting.networks import Normalization, plain_copy
@@ -61,7 +62,7 @@ def main(config: ModuleType) -> None:
     figures = export_task(config, to_export(network, config, names), partial(verify, network.eval(), config, names))
     scores = f"mIoU {figures['miou']:.3f} (torch {figures['torch_miou']:.3f}) " if "miou" in figures else ""
     print(
-        f" * {scores}equal pixels {figures['equal_pixels']:.3f} % ({figures['images']} images)\n"
+        f" * {scores}equal pixels {figures['equal_pixels']:.3f} % ({counted(figures['images'], 'image')})\n"
         f"   largest difference of a logit {figures['largest_difference']:.1e}"
     )
 

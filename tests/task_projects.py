@@ -4,9 +4,11 @@
 import importlib.util
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,6 @@ from conftest import ROOT, ready_interpreter
 from torch import nn
 
 import test
-from core.score_reports import Tested
 from shared.small_training import copy_program, edit_config
 
 SMALL = {
@@ -76,11 +77,24 @@ def run_without_class_names(root: Path, task: str, results: Path) -> tuple[str, 
     return printed
 
 
-def count_compiled(
-    root: Path, task: str, settings: dict[str, object], tested: Tested, inference: Any, monkeypatch: pytest.MonkeyPatch
-) -> list[int]:
+def interrupt_and_resume(root: Path, task: str, samples: Path) -> str:
+    """What training prints that goes on where SIGTERM stopped the one before, after a step of its second epoch."""
+    command = [sys.executable, "-W", "error", f"{task}/train.py"]  # by a Python of its own, as users start it
+    unbuffered = environment("train") | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=root, env=unbuffered, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("Epoch: [2][1/3]"))
+        process.send_signal(signal.SIGTERM)
+        assert f"`{samples}/interrupted.pth.tar` written" in process.stdout.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    return run(root, f"{task}/train.py")
+
+
+def count_compiled(root: Path, task: str, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many graphs test.py has compiled of a trained project, then inference.py too: by a compiler that gives back
     what it gets."""
+    inference = importlib.import_module(f"{task}.inference")
+    tested = getattr(importlib.import_module(f"{task}.test"), task.upper())
     graphs: list[torch.fx.GraphModule] = []
 
     def compile_network(network: nn.Module, device: torch.device) -> None:

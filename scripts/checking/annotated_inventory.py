@@ -96,15 +96,16 @@ class AnnotatedInventory(ImageFiles):
     def _report_left_out(self, report: Report) -> None:
         """Each thing once that the splits leave out, though several may have its image."""
         lines: Counter[Line] = Counter()
-        classes: dict[str, Kind] = {}
+        classes: dict[str, None] = {}
         for part in self.parts:
             lines |= Counter(part.source.left_out.lines)
-            unknown = UNKNOWN_IN_VOC if isinstance(part.source, VocImages) else UNKNOWN_CLASSES
-            classes |= dict.fromkeys(part.source.left_out.class_lines(), unknown)
+            classes |= dict.fromkeys(part.source.left_out.class_lines())
+        lost = {line.kind for line in lines if line.is_lost}  # of one kind some may be, and others not
         for line in lines.elements():
-            report.warning(Kind("time", "times", f" {line.kind}", LEFT_OUT if line.is_lost else ""), line.text)
-        for of_class, unknown in classes.items():
-            report.warning(unknown, of_class)
+            report.warning(Kind("time", "times", f" {line.kind}", LEFT_OUT if line.kind in lost else ""), line.text)
+        is_voc = any(isinstance(part.source, VocImages) for part in self.parts)
+        for of_class in classes:
+            report.warning(UNKNOWN_IN_VOC if is_voc else UNKNOWN_CLASSES, of_class)
 
     def report_duplicates(self, report: Report) -> None:
         """Warn of equal files, or one file, in two splits; count the files that are copies."""

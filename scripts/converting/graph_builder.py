@@ -343,7 +343,7 @@ def dequantised(values: Array, scale: Array, zero_point: Array | None, axis: int
             raise ValueError(f"it has {scale.size} scales for integers of the shape {list(values.shape)}")
         shape[axis] = scale.size
     if offset.size not in (1, scale.size):
-        raise ValueError(f"it has {counted(scale.size, 'scale')} and {counted(offset.size, 'zero point')}")
+        raise ValueError(f"it has {counted(scale.size, 'scale')} and {offset.size} zero points")
     offsets = np.broadcast_to(offset.reshape(-1), scale.size).reshape(shape).astype(np.float32)
     return (values.astype(np.float32) - offsets) * scale.reshape(shape).astype(np.float32)
 

@@ -96,7 +96,7 @@ def add_depthwise_convolution(builder: GraphBuilder, node: Node) -> None:
     groups = node.shape()[-1]
     if groups < 1 or weight.shape[3] % groups:
         has = f"{node.name} has weights for {counted(weight.shape[3], 'channel')}"
-        raise ValueError(f"{has}, and {counted(groups, 'comes', 'come')}")
+        raise ValueError(f"{has}, and {groups} come")
     add_any_convolution(builder, node, weight.permute(3, 0, 1, 2), options, groups)
 
 

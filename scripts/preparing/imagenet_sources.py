@@ -170,9 +170,10 @@ def listed_images(source: Source, label_of: dict[str, str]) -> Iterator[tuple[st
         else:
             left_out += 1
     if missing:
+        of_csv = "image of the csv files is", "images of the csv files are"
         raise ValueError(
-            f"{source.path}: {counted(len(missing), 'image', form=',')} of the csv files not in images/, "
-            f"{min(missing)!r} first; get what is missing again"
+            f"{source.path}: {counted(len(missing), *of_csv, form=',')} not in images/, {min(missing)!r} first; "
+            "get what is missing again"
         )
     if source.total is not None:  # a first pass, which only counts, would say it too
         note_left_out(source, left_out, "that no list names")

@@ -100,4 +100,4 @@ def test_no_two_classes_have_one_colour() -> None:
     counts = [*range(1, 400), 500, 999, 1000]
     assert [len(np.unique(class_colours(count), axis=0)) for count in counts] == counts
     assert class_colours(2).tolist() == [[0, 255, 0], [0, 0, 255]]
-    assert (class_colours(1000).max(axis=1) == 255).all()  # none so dark that it hides a black name
+    assert (class_colours(1000).max(axis=1) == 255).all()  # of full brightness, all

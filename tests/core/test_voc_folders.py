@@ -312,6 +312,11 @@ def test_masks_are_pillows_indices(tmp_path: Path) -> None:
         "ROOT (train): its classes are taken to be Pascal VOC's twenty, of which it has not all; if they are others, "
         "name them in ROOT/classes.txt, one a line",
     ]
+    (root / "classes.txt").write_text("\n".join(VOC_CLASSES))
+    notes = open_source(str(root), "train", masks=True).notes
+    assert [note.replace(str(root), "ROOT") for note in notes] == [
+        "ROOT (train): no pixel of 18 of the classes: bicycle, bird, boat ..."
+    ]
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])

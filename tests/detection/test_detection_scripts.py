@@ -3,9 +3,6 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +18,7 @@ from task_projects import (
     count_compiled,
     create_task_project,
     environment,
+    interrupt_and_resume,
     load_config,
     run,
     run_without_class_names,
@@ -33,7 +31,6 @@ from core.settings import check_config
 from detection import inference
 from detection.model import SSDLite, score_form, ssdlite
 from detection.settings import RULES
-from detection.test import DETECTION
 from shared.small_training import differences, edit_config
 
 SETTINGS = SMALL | {"exp_name": "Boxes"}
@@ -101,15 +98,7 @@ def test_scores_are_those_of_the_plain_network(trained: tuple[Path, str]) -> Non
 
 def test_interrupted_run_ends_with_the_same_bits(trained: tuple[Path, str], tmp_path: Path) -> None:
     root = create_project(tmp_path / "project", resume="auto")
-    command = [sys.executable, "-W", "error", "detection/train.py"]  # by a Python of its own, as users start it
-    unbuffered = environment("train") | {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, cwd=root, env=unbuffered, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        next(line for line in process.stdout if line.startswith("Epoch: [2][1/3]"))
-        process.send_signal(signal.SIGTERM)
-        assert "`samples/Boxes/interrupted.pth.tar` written" in process.stdout.read()
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "best mAP" in run(root, "detection/train.py")
+    assert "best mAP" in interrupt_and_resume(root, "detection", SAMPLES)
     ends = [torch.load(each / SAMPLES / "epoch_2.pth.tar", weights_only=True) for each in (trained[0], root)]
     ends[1]["config"]["resume"] = ends[0]["config"]["resume"]
     assert list(differences(*ends)) == []
@@ -217,7 +206,7 @@ def test_weights_without_class_names_are_pointed_out(trained: tuple[Path, str]) 
 
 
 def test_the_forms_that_score_are_compiled(trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert count_compiled(trained[0], "detection", SETTINGS, DETECTION, inference, monkeypatch) == [1, 2]
+    assert count_compiled(trained[0], "detection", SETTINGS, monkeypatch) == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,23 @@ def test_nothing_is_called_left_out_where_a_box_is_only_clipped(tmp_path: Path) 
     assert "left out" not in output
 
 
+def test_shapes_that_cannot_be_drawn_are_one_kind_with_boxes_and_without(tmp_path: Path) -> None:
+    """Where there is a box it is ignored, and nothing is left out."""
+    root = tmp_path / "coco"
+    write_coco(root, "train2017", 3, "annotations/instances_train2017.json")
+    path = root / "annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][1] |= {"segmentation": [[5, 5]]}
+    content["annotations"][2] |= {"segmentation": [[5, 5]], "bbox": None}
+    path.write_text(json.dumps(content))
+    output = check(root).stdout
+    endings = [
+        line.rpartition("; ")[2] for line in findings(output)["Warning: 2 times an object whose shape cannot be drawn"]
+    ]
+    assert sorted(endings) == ["its box is ignored", "left out"]
+    assert output.count("To go on: training does without what is left out") == 1
+
+
 def test_all_that_is_left_out_is_named_once(tmp_path: Path) -> None:
     """Training shows three lines of a kind."""
     root = boxes_folder(tmp_path / "VOC")

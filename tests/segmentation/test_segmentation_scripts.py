@@ -4,9 +4,6 @@
 import json
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +17,7 @@ from task_projects import (
     UNNAMED,
     count_compiled,
     create_task_project,
-    environment,
+    interrupt_and_resume,
     load_config,
     run,
     run_without_class_names,
@@ -37,7 +34,6 @@ from segmentation import inference
 from segmentation.dataset import MaskedImages
 from segmentation.model import DeepLabV3, deeplab_v3
 from segmentation.settings import RULES
-from segmentation.test import SEGMENTATION
 from shared.small_training import differences, edit_config
 
 SETTINGS = SMALL | {"exp_name": "Masks"}
@@ -204,15 +200,7 @@ def test_run_of_a_classifier_is_not_resumed(trained: tuple[Path, str], tmp_path:
 
 def test_interrupted_run_ends_with_the_same_bits(trained: tuple[Path, str], tmp_path: Path) -> None:
     root = create_project(tmp_path / "project", resume="auto")
-    command = [sys.executable, "-W", "error", "segmentation/train.py"]  # by a Python of its own, as users start it
-    unbuffered = environment("train") | {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, cwd=root, env=unbuffered, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        next(line for line in process.stdout if line.startswith("Epoch: [2][1/3]"))
-        process.send_signal(signal.SIGTERM)
-        assert "`samples/Masks/interrupted.pth.tar` written" in process.stdout.read()
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "best mIoU" in run(root, "segmentation/train.py")
+    assert "best mIoU" in interrupt_and_resume(root, "segmentation", SAMPLES)
     ends = [torch.load(each / SAMPLES / "epoch_2.pth.tar", weights_only=True) for each in (trained[0], root)]
     ends[1]["config"]["resume"] = ends[0]["config"]["resume"]
     assert list(differences(*ends)) == []
@@ -256,7 +244,7 @@ def test_weights_without_class_names_are_pointed_out(trained: tuple[Path, str]) 
 
 
 def test_the_forms_that_score_are_compiled(trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert count_compiled(trained[0], "segmentation", SETTINGS, SEGMENTATION, inference, monkeypatch) == [1, 2]
+    assert count_compiled(trained[0], "segmentation", SETTINGS, monkeypatch) == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,9 @@ def describe_error(error: Exception) -> str | None:
         return "Another process of this run has ended; what it printed says why"
     if isinstance(error, RuntimeError) and re.search(r"unable to (allocate|open|resize) shared memory", str(error)):
         return "/dev/shm is too small for the batches of the workers; lower num_workers or batch_size in config.py"
-    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+    # What a worker had sent cannot be fetched from it any more: this may come before torch notices that it is gone.
+    fetched_in_vain = isinstance(error, (OSError, EOFError)) and "multiprocessing" in Path(last.filename).parts
+    if fetched_in_vain or (isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")):
         return "A loader worker was killed, most often for lack of memory; lower num_workers or batch_size in config.py"
     if isinstance(error, OSError) and error.errno in NO_ROOM:  # of the log
         return f"{error.strerror}; make room for samples and results; the checkpoints before it stay"

@@ -3,7 +3,9 @@
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
+from multiprocessing.connection import Client
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -160,6 +162,19 @@ def test_what_is_missing_is_named_with_the_place_of_a_relative_path(
         with pytest.raises(FileNotFoundError) as caught:
             raise FileNotFoundError(message)
         assert utils.describe_error(caught.value) == message + place
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_a_killed_worker_had_sent_is_no_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the whole path may be too long for a socket
+    if is_there:  # but nobody listens any more
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind("worker")
+    with pytest.raises(ConnectionRefusedError if is_there else FileNotFoundError) as caught:
+        Client("worker")
+    assert str(utils.describe_error(caught.value)).startswith("A loader worker was killed, ")
 
 
 class Left(BaseException):

@@ -28,7 +28,8 @@ from core.folders import shorten
 from core.picture_files import class_colours, read_pictures, write_picture
 from core.pixels import Image
 from core.settings import check_config
-from detection.model import SSDLite, load_network, score_form
+from core.trained_networks import load_task_network
+from detection.model import SSDLite, create_network, score_form
 from detection.settings import RULES
 from imgproc import resize
 from inference import compute_outputs
@@ -46,7 +47,7 @@ class Found(NamedTuple):
 def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
-    network, names = load_network(config, device)
+    network, names = load_task_network(create_network, config, device)
     names = names_or_numbers(names, [], config.model_num_classes)
     form = score_form(network, choose_dtype(config.precision, device)).eval()
     if config.compile_model:

@@ -17,10 +17,9 @@ from torchvision.ops import box_iou
 
 from core.folding import folded
 from core.fresh_weights import start_as_identities
-from core.network_weights import load_trained_network
 from model import TORCHVISION, Definition, MobileNetV2, StridedConv2d, conv_bn_relu6, round_channels
 
-__all__ = ["DefaultBoxes", "SSDLite", "create_network", "load_network", "score_form", "ssdlite"]
+__all__ = ["DefaultBoxes", "SSDLite", "create_network", "score_form", "ssdlite"]
 
 # Calls a layer, or several in turn: core/recomputing.py does it in a way of its own, which keeps less for gradients.
 Call = Callable[[nn.Module, Tensor], Tensor]
@@ -241,13 +240,3 @@ def score_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
         return outputs
     side = outputs.network.image_size
     return folded(outputs, dtype, (3, side, side))
-
-
-def load_network(config: ModuleType, device: torch.device) -> tuple[SSDLite, list[str] | None]:
-    """The trained network of detection/config.py on the device, and what its file calls the classes.
-
-    Raises: ValueError.
-    """
-    network = create_network(config)
-    class_names = load_trained_network(network, config)
-    return network.to(device).to(memory_format=torch.channels_last), class_names

@@ -21,8 +21,9 @@ from torch import nn
 import test
 from core.picture_sources import open_pictures
 from core.score_reports import Tested, name_shares
+from core.trained_networks import load_task_network
 from detection.dataset import BoxDataset
-from detection.model import load_network, score_form
+from detection.model import create_network, score_form
 from detection.scoring import BoxScores
 from detection.settings import RULES
 from utils import user_errors
@@ -30,7 +31,7 @@ from utils import user_errors
 
 def prepare(config: ModuleType, device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, BoxDataset, BoxScores]:
     """The form that scores, the pictures to test on, and the average precision."""
-    network, class_names = load_network(config, device)
+    network, class_names = load_task_network(create_network, config, device)
     pictures = BoxDataset(open_pictures(config, "test", class_names), config.image_size)
     return score_form(network, dtype), pictures, BoxScores(network, config.model_num_classes)
 

@@ -29,9 +29,10 @@ from core.picture_files import class_colours, load_stored, read_pictures, write_
 from core.picture_sources import BACKGROUND
 from core.pixels import Image
 from core.settings import check_config
+from core.trained_networks import load_task_network
 from imgproc import resize
 from inference import compute_outputs
-from segmentation.model import interpolate, load_network
+from segmentation.model import create_network, interpolate, score_form
 from segmentation.settings import RULES
 from utils import choose_dtype, compile_network, describe_error, setup_runtime, user_errors
 
@@ -39,12 +40,13 @@ from utils import choose_dtype, compile_network, describe_error, setup_runtime, 
 def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
-    network, names = load_network(config, device, choose_dtype(config.precision, device))
+    network, names = load_task_network(create_network, config, device)
+    form = score_form(network, choose_dtype(config.precision, device))
     if config.compile_model:
-        compile_network(network, device)
+        compile_network(form, device)
     names = names_or_numbers(names, [BACKGROUND], config.model_num_classes)
     for name, image, target in read_pictures(arguments, config, "classes", describe_error, load_near_square):
-        classes = classify_pixels(network, config, device, image)
+        classes = classify_pixels(form, config, device, image)
         write_picture(target, coloured(image, classes, len(names)))
         print(f"{name}: {describe(classes, names)}; coloured in {target}")
 
@@ -64,15 +66,15 @@ MAX_ASPECT_RATIO = 8
 
 
 @torch.inference_mode()
-def classify_pixels(network: nn.Module, config: ModuleType, device: torch.device, image: Image) -> np.ndarray:
+def classify_pixels(form: nn.Module, config: ModuleType, device: torch.device, image: Image) -> np.ndarray:
     """The class of each pixel: uint8 [H, W, 3] -> int64 [H, W]. The network sees it with a short side of image_size.
 
-    Raises: as compute_outputs().
+    `form`: score_form() of the network. Raises: as compute_outputs().
     """
     height, width = image.shape[:2]
     scale = config.image_size / min(height, width)
     small = resize(image, round(scale * height), round(scale * width))
-    logits = compute_outputs(network, config, device, small)
+    logits = compute_outputs(form, config, device, small)
     classes: np.ndarray = likeliest_classes(logits, (height, width)).cpu().numpy()
     return classes
 

@@ -10,10 +10,9 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from core.folding import folded
 from core.fresh_weights import start_as_identities
-from core.network_weights import load_trained_network
 from model import TORCHVISION, Definition, MobileNetV2
 
-__all__ = ["PROBE", "DeepLabV3", "create_network", "deeplab_v3", "load_network"]
+__all__ = ["DeepLabV3", "create_network", "deeplab_v3", "score_form"]
 
 HEAD_CHANNELS = 256
 
@@ -101,14 +100,9 @@ def create_network(config: ModuleType, dropout: float = 0.0) -> DeepLabV3:
     return network
 
 
-def load_network(config: ModuleType, device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, list[str] | None]:
-    """The trained network of segmentation/config.py on the device in the form that scores, and its class names.
-
-    These are those of its file, the background first. Raises: ValueError.
-    """
-    network = create_network(config)
-    class_names = load_trained_network(network, config)
-    return folded(network.to(device).to(memory_format=torch.channels_last), dtype, PROBE), class_names
+def score_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The network, folded."""
+    return folded(network, dtype, PROBE)
 
 
-PROBE = (3, 64, 64)  # an image to try the form that scores with
+PROBE = (3, 64, 64)  # an image to try it with

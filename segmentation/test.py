@@ -21,8 +21,9 @@ from torch import nn
 import test
 from core.picture_sources import open_pictures
 from core.score_reports import Tested, name_shares
+from core.trained_networks import load_task_network
 from segmentation.dataset import MaskedImages
-from segmentation.model import load_network
+from segmentation.model import create_network, score_form
 from segmentation.scoring import PixelScores, intersection_over_union
 from segmentation.settings import RULES
 from utils import user_errors
@@ -32,9 +33,9 @@ def prepare(
     config: ModuleType, device: torch.device, dtype: torch.dtype
 ) -> tuple[nn.Module, MaskedImages, PixelScores]:
     """The form that scores, the pictures to test on, and the mean IoU."""
-    network, class_names = load_network(config, device, dtype)
+    network, class_names = load_task_network(create_network, config, device)
     pictures = MaskedImages(open_pictures(config, "test", class_names, masks=True), config.image_size)
-    return network, pictures, PixelScores(config.model_num_classes, device)
+    return score_form(network, dtype), pictures, PixelScores(config.model_num_classes, device)
 
 
 def report(config: ModuleType, scores: PixelScores, classes: Sequence[str]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ if __name__ == "__main__":
     check_environment()
 
 import math
-from functools import partial
 from types import ModuleType
 
 import torch
@@ -20,7 +19,6 @@ from torch import Tensor
 
 import train
 from core.checkpoints import TrainState
-from core.folding import folded
 from core.metrics import LossMeter
 from core.network_weights import load_pretrained_features
 from core.picture_sources import open_pictures
@@ -30,7 +28,7 @@ from core.tasks import Loss, Task
 from dataset import CPUPrefetcher, create_batches
 from imgproc import denormalize
 from segmentation.dataset import MaskedImages
-from segmentation.model import PROBE, create_network
+from segmentation.model import create_network, score_form
 from segmentation.scoring import PixelScores, pixel_loss
 from segmentation.settings import RULES
 from utils import autocast, user_errors
@@ -84,7 +82,7 @@ SEGMENTATION = Task(
     create_network=create_network,
     load_pretrained_weights=load_pretrained_features,
     train_form=recomputing,
-    score_form=partial(folded, input_shape=PROBE),
+    score_form=score_form,
     create_loss=create_loss,
     create_scores=lambda config, state: PixelScores(config.model_num_classes, state.device),
     guessing_loss=lambda config: math.log(config.model_num_classes),

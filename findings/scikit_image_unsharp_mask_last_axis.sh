@@ -3,11 +3,11 @@
 #
 # Expected: -1 is the last axis, as everywhere in NumPy and scikit-image, and the same as 2 for a picture in colour.
 # Seen with scikit-image 0.26.0: each number below 0 is taken for the first axis. As many rows as there are colours are
-# sharpened, as if columns and colours were height and width; all other rows are memory as it was before. With 0, 1 and 2
-# the answer is right, and with -3 for colours first, as that is the first axis. gaussian(), rescale(), rgba2rgb() and
+# sharpened, as if columns and colours were height and width; all other rows are memory as it was before. With 0, 1 and
+# 2 the answer is right, and with -3 for colours first, as that is the first axis. gaussian(), rescale(), rgba2rgb() and
 # structural_similarity() take -1 as they should.
-# Why it matters: channel_axis=-1 is the usual way to say "colour", and nothing fails: what comes out has the right shape
-# and type, and its pixels are black, or left from an earlier picture, or others in each run.
+# Why it matters: channel_axis=-1 is the usual way to say "colour", and nothing fails: what comes out has the right
+# shape and type, and its pixels are black, or left from an earlier picture, or others in each run.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

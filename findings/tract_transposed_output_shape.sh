@@ -27,8 +27,10 @@ SIZE, KERNEL, STRIDE = 3, 3, 2
 path = f"{sys.argv[1]}/network.onnx"
 weight = np.outer([1, 2, 4], [1, 2, 4]).astype(np.float32)
 image = np.arange(1, 10, dtype=np.float32).reshape(1, 1, SIZE, SIZE)
-print(f"tract {importlib.metadata.version('tract')}, ONNX Runtime {onnxruntime.__version__}, "
-      f"OpenVINO {openvino.__version__.split('-')[0]}")
+print(
+    f"tract {importlib.metadata.version('tract')}, ONNX Runtime {onnxruntime.__version__}, "
+    f"OpenVINO {openvino.__version__.split('-')[0]}"
+)
 
 whole = np.zeros((STRIDE * (SIZE - 1) + KERNEL + 1,) * 2, np.float32)  # with one place more than there is, for 8
 for row in range(SIZE):

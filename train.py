@@ -54,6 +54,7 @@ from core.reports import (
     print_run,
     show_bar,
     warn_of_rate,
+    warn_of_same_images,
 )
 from core.resuming import INTERRUPTED, prepare_folders, remove_old_checkpoints, resume_training
 from core.settings import CLASSIFIER_RULES, check_config, config_lines
@@ -88,6 +89,7 @@ def main(config: ModuleType, task: Task | None = None) -> None:
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     with joined_processes(device), contextlib.ExitStack() as held:
         train_batches, valid_batches = task.create_splits(config, device)
+        warn_of_same_images(train_batches.dataset.root, valid_batches.dataset.root)
         target_bytes = max(batches.dataset.target_bytes for batches in (train_batches, valid_batches))
         check_workers(config.num_workers, config.batch_size, config.image_size, 2, target_bytes)  # before any starts
         state = create_train_state(config, device, train_batches, task)

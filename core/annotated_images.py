@@ -29,6 +29,7 @@ LOST = "left out"
 UNREADABLE = "an image that cannot be read"
 NOT_FINITE = "a box whose coordinates are not all numbers"
 NO_AREA, OUTSIDE, REACHES_OUT = "a box without an area", "a box outside of its image", "a box that reaches out"
+SHARES = "all within the first pixel of their images, as shares of the sides would be; write them in pixels"
 
 
 class Objects(NamedTuple):
@@ -70,6 +71,12 @@ class LeftOut:
         shown = f" ({shorten([str(value)[:100]])})" if value != "" else ""
         self.lines.append(Line(kind, path, f"{shorten([path])}: {kind}{shown}; {done}", done == LOST))
 
+    def first_lost(self, otherwise: str) -> str:
+        """The first thing of which nothing is taken, in words for an error; what to say if there is none."""
+        lost = [line for line in self.lines if line.is_lost]
+        more = f" ({len(lost) - 1} more)" if len(lost) > 1 else ""
+        return f"{lost[0].text}{more}" if lost else otherwise
+
     def add_class(self, path: str, name: str) -> None:
         """An object of an unknown class."""
         self.classes.setdefault(name[:100], []).append(path)
@@ -100,13 +107,14 @@ class AnnotatedImages:
 
     `root`: the folder and split in messages. `classes`: their names, without the background. `notes`: lines that people
     should see before a training; `left_out`: each thing that they are about. `most_objects`: in one image.
-    `has_crowds`: whether what is ignored are crowds. Names and boxes lie in a few arrays, which forked loader workers
-    share.
+    `has_crowds`: whether what is ignored are crowds. `remedy`: for other classes than were asked for.
+    Names and boxes lie in a few arrays, which forked loader workers share.
     Raises: ValueError naming the file if an image cannot be read, or is no longer what its annotations were read for.
     """
 
     has_crowds = False
     is_endless = False
+    remedy = "correct data_dir"
 
     def __init__(
         self,
@@ -244,14 +252,17 @@ def is_background(name: str) -> bool:
 
 
 def finish(source: AnnotatedImages, left_out: LeftOut, masks: bool, remedy: str) -> None:
-    """Give a source its notes. Raises: ValueError, ending with the remedy, if there is nothing to train on."""
+    """Give a source its notes. Raises: ValueError, with the reason or the remedy, if there is nothing to train on."""
     notes, source.left_out = left_out.notes(), left_out
     empty = int((np.diff(source.object_ends) == 0).sum())
     if not len(source):
         raise ValueError(f"{notes[0] if notes else source.root}; no image is left in {source.root}; {remedy}")
     if empty == len(source) and not masks:
         unknown = f", but of {shorten(sorted(left_out.classes))}" if left_out.classes else ""
-        raise ValueError(f"{source.root}: no object of {shorten(source.classes)} is left{unknown}; {remedy}")
+        reason = remedy if unknown else left_out.first_lost("its files have none")
+        raise ValueError(f"{source.root}: no object of {shorten(source.classes)} is left{unknown}; {reason}")
+    if len(source.objects.boxes) and source.objects.boxes.max() <= 1:
+        raise ValueError(f"{source.root}: its boxes are {SHARES}")
     if empty and not masks:
         share = f"of {len(source)} images"
         notes.append(f"{source.root}: {counted(empty, f'{share} has', f'{share} have')} no object")

@@ -15,6 +15,7 @@ from core.annotated_images import (
     IGNORED,
     LOST,
     NOT_FINITE,
+    SHARES,
     UNREADABLE,
     AnnotatedImages,
     Box,
@@ -299,9 +300,9 @@ def with_masks(
 ) -> CocoImages:
     """The source of masks; 255 stands for a crowd, and for the box of a shape that cannot be drawn, which is noted.
 
-    Raises: ValueError if none can be drawn.
+    Raises: ValueError if none can be drawn, or all are shares.
     """
-    texts, num_drawn = [], 0
+    texts, num_drawn, largest = [], 0, 0.0
     for entry in entries:
         shapes = []
         for annotation in entry.annotations:
@@ -316,12 +317,21 @@ def with_masks(
             else:
                 shapes.append([IGNORED if is_crowd(annotation) else 1 + label, shape])
                 num_drawn += 1
+                largest = max(largest, largest_coordinate(shape))
         texts.append(json.dumps(shapes, separators=(",", ":")).encode())
     if entries and not num_drawn:
-        raise ValueError(f"{path}: no polygons or run lengths of {shorten(classes)}; export the shapes of the objects")
+        reason = left_out.first_lost("export the shapes of the objects")
+        raise ValueError(f"{path}: no polygons or run lengths of {shorten(classes)}; {reason}")
+    if num_drawn and largest <= 1:
+        raise ValueError(f"{path}: its polygons are {SHARES}")
     none = pack_objects([], [], [])
     files, sizes = [entry.path for entry in entries], [entry.size for entry in entries]
     source = CocoImages(left_out.root, classes, files, sizes, [none] * len(entries))
     source.shapes = np.frombuffer(b"".join(texts), np.uint8)
     source.shape_ends = np.cumsum([0, *map(len, texts)])
     return source
+
+
+def largest_coordinate(shape: Any) -> float:
+    """Of a shape that check_shape() found sound; run lengths have the side of their image."""
+    return float(max(map(max, shape))) if isinstance(shape, list) else float(max(shape["size"]))

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from core.network_weights import CLASSIFIER_TASK, TASKS
 from core.settings import SHARED_RULES, config_lines, to_plain
 
 SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".pte": "executorch", ".tflite": "litert", ".mlpackage": "coreml"}
@@ -36,7 +37,7 @@ def description_path(path: str | Path) -> Path:
 def read_description(path: str | Path) -> dict[str, Any]:
     """What export.py wrote beside an exported file, whose bytes must be those that it verified.
 
-    Raises: FileNotFoundError, or ValueError for a file that is damaged, or of another program.
+    Raises: FileNotFoundError, or ValueError for a file that is damaged, of another task, or of another program.
     """
     path, beside = Path(path), description_path(path)
     if not path.exists():
@@ -50,9 +51,13 @@ def read_description(path: str | Path) -> dict[str, Any]:
         if beside.stat().st_size > LARGEST_DESCRIPTION:
             raise ValueError
         description: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
-        check_description(description, SUFFIXES[path.suffix.lower()])
+        task = TASKS.get(str(description["network"]["model_arch_name"]), CLASSIFIER_TASK)
+        if task == CLASSIFIER_TASK:
+            check_description(description, SUFFIXES[path.suffix.lower()])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{beside}: not what scripts/export.py writes; export the weights again") from None
+    if task != CLASSIFIER_TASK:
+        raise ValueError(f"{path}: exported from {task}, and this is {CLASSIFIER_TASK}; name another file")
     check_content(path, description["files"])
     return description
 

@@ -51,7 +51,8 @@ def holds_weights(value: Any) -> bool:
 
 
 # What the networks of these scripts are called in files, and what they do.
-TASKS = {"mobilenet_v2": "a classifier", "deeplab_v3": "segmentation", "ssdlite": "detection"}
+CLASSIFIER_TASK = "a classifier"
+TASKS = {"mobilenet_v2": CLASSIFIER_TASK, "deeplab_v3": "segmentation", "ssdlite": "detection"}
 
 
 def refuse_other_task(checkpoint: dict[str, Any], config: ModuleType, path: str | Path, *allowed: str) -> None:

@@ -25,6 +25,7 @@ class Source(Protocol):
     notes: list[str]  # lines that people should see
     most_objects: int  # in one picture; 0 where only masks are read
     has_crowds: bool  # whether what is ignored are crowds, of which each part is one find, or objects like others
+    remedy: str  # for other classes than were asked for
     is_endless: bool  # whether there are others than those that it counts, so that every epoch has new ones
 
     def __len__(self) -> int: ...
@@ -42,7 +43,7 @@ class SceneSource:
     def __init__(self, split: str, count: int, side: int) -> None:
         self.scenes, self.count = split_scenes(split, MOST_SCENES, side), count
         self.root, self.classes, self.most_objects = f"{split} scenes", list(SCENE_CLASSES), NUM_DIGITS[1]
-        self.notes: list[str] = []
+        self.notes, self.remedy = list[str](), "correct data_dir"
         self.has_crowds, self.is_endless = False, True  # nothing is ignored
 
     def __len__(self) -> int:
@@ -100,7 +101,7 @@ def open_pictures(
         raise ValueError(
             f"config.py line {line}: model_num_classes = {config.model_num_classes}, but {source.root} has "
             f"{counted(found, 'class', 'classes')}{' with the background' if masks else ''}; set it to {found}, or "
-            "correct data_dir"
+            f"{source.remedy}"
         )
     if class_names is None and split == "test":
         print(f"{describe_unnamed([BACKGROUND] * background + source.classes)}.")

@@ -175,6 +175,12 @@ def print_run(
     print(f"TensorBoard: tensorboard --logdir samples/logs/{config.exp_name}", flush=True)
 
 
+def warn_of_same_images(train_root: str, valid_root: str) -> None:
+    """Say so if the folders or splits of training and validation are one."""
+    if os.path.realpath(train_root) == os.path.realpath(valid_root):
+        print(f"{valid_root}: training and validation have the same images; the scores say nothing of others.")
+
+
 def print_training(
     config: ModuleType, state: TrainState, num_batches: int, num_valid_images: int, start: Path | None
 ) -> None:

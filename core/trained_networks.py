@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from core.exported_files import is_exported, read_description, refuse_other_use
+from core.exported_files import is_exported, read_description, refuse_exported, refuse_other_use
 from core.network_weights import create_network, load_trained_network
 from core.runtimes import ExportedNetwork
 
@@ -40,8 +40,9 @@ def load_task_network(
 ) -> tuple[TaskNetwork, list[str] | None]:
     """The network of a task's config.py with its trained weights, on the device, and as load_network() the class names.
 
-    Raises: as load_trained_network().
+    Raises: ValueError for an exported file; as load_trained_network().
     """
+    refuse_exported(config)
     network = create(config)
     class_names = load_trained_network(network, config)
     return network.to(device).to(memory_format=torch.channels_last), class_names

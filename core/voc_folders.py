@@ -101,12 +101,13 @@ def open_voc(folder: str, split: str, masks: bool = False, classes: Sequence[str
         remedy = f"each needs its mask, {folder}/SegmentationClass/NAME.png"
     else:
         source = with_boxes(root, chosen, sound, left_out)
-        remedy = f"name the classes in {folder}/classes.txt, one a line, without the background"
+        remedy = f"{name_classes(folder)}, without the background"
+    source.remedy = name_classes(folder)
     finish(source, left_out, masks, remedy)
     if masks and named is None and not source.seen.any(axis=0).all():  # a mask has no names
         source.notes.append(
             f"{root}: its classes are taken to be Pascal VOC's twenty, of which it has not all; if they are others, "
-            f"name them in {folder}/classes.txt, one a line"
+            f"{name_classes(folder)}"
         )
     return source
 
@@ -167,7 +168,8 @@ def with_masks(
         unknown = [index for index in indices.tolist() if len(own_classes) < index < IGNORED]
         if unknown:
             shown = shorten([str(index) for index in unknown])
-            left_out.add(found.annotation, f"an index above {len(own_classes)} in the mask", shown, "taken as ignored")
+            kind = f"an index above {len(own_classes)}, the number of the classes, in the mask"
+            left_out.add(found.annotation, kind, shown, "taken as ignored")
     none = pack_objects([], [], [])
     files = [found.image for found, _ in kept]
     source = VocImages(root, classes, files, [size for _, size in kept], [none] * len(kept))
@@ -273,24 +275,37 @@ def read_split(folder: str, split: str, masks: bool) -> list[str]:
     path = lists / f"{split}.txt"
     if not path.is_file():
         there = list_splits(folder, masks)
-        others = f"; there are {', '.join(there[:6])}" if there else ""
+        others = f"; there are {', '.join(there[:6])}; name one in config.py, or" if there else ";"
         raise FileNotFoundError(
-            f"{path}: no such file{others}; write it: the names of the images in {folder}/JPEGImages that are "
+            f"{path}: no such file{others} write it: the names of the images in {folder}/JPEGImages that are "
             f"{split}, one a line, without suffix"
         )
     return [line.strip('"') for line in read_lines(path)]
 
 
+def class_list(folder: str) -> Path:
+    """The text that names the classes of a folder, or would."""
+    own, cvat = Path(folder, "classes.txt"), Path(folder, CVAT_LIST)
+    return cvat if cvat.is_file() and not own.is_file() else own
+
+
+CVAT_LIST = "labelmap.txt"
+
+
 def read_classes(folder: str) -> list[str] | None:
     """The lines of classes.txt, or the names in CVAT's labelmap.txt, but for the background; None without a file."""
-    path = Path(folder, "classes.txt")
-    if path.is_file():
-        names = read_lines(path)
-    elif (path := Path(folder, "labelmap.txt")).is_file():
-        names = [line.partition(":")[0].strip() for line in read_lines(path) if not line.startswith("#")]
-    else:
+    path = class_list(folder)
+    if not path.is_file():
         return None
+    names = read_lines(path)
+    if path.name == CVAT_LIST:
+        names = [line.partition(":")[0].strip() for line in names if not line.startswith("#")]
     return [name for name in names if not is_background(name)]
+
+
+def name_classes(folder: str) -> str:
+    """What to do where the classes of a folder are not those that are there."""
+    return f"name the classes in {class_list(folder)}, one a line"
 
 
 def read_lines(path: Path) -> list[str]:

@@ -69,13 +69,24 @@ def resume_from_weights(project: Project) -> None:
         ),
         (save_foreign_weights, r"foreign.pth: its weights are not those of this network"),
         (save_damaged_weights, r"cut.pth: damaged or not a PyTorch checkpoint"),
-        (lambda p: p.set(resume="no.pth.tar"), r"no.pth.tar: no such file; train first"),
         (resume_from_weights, r"weights.pth: cannot be resumed, it has no epoch"),
     ],
 )
 def test_train_refuses(project: Project, spoil: Callable[[Project], None], message: str) -> None:
     spoil(project)
     assert re.match(message, project.refusal("train.py"))
+
+
+def test_validation_on_the_training_images_is_named_and_a_missing_checkpoint_refused(project: Project) -> None:
+    project.set(valid_image_dir="./data/../data/Colours/train", resume="no.pth.tar")
+    done = project.run("train.py")
+    assert "./data/../data/Colours/train: training and validation have the same images; the scores" in done.stdout
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r'no.pth.tar: no such checkpoint; set resume \(config.py line 53\) to "auto", "" or one in samples '
+        r"\(looked for at /.*no.pth.tar\)\n",
+        done.stderr,
+    )
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

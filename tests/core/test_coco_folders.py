@@ -303,6 +303,33 @@ def test_file_of_boxes_alone_has_no_masks(tmp_path: Path) -> None:
         open_source(str(root), "train", masks=True)
 
 
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"image_id": 1001}, r"an annotation of an image that is not listed \(image_id 1001\); left out \(1 more\)"),
+        ({"bbox": [], "segmentation": [[]]}, ""),
+    ],
+)
+def test_what_left_no_object_is_named(tmp_path: Path, values: dict, reason: str, masks: bool) -> None:
+    root = write_coco(tmp_path, [annotation(1, **values), annotation(2, **values)])
+    alone = r"png: a box whose coordinates are not all numbers \(bbox \[\]\)", "png: an object whose shape cannot be"
+    what = ("no object of cat, dog is left", "no polygons or run lengths of cat, dog")[masks]
+    with pytest.raises(ValueError, match=f"{what}; .*{reason or alone[masks]}"):
+        open_source(str(root), "train", masks=masks)
+
+
+def test_shares_of_the_sides_are_no_pixels(tmp_path: Path) -> None:
+    shares = {"bbox": [0.1, 0.2, 0.5, 0.8], "segmentation": [[0.1, 0.2, 0.6, 0.2, 0.6, 1.0]]}
+    root = write_coco(tmp_path, [annotation(1, **shares), annotation(2, **shares)])
+    for masks, what in ((False, "boxes"), (True, "polygons")):
+        with pytest.raises(ValueError, match=rf"its {what} are all within the first pixel .*; write them in pixels"):
+            open_source(str(root), "train", masks=masks)
+    root = write_coco(tmp_path, [annotation(1, **shares), annotation(2)])
+    for masks in (False, True):
+        assert len(open_source(str(root), "train", masks=masks)) == 2
+
+
 def runs(counts: object, size: object = SIZE) -> dict[str, object]:
     return {"size": list(size) if isinstance(size, tuple) else size, "counts": counts}
 

@@ -65,6 +65,17 @@ def test_what_is_missing_is_named(exported: Path) -> None:
         read_description(exported)
 
 
+@pytest.mark.parametrize(("name", "task"), [("ssdlite", "detection"), ("deeplab_v3", "segmentation")])
+def test_files_of_another_task_are_named(exported: Path, name: str, task: str) -> None:
+    """Their descriptions lack what a classifier's have, and are sound."""
+    network = {"model_arch_name": name}
+    exported.with_suffix(".json").write_text(json.dumps({"format": "onnx", "network": network, "files": {}}))
+    with pytest.raises(
+        ValueError, match=rf"m\.onnx: exported from {task}, and this is a classifier; name another file$"
+    ):
+        read_description(exported)
+
+
 @pytest.mark.parametrize(
     "names",
     [

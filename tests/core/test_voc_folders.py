@@ -265,7 +265,8 @@ def test_many_lines_of_one_kind_are_counted(tmp_path: Path) -> None:
     ("objects", "message"),
     [
         ([object_xml("wolf", (1, 1, 9, 9))], "tvmonitor is left, but of wolf; name the classes in ROOT/classes.txt"),
-        ([], "is left; name the classes in ROOT/classes.txt, one a line, without the background"),
+        ([], "tvmonitor is left; its files have none"),
+        ([object_xml("tvmonitor", (9, 9, 8, 9))], "is left; ROOT/Annotations/a.xml: a box without an area (9, 9, 8"),
     ],
 )
 def test_folder_without_an_object_of_the_classes_is_refused(tmp_path: Path, objects: list, message: str) -> None:
@@ -275,9 +276,17 @@ def test_folder_without_an_object_of_the_classes_is_refused(tmp_path: Path, obje
         open_source(str(root), "train")
 
 
+def test_shares_of_the_sides_are_no_pixels(tmp_path: Path) -> None:
+    root = write_boxes(tmp_path, {"a": annotation_xml([object_xml("dog", (0.1, 0.2, 0.6, 1.0))])})
+    with pytest.raises(ValueError, match=r"its boxes are all within the first pixel of their images, .* in pixels"):
+        open_source(str(root), "train")
+
+
 def test_what_to_write_is_said_where_the_lists_are_missing(tmp_path: Path) -> None:
     root = write_boxes(tmp_path, {"a": annotation_xml([DOG])}, "trainval")
-    with pytest.raises(FileNotFoundError, match=r"ImageSets/Main/val.txt: no such file; there are trainval; write it"):
+    with pytest.raises(
+        FileNotFoundError, match=r"ImageSets/Main/val.txt: no such file; there are trainval; name one in "
+    ):
         open_source(str(root), "val")
     (root / "ImageSets/Main/trainval.txt").unlink()
     with pytest.raises(FileNotFoundError, match="Main/val.txt: no such file; write it: the names of the images in"):
@@ -310,7 +319,7 @@ def test_masks_are_pillows_indices(tmp_path: Path) -> None:
     assert [note.replace(str(root), "ROOT") for note in source.notes] == [
         "ROOT (train): no pixel of 18 of the classes: bicycle, bird, boat ...",
         "ROOT (train): its classes are taken to be Pascal VOC's twenty, of which it has not all; if they are others, "
-        "name them in ROOT/classes.txt, one a line",
+        "name the classes in ROOT/classes.txt, one a line",
     ]
     (root / "classes.txt").write_text("\n".join(VOC_CLASSES))
     notes = open_source(str(root), "train", masks=True).notes
@@ -341,7 +350,8 @@ def test_masks_follow_the_order_of_the_training_classes(tmp_path: Path) -> None:
 def test_indices_of_no_class_are_ignored(tmp_path: Path) -> None:
     root = write_masks(tmp_path, {"a": np.array([[0, 1], [7, 255]], np.uint8)})
     (root / "classes.txt").write_text("cat\n")
-    assert noted(root, masks=True) == "ROOT/SegmentationClass/a.png: an index above 1 in the mask (7); taken as ignored"
+    kind = "an index above 1, the number of the classes, in the mask"
+    assert noted(root, masks=True) == f"ROOT/SegmentationClass/a.png: {kind} (7); taken as ignored"
     assert open_source(str(root), "train", masks=True)[0].mask.tolist() == [[0, 1], [255, 255]]
 
 
@@ -411,6 +421,6 @@ def test_classes_of_masks_that_nobody_named_are_told(tmp_path: Path) -> None:
     """A mask does not name its classes: without the line somebody's cups would silently be aeroplanes."""
     root = str(write_masks(tmp_path, {"a": np.ones((30, 40), np.uint8)}))
     (line,) = [note for note in open_source(root, "train", masks=True).notes if "twenty" in note]
-    assert line.endswith(f"if they are others, name them in {root}/classes.txt, one a line")
+    assert line.endswith(f"if they are others, name the classes in {root}/classes.txt, one a line")
     (tmp_path / "classes.txt").write_text("dog\n")
     assert not open_source(root, "train", masks=True).notes

@@ -188,7 +188,11 @@ def test_objects_of_a_pixel_of_a_large_photo_have_no_loss(tmp_path: Path, side: 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "model_num_classes = 10, but photos (train) has 3 classes; set it to 3, or correct data_dir"),
+        (
+            {},
+            "model_num_classes = 10, but photos (train) has 3 classes; set it to 3, or name the classes in "
+            "photos/classes.txt",
+        ),
         ({"data_dir": "", "model_num_classes": 3}, "model_num_classes = 3, but train scenes has 10 classes; set it"),
         ({"train_split": "../val"}, "train_split = '../val'; expected the name of a folder"),
         ({"train_split": "trainval"}, "photos/ImageSets/Main/trainval.txt: no such file; there are train, val"),

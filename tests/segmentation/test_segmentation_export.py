@@ -18,10 +18,11 @@ from random_networks import random_images, randomise_statistics
 from torch import nn
 
 from core.digit_scenes import DIGITS, SCENE_CLASSES, DigitScenes
+from core.trained_networks import load_task_network
 from exporting import formats, task_files
 from model import TENSORFLOW, TORCHVISION, Definition
 from segmentation import export
-from segmentation.model import DeepLabV3
+from segmentation.model import DeepLabV3, create_network
 from shared.small_training import copy_program, edit_config
 
 CLASSES = ["background", *SCENE_CLASSES]
@@ -201,8 +202,10 @@ def test_file_that_lies_gets_no_name(
 
 def test_what_cannot_be_exported_is_refused_in_one_line(exported: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "check_config", lambda config, rules: None)
-    with pytest.raises(ValueError, match="a.onnx was exported already; set model_weights_path to the weights"):
-        export.main(exported.config(model_weights_path="a.onnx", __file__=str(ROOT / "segmentation/config.py")))
+    config = exported.config(model_weights_path="a.onnx", __file__=str(ROOT / "segmentation/config.py"))
+    for use in (export.main, lambda config: load_task_network(create_network, config, torch.device("cpu"))):
+        with pytest.raises(ValueError, match="a.onnx was exported already; set model_weights_path to the weights"):
+            use(config)
     monkeypatch.setattr(formats, "has_module", lambda name: name != "onnxruntime")
     with pytest.raises(ValueError, match="needs the package onnxruntime; `python3 -m pip install -r requirements-exp"):
         export.main(exported.config())

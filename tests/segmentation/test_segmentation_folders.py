@@ -163,7 +163,7 @@ def test_inference_names_the_classes_of_the_weights(photos_project: tuple[Path, 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "model_num_classes = 11, but photos (train) has 4 classes with the background; set it to 4, or correct"),
+        ({}, "model_num_classes = 11, but photos (train) has 4 classes with the background; set it to 4, or name"),
         ({"data_dir": ""}, "model_num_classes = 4, but train scenes has 11 classes with the background; set it to 11"),
         ({"train_split": "../val"}, "train_split = '../val'; expected the name of a folder"),
         ({"train_split": "trainval"}, "photos/ImageSets/Segmentation/trainval.txt: no such file; there are train"),

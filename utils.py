@@ -7,10 +7,13 @@ import os
 import random
 import re
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
+from multiprocessing import connection, reduction, resource_sharer
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -47,6 +50,9 @@ def user_errors(interrupted: str = "Interrupted.", config_name: str = "config.py
         leave_if_joined(130)
         sys.exit(130)
     except Exception as error:
+        if threading.current_thread() is threading.main_thread():
+            # torch's handler would raise another error here for each worker that has ended.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         message = describe_error(error)
         if message is None:
             leave_if_joined(1, error)
@@ -89,9 +95,7 @@ def describe_error(error: Exception) -> str | None:
         return "Another process of this run has ended; what it printed says why"
     if isinstance(error, RuntimeError) and re.search(r"unable to (allocate|open|resize) shared memory", str(error)):
         return "/dev/shm is too small for the batches of the workers; lower num_workers or batch_size in config.py"
-    # What a worker had sent cannot be fetched from it any more: this may come before torch notices that it is gone.
-    fetched_in_vain = isinstance(error, (OSError, EOFError)) and "multiprocessing" in Path(last.filename).parts
-    if fetched_in_vain or (isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")):
+    if is_of_lost_worker(error, last.filename):
         return "A loader worker was killed, most often for lack of memory; lower num_workers or batch_size in config.py"
     if isinstance(error, OSError) and error.errno in NO_ROOM:  # of the log
         return f"{error.strerror}; make room for samples and results; the checkpoints before it stay"
@@ -102,6 +106,17 @@ def describe_error(error: Exception) -> str | None:
         message = re.sub(r"^\[Errno \d+\] (.+): b?'(.+)'$", r"\2: \1", message)  # Python's own words for a file
         return add_place(message) if isinstance(error, FileNotFoundError) else message
     return None
+
+
+def is_of_lost_worker(error: Exception, file: str) -> bool:
+    """Whether a loader worker is gone. `file`: where the error was raised."""
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker")
+    # What it had sent cannot be fetched from it any more: this may come before torch notices that it is gone.
+    return isinstance(error, (ConnectionError, FileNotFoundError, EOFError)) and file in FETCHING
+
+
+FETCHING = {str(module.__file__) for module in (connection, reduction, resource_sharer)}
 
 
 def add_place(message: str) -> str:

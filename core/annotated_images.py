@@ -30,6 +30,7 @@ UNREADABLE = "an image that cannot be read"
 NOT_FINITE = "a box whose coordinates are not all numbers"
 NO_AREA, OUTSIDE, REACHES_OUT = "a box without an area", "a box outside of its image", "a box that reaches out"
 SHARES = "all within the first pixel of their images, as shares of the sides would be; write them in pixels"
+LARGEST_SHARE = 1.001  # with what rounding adds
 
 
 class Objects(NamedTuple):
@@ -71,12 +72,6 @@ class LeftOut:
         shown = f" ({shorten([str(value)[:100]])})" if value != "" else ""
         self.lines.append(Line(kind, path, f"{shorten([path])}: {kind}{shown}; {done}", done == LOST))
 
-    def first_lost(self, otherwise: str) -> str:
-        """The first thing of which nothing is taken, in words for an error; what to say if there is none."""
-        lost = [line for line in self.lines if line.is_lost]
-        more = f" ({len(lost) - 1} more)" if len(lost) > 1 else ""
-        return f"{lost[0].text}{more}" if lost else otherwise
-
     def add_class(self, path: str, name: str) -> None:
         """An object of an unknown class."""
         self.classes.setdefault(name[:100], []).append(path)
@@ -88,6 +83,18 @@ class LeftOut:
             count = f"{counted(len(paths), 'object')}, the first in {shorten(paths[:1])}"
             lines.append(f"{self.root}: unknown class {name!r} ({count}); left out")
         return lines
+
+    def why_none_is_left(self, otherwise: str) -> str:
+        """The first line of the commonest kind, for an error; what to say if there is no line."""
+        counts = Counter(line.kind for line in self.lines)
+        kind, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
+        of_unknown = sum(map(len, self.classes.values()))
+        if of_unknown > count:
+            return f"{self.class_lines()[0]}; correct the files"
+        if not count:
+            return otherwise
+        first = next(line.text for line in self.lines if line.kind == kind)
+        return f"{first}{f' ({count - 1} more like it)' if count > 1 else ''}; correct the files"
 
     def notes(self) -> list[str]:
         """The first lines of each kind, and how many more there are."""
@@ -259,9 +266,9 @@ def finish(source: AnnotatedImages, left_out: LeftOut, masks: bool, remedy: str)
         raise ValueError(f"{notes[0] if notes else source.root}; no image is left in {source.root}; {remedy}")
     if empty == len(source) and not masks:
         unknown = f", but of {shorten(sorted(left_out.classes))}" if left_out.classes else ""
-        reason = remedy if unknown else left_out.first_lost("its files have none")
+        reason = remedy if unknown else left_out.why_none_is_left("its files have none: label its images")
         raise ValueError(f"{source.root}: no object of {shorten(source.classes)} is left{unknown}; {reason}")
-    if len(source.objects.boxes) and source.objects.boxes.max() <= 1:
+    if len(source.objects.boxes) and source.objects.boxes.max() <= LARGEST_SHARE:
         raise ValueError(f"{source.root}: its boxes are {SHARES}")
     if empty and not masks:
         share = f"of {len(source)} images"

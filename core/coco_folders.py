@@ -13,6 +13,7 @@ import numpy as np
 
 from core.annotated_images import (
     IGNORED,
+    LARGEST_SHARE,
     LOST,
     NOT_FINITE,
     SHARES,
@@ -30,7 +31,7 @@ from core.annotated_images import (
     is_background,
     pack_objects,
 )
-from core.coco_masks import check_shape, draw_shape
+from core.coco_masks import NO_SHAPE, check_shape, draw_shape
 from core.folders import shorten
 from core.pixels import Image
 from core.settings import is_int
@@ -302,7 +303,7 @@ def with_masks(
 
     Raises: ValueError if none can be drawn, or all are shares.
     """
-    texts, num_drawn, largest = [], 0, 0.0
+    texts, reasons, num_drawn, largest = [], set(), 0, 0.0
     for entry in entries:
         shapes = []
         for annotation in entry.annotations:
@@ -314,15 +315,17 @@ def with_masks(
                 shapes += [[IGNORED, outline]] if outline else []
                 done = "its box is ignored" if outline else LOST
                 left_out.add(entry.path, "an object whose shape cannot be drawn", reason, done)
+                reasons.add(reason)
             else:
                 shapes.append([IGNORED if is_crowd(annotation) else 1 + label, shape])
                 num_drawn += 1
-                largest = max(largest, largest_coordinate(shape))
+                largest = max([largest, *map(max, shape)]) if isinstance(shape, list) else largest
         texts.append(json.dumps(shapes, separators=(",", ":")).encode())
     if entries and not num_drawn:
-        reason = left_out.first_lost("export the shapes of the objects")
+        remedy = "export the shapes of the objects"
+        reason = remedy if reasons == {NO_SHAPE} else left_out.why_none_is_left(remedy)
         raise ValueError(f"{path}: no polygons or run lengths of {shorten(classes)}; {reason}")
-    if num_drawn and largest <= 1:
+    if 0 < largest <= LARGEST_SHARE:
         raise ValueError(f"{path}: its polygons are {SHARES}")
     none = pack_objects([], [], [])
     files, sizes = [entry.path for entry in entries], [entry.size for entry in entries]
@@ -330,8 +333,3 @@ def with_masks(
     source.shapes = np.frombuffer(b"".join(texts), np.uint8)
     source.shape_ends = np.cumsum([0, *map(len, texts)])
     return source
-
-
-def largest_coordinate(shape: Any) -> float:
-    """Of a shape that check_shape() found sound; run lengths have the side of their image."""
-    return float(max(map(max, shape))) if isinstance(shape, list) else float(max(shape["size"]))

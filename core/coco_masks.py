@@ -13,6 +13,7 @@ import numpy as np
 SCALE = 5  # pycocotools draws the edge of a polygon so many times finer
 MAX_STEPS = 2**22  # on that edge; a photo of 12 million pixels is 280,000 around
 MAX_POLYGONS = 10_000
+NO_SHAPE = "no polygons and no run lengths"
 
 
 def check_shape(shape: Any, size: tuple[int, int]) -> str:
@@ -20,7 +21,7 @@ def check_shape(shape: Any, size: tuple[int, int]) -> str:
     if isinstance(shape, dict):
         return check_runs(shape, size)
     if not isinstance(shape, list) or not 1 <= len(shape) <= MAX_POLYGONS:
-        return "no polygons and no run lengths"
+        return NO_SHAPE
     steps = 0
     for polygon in shape:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:

@@ -66,12 +66,13 @@ def find_newest(folder: Path, state: TrainState) -> tuple[Path, dict[str, Any]] 
 
 def read_named(folder: Path, state: TrainState, config: ModuleType) -> dict[str, Any]:
     """The checkpoint that config.resume names. Raises: ValueError if it is unfit, or if later ones would be lost."""
-    if not Path(config.resume).exists():
+    try:
+        checkpoint = read_checkpoint(config.resume)
+    except FileNotFoundError as error:
         line = config_lines(config).get("resume", "?")
         raise FileNotFoundError(
             f'{config.resume}: no such checkpoint; set resume (config.py line {line}) to "auto", "" or one in samples'
-        )
-    checkpoint = read_checkpoint(config.resume)
+        ) from error
     check_train_state(config.resume, checkpoint, state)
     later = [path for path in list_checkpoints(folder) if epoch_number(path) > checkpoint["epoch"]]
     later += [path for path in interrupted_in(folder) if path.resolve() != Path(config.resume).resolve()]

@@ -7,8 +7,8 @@
 # are set, and 0 pixels in sight are not fewer than 0. To set them helps by halves: the column and the row behind a box
 # count as its own, so that min_area=1 still takes no box away, and min_visibility=0.1 that of an erased object of 40x40
 # (5% "in sight"), but not that of 10x10 (21%). Boxes of objects that are erased in part are not made smaller either.
-# Why it matters: a detector is taught to find objects of all classes in flat black areas, and no error, no warning and
-# no count of boxes tells.
+# Why it matters: a detector is taught to find objects of all classes in flat black areas, and no error and no count of
+# boxes tells.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -2,7 +2,7 @@
 # scikit-image's unsharp_mask() with channel_axis=-1 works on three rows of a picture, and never writes the others.
 #
 # Expected: -1 is the last axis, as everywhere in NumPy and scikit-image, and the same as 2 for a picture in colour.
-# Seen with scikit-image 0.26.0: each number below 0 is taken for the first axis. As many rows as there are colours are
+# Seen with scikit-image 0.26.0: -1 is taken for the first axis, and -2 gives a wrong answer too. As many rows as there are colours are
 # sharpened, as if columns and colours were height and width; all other rows are memory as it was before. With 0, 1 and
 # 2 the answer is right, and with -3 for colours first, as that is the first axis. gaussian(), rescale(), rgba2rgb() and
 # structural_similarity() take -1 as they should.

@@ -2,9 +2,13 @@
 """Errors, precision, metrics, and weights files."""
 
 import contextlib
+import errno
+import multiprocessing
 import os
+import runpy
 import socket
 from collections.abc import Iterator
+from multiprocessing import Pipe
 from multiprocessing.connection import Client
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -174,7 +178,47 @@ def test_what_a_killed_worker_had_sent_is_no_missing_file(
             left.bind("worker")
     with pytest.raises(ConnectionRefusedError if is_there else FileNotFoundError) as caught:
         Client("worker")
-    assert str(utils.describe_error(caught.value)).startswith("A loader worker was killed, ")
+    assert str(utils.describe_error(caught.value)).startswith(KILLED)
+
+
+KILLED = "A loader worker was killed, "
+
+
+def test_a_worker_that_is_gone_or_never_was_there_is_told_apart(tmp_path: Path) -> None:
+    reader, writer = Pipe(duplex=False)
+    writer.close()
+    with reader, pytest.raises(EOFError) as caught:
+        reader.recv()
+    assert str(utils.describe_error(caught.value)).startswith(KILLED)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="Too many open files") as refused:
+        patch.setattr(os, "pipe", MagicMock(side_effect=OSError(errno.EMFILE, "Too many open files")))
+        multiprocessing.get_context("fork").Process(target=print).start()
+    assert str(utils.describe_error(refused.value)).endswith("Too many open files")
+    program = tmp_path / "multiprocessing/program.py"  # of a clone in a folder that happens to be called so
+    program.parent.mkdir()
+    program.write_text("raise FileNotFoundError('/x.pth: no such file')")
+    with pytest.raises(FileNotFoundError) as missing:
+        runpy.run_path(str(program))
+    assert utils.describe_error(missing.value) == "/x.pth: no such file"
+
+
+def test_the_end_of_a_worker_does_not_disturb_the_line_about_it(tmp_path: Path) -> None:
+    """As torch's handler of SIGCHLD does, which raises wherever the program is."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, signal, utils\n"
+        "def fail(*_): raise RuntimeError('DataLoader worker is killed')\n"
+        "describe = utils.describe_error\n"
+        "def describe_later(error):\n"
+        "    os.kill(os.getpid(), signal.SIGCHLD)\n"
+        "    return describe(error)\n"
+        "utils.describe_error = describe_later\n"
+        "signal.signal(signal.SIGCHLD, fail)\n"
+        "with utils.user_errors():\n"
+        "    raise ValueError('no such thing')"
+    )
+    done = ready_interpreter().run([str(program)], ROOT, dict(os.environ))
+    assert (done.returncode, done.stderr) == (2, "no such thing\n")
 
 
 class Left(BaseException):

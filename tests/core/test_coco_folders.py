@@ -307,16 +307,42 @@ def test_file_of_boxes_alone_has_no_masks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"image_id": 1001}, r"an annotation of an image that is not listed \(image_id 1001\); left out \(1 more\)"),
-        ({"bbox": [], "segmentation": [[]]}, ""),
+        ({"image_id": 1001}, ["an annotation of an image that is not listed (image_id 1001)"] * 2),
+        (
+            {"bbox": [], "segmentation": [[]]},
+            [
+                "ROOT/train/1.png: a box whose coordinates are not all numbers (bbox [])",
+                "ROOT/train/1.png: an object whose shape cannot be drawn (a polygon of fewer than three points, or "
+                "half a point)",
+            ],
+        ),
     ],
 )
-def test_what_left_no_object_is_named(tmp_path: Path, values: dict, reason: str, masks: bool) -> None:
-    root = write_coco(tmp_path, [annotation(1, **values), annotation(2, **values)])
-    alone = r"png: a box whose coordinates are not all numbers \(bbox \[\]\)", "png: an object whose shape cannot be"
-    what = ("no object of cat, dog is left", "no polygons or run lengths of cat, dog")[masks]
-    with pytest.raises(ValueError, match=f"{what}; .*{reason or alone[masks]}"):
+def test_what_left_no_object_is_named(tmp_path: Path, values: dict, reason: list[str], masks: bool) -> None:
+    images = [{"id": n, "file_name": f"{n}.png"} for n in (1, 2, 3)]  # the third is not there, which matters less
+    root = write_coco(tmp_path, [annotation(1, **values), annotation(2, **values)], images)
+    with pytest.raises(ValueError, match="; correct the files$") as caught:
         open_source(str(root), "train", masks=masks)
+    message = str(caught.value).replace(str(root), "ROOT")
+    assert ("no object of cat, dog is left; ", "no polygons or run lengths of cat, dog; ")[masks] in message
+    assert f"{reason[masks]}; left out (1 more like it); correct" in message
+
+
+def test_shapes_that_are_there_are_not_asked_for(tmp_path: Path) -> None:
+    other = {"size": [7, 7], "counts": [49]}
+    root = write_coco(tmp_path, [annotation(1, segmentation=other), annotation(2, segmentation=other)])
+    reason = (
+        r"cannot be drawn \(run lengths of another size, \[7, 7\]\); its box is ignored \(1 more like it\); correct"
+    )
+    with pytest.raises(ValueError, match=reason):
+        open_source(str(root), "train", masks=True)
+    root = write_coco(tmp_path, [annotation(1, 99), annotation(2, 99)])
+    with pytest.raises(ValueError, match=r"unknown class 'category_id 99' \(2 objects, .*; correct the files"):
+        open_source(str(root), "train", masks=True)
+    background = [{"id": 3, "name": "cat"}, {"id": 7, "name": "background"}]
+    root = write_coco(tmp_path, [annotation(1), annotation(2)], categories=background)
+    with pytest.raises(ValueError, match=r"no object of cat is left; .*a category of the background \(background\)"):
+        open_source(str(root), "train")
 
 
 def test_shares_of_the_sides_are_no_pixels(tmp_path: Path) -> None:
@@ -325,9 +351,16 @@ def test_shares_of_the_sides_are_no_pixels(tmp_path: Path) -> None:
     for masks, what in ((False, "boxes"), (True, "polygons")):
         with pytest.raises(ValueError, match=rf"its {what} are all within the first pixel .*; write them in pixels"):
             open_source(str(root), "train", masks=masks)
-    root = write_coco(tmp_path, [annotation(1, **shares), annotation(2)])
-    for masks in (False, True):
-        assert len(open_source(str(root), "train", masks=masks)) == 2
+    runs_of_all = {"size": list(SIZE), "counts": [0, SIZE[0] * SIZE[1]]}
+    rounded = {"segmentation": [[0.1, 0.2, 0.6, 0.2, 0.6, 1.0000001]]}
+    root = write_coco(tmp_path, [annotation(1, **rounded), annotation(2, segmentation=runs_of_all)])
+    with pytest.raises(ValueError, match="its polygons are all within the first pixel"):
+        open_source(str(root), "train", masks=True)
+    large = {"segmentation": [*shares["segmentation"], SQUARE]}
+    for values in (large, {"segmentation": runs_of_all}):
+        root = write_coco(tmp_path, [annotation(1, **values), annotation(2, **values)])
+        for masks in (False, True):
+            assert len(open_source(str(root), "train", masks=masks)) == 2
 
 
 def runs(counts: object, size: object = SIZE) -> dict[str, object]:

@@ -93,6 +93,8 @@ def test_classes_are_pascal_vocs_in_their_order() -> None:
 def test_classes_of_the_folder_come_first(tmp_path: Path, file: str, text: str) -> None:
     root = write_boxes(tmp_path, {"a": annotation_xml([DOG])})
     (root / file).write_text(text, "utf-8")
+    if file == "classes.txt":  # which is the project's own
+        (root / "labelmap.txt").write_text("cup:0,0,0::\n")
     source = open_source(str(root), "train")
     assert source.classes == ["cat", "dog"]
     assert source[0].labels.tolist() == [1]
@@ -265,7 +267,7 @@ def test_many_lines_of_one_kind_are_counted(tmp_path: Path) -> None:
     ("objects", "message"),
     [
         ([object_xml("wolf", (1, 1, 9, 9))], "tvmonitor is left, but of wolf; name the classes in ROOT/classes.txt"),
-        ([], "tvmonitor is left; its files have none"),
+        ([], "tvmonitor is left; its files have none: label"),
         ([object_xml("tvmonitor", (9, 9, 8, 9))], "is left; ROOT/Annotations/a.xml: a box without an area (9, 9, 8"),
     ],
 )

@@ -7,10 +7,8 @@ import os
 import random
 import re
 import shutil
-import signal
 import sys
 import tempfile
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing import connection, reduction, resource_sharer
@@ -27,7 +25,7 @@ from torch import Tensor, nn
 from core.atomic_files import NO_ROOM
 from core.metrics import show_scores
 from core.plurals import counted
-from core.processes import end_workers, num_processes, process_rank
+from core.processes import end_workers, let_workers_end, num_processes, process_rank
 from core.settings import config_lines
 from core.spare_cores import watch_cores
 
@@ -46,13 +44,12 @@ def user_errors(interrupted: str = "Interrupted.", config_name: str = "config.py
         leave_if_joined(error.code)
         raise
     except KeyboardInterrupt:
+        let_workers_end()
         print(interrupted, file=sys.stderr)
         leave_if_joined(130)
         sys.exit(130)
     except Exception as error:
-        if threading.current_thread() is threading.main_thread():
-            # torch's handler would raise another error here for each worker that has ended.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        let_workers_end()
         message = describe_error(error)
         if message is None:
             leave_if_joined(1, error)

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
@@ -21,10 +22,16 @@ def end_workers() -> None:
     """End what an error left of the loader workers: they ignore the signal by which Python would end them."""
     workers = multiprocessing.active_children()
     if workers:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take their end for a failure
+        let_workers_end()
     for worker in workers:
         worker.kill()
         worker.join()
+
+
+def let_workers_end() -> None:
+    """From here on the end of a loader worker raises nothing, wherever the program is: torch's handler would."""
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python has no signals
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 Result = TypeVar("Result")

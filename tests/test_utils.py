@@ -202,23 +202,24 @@ def test_a_worker_that_is_gone_or_never_was_there_is_told_apart(tmp_path: Path) 
     assert utils.describe_error(missing.value) == "/x.pth: no such file"
 
 
-def test_the_end_of_a_worker_does_not_disturb_the_line_about_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [("ValueError('no such thing')", 2, "no such thing\n"), ("KeyboardInterrupt()", 130, "Interrupted.\n")],
+)
+def test_the_end_of_a_worker_does_not_disturb_the_line_about_it(
+    tmp_path: Path, error: str, status: int, line: str
+) -> None:
     """As torch's handler of SIGCHLD does, which raises wherever the program is."""
     program = tmp_path / "program.py"
     program.write_text(
         "import os, signal, utils\n"
         "def fail(*_): raise RuntimeError('DataLoader worker is killed')\n"
-        "describe = utils.describe_error\n"
-        "def describe_later(error):\n"
-        "    os.kill(os.getpid(), signal.SIGCHLD)\n"
-        "    return describe(error)\n"
-        "utils.describe_error = describe_later\n"
         "signal.signal(signal.SIGCHLD, fail)\n"
-        "with utils.user_errors():\n"
-        "    raise ValueError('no such thing')"
+        "utils.leave_if_joined = lambda *_: os.kill(os.getpid(), signal.SIGCHLD)\n"
+        f"with utils.user_errors():\n    raise {error}"
     )
     done = ready_interpreter().run([str(program)], ROOT, dict(os.environ))
-    assert (done.returncode, done.stderr) == (2, "no such thing\n")
+    assert (done.returncode, done.stderr) == (status, line)
 
 
 class Left(BaseException):

@@ -114,7 +114,7 @@ def quantize(model: Any, request: Request) -> Any:
             weight_type=QuantType.QInt8,
             extra_options={
                 "OpTypesToExcludeOutputQuantization": [classifier.op_type],
-                "TensorQuantOverrides": {stem.input[0]: [input_range(request)]},
+                "TensorQuantOverrides": {stem.input[0]: [input_range(request)]} | weight_scales(request),
             },
         )
         return onnx.load(path)
@@ -140,6 +140,15 @@ def input_range(request: Request) -> dict[str, np.float32]:
     mean, std = np.array(request.mean), np.array(request.std)
     low, high = (-mean / std).min(), ((1 - mean) / std).max()
     return {"rmin": np.float32(WIDER * low), "rmax": np.float32(WIDER * high)}
+
+
+def weight_scales(request: Request) -> dict[str, list[dict[str, Any]]]:
+    """The scale of each channel of each weight, by its name in the graph, as quantize_static takes them."""
+    scales = {}
+    for name, steps in request.weight_steps.items():
+        channels: list[dict[str, Any]] = [{"scale": step, "zero_point": np.int8(0)} for step in steps.numpy()]
+        scales[f"{name}.weight"] = [channels[0] | {"axis": 0}, *channels[1:]]
+    return scales
 
 
 def clean(model: Any) -> None:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one export is to be: the choices of the user, and all that the writer of a format gets."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,6 +39,8 @@ class Request(NamedTuple):
     description: dict[str, Any]  # descriptions.describe(): what the file is to say of itself
     folder: Path  # to write into
     name: str  # of the files, without what follows the dot
+    # Of the layers of an int8 network: what the weights of each channel are multiples of, float [C].
+    weight_steps: Mapping[str, torch.Tensor] = MappingProxyType({})
 
     def inputs(self, images: "Image") -> np.ndarray:
         """What the network takes for uint8 levels [N, S, S, 3]."""

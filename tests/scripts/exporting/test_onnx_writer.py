@@ -95,6 +95,24 @@ def test_every_layer_is_in_int8(int8_file: Path, tmp_path: Path) -> None:
     assert count_int8(tmp_path / "one_less.onnx") == (51, 1)
 
 
+def test_no_two_products_overflow_16_bits(int8_file: Path) -> None:
+    """What a processor without VNNI adds in 16 bits (Intel's reference of VPMADDUBSW) is never cut off.
+
+    Of every kernel but the depthwise ones, neighbouring inputs, with the largest value of uint8.
+    """
+    model = onnx.load(int8_file)
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    weights = [values[makers[node.input[1]].input[0]] for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    full = [weight.reshape(len(weight), -1).astype(int) for weight in weights if weight[0].size != 9]
+    assert (len(weights), len(full)) == (53, 36)
+    for weight in full:
+        pairs = 255 * np.pad(weight, ((0, 0), (0, weight.shape[1] % 2))).reshape(len(weight), -1, 2)
+        assert np.maximum(pairs, 0).sum(2).max() < 2**15
+        assert np.minimum(pairs, 0).sum(2).min() >= -(2**15)
+    assert max(np.abs(weight).max() for weight in full) > 100  # where it need not be, nothing is given up
+
+
 def test_int8_is_quiet_and_always_the_same(
     int8_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,4 +137,4 @@ def test_channels_may_be_unequal(tmp_path: Path) -> None:
             layer.weight = nn.Parameter((layer.weight / step).round() * step, requires_grad=False)
     per_tensor = request.network(torch.from_numpy(levels)).argmax(1)
     assert (found == answers).sum() >= 56
-    assert (per_tensor == answers).sum() < 48
+    assert (per_tensor == answers).sum() + 8 <= (found == answers).sum()

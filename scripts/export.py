@@ -116,7 +116,7 @@ def train_for_int8(config: ModuleType, options: argparse.Namespace, network: nn.
         if status in STOPPED:  # with a checkpoint, of which train.py alone would say how to go on
             print("The same command goes on with it.")
         sys.exit(status)  # it has said why
-    path = trained_weights(config)
+    path = trained_weights(config, options.calibration, options.images)
     checkpoint = read_checkpoint(path)
     load_weights(network, extract_weights(checkpoint, path), path)
     trained_classes = stored_class_names(checkpoint, len(classes))

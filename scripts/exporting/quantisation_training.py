@@ -42,15 +42,17 @@ UNUSED = {
 }
 
 
-def training_config(config: ModuleType) -> ModuleType:
+def training_config(config: ModuleType, folder: Path | None = None, count: int | None = None) -> ModuleType:
     """config.py for the fine-tuning: an experiment of its own, which goes on where it was stopped.
 
     Its name has a hash of the weights and of what the training depends on: with others it is another experiment.
+    `folder`, `count`: of the images of its start, as for calibration_images().
     """
     changed = ModuleType("config")
     vars(changed).update(vars(config))
     used = {name: to_plain(getattr(config, name)) for name in (*SHARED_RULES, *TRAIN_RULES) if name not in UNUSED}
-    content = json.dumps([used, hash_file(Path(config.model_weights_path))], sort_keys=True)
+    images = [str(each) for each in (folder, count) if each]
+    content = json.dumps([used, hash_file(Path(config.model_weights_path)), *images], sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     vars(changed).update(
         exp_name=f"{config.exp_name[:87]}-qat-{digest}",  # at most 100 characters
@@ -69,9 +71,9 @@ def training_config(config: ModuleType) -> ModuleType:
     return changed
 
 
-def trained_weights(config: ModuleType) -> Path:
-    """The file that the fine-tuning leaves."""
-    return Path("results", training_config(config).exp_name, "best.pth.tar")
+def trained_weights(config: ModuleType, folder: Path | None, count: int | None) -> Path:
+    """The file that the fine-tuning leaves; arguments as of training_config()."""
+    return Path("results", training_config(config, folder, count).exp_name, "best.pth.tar")
 
 
 def check_training(config: ModuleType) -> None:
@@ -87,12 +89,12 @@ def check_training(config: ModuleType) -> None:
 def train_quantised(config: ModuleType, folder: Path | None, count: int | None) -> None:
     """Fine-tune the network of config.model_weights_path; the result is a weights file like any other.
 
-    `folder`, `count`: as for calibration_images(), whose images tell the ranges of the channels at the start.
+    `folder`, `count`: of the images that tell the ranges of the channels at the start, as of training_config().
     Weights, average, checkpoints and resuming are those of train.py. What is validated computes as in int8.
     Raises: ValueError for folded weights, of which batch-norm cannot learn, and for classes that training would mix up.
     """
     check_training(config)
-    changed = training_config(config)
+    changed = training_config(config, folder, count)
     network = create_network(config)
     class_names = load_trained_network(network, config)
     checkpoint = read_checkpoint(config.model_weights_path)

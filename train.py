@@ -358,7 +358,7 @@ def finish_epoch(
     log_scalars(writer, "Valid", metrics, (state.epoch + 1) * int(trained["batches"]))
     writer.flush()
     state.start_epoch(state.epoch + 1)
-    state.best_score = max(state.best_score, score)
+    state.best_score = score if is_best else state.best_score  # of the file that is there
     from_main(partial(save_weights, results / "last.pth.tar", state, config, score))
     if is_best:
         from_main(partial(save_weights, results / "best.pth.tar", state, config, score))

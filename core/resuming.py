@@ -74,6 +74,10 @@ def read_named(folder: Path, state: TrainState, config: ModuleType) -> dict[str,
             f'{config.resume}: no such checkpoint; set resume (config.py line {line}) to "auto", "" or one in samples'
         ) from error
     check_train_state(config.resume, checkpoint, state)
+    if (
+        checkpoint["config"].get("exp_name", config.exp_name) != config.exp_name
+    ):  # what is in the folder is no part of it
+        refuse_to_overwrite(list_checkpoints(folder), config, checkpoint["epoch"] + 1)
     later = [path for path in list_checkpoints(folder) if epoch_number(path) > checkpoint["epoch"]]
     later += [path for path in interrupted_in(folder) if path.resolve() != Path(config.resume).resolve()]
     if later:
@@ -102,12 +106,12 @@ def newest_first(folder: Path, errors: list[Exception]) -> list[Path]:
     return sorted(places, key=places.__getitem__, reverse=True)
 
 
-def refuse_to_overwrite(earlier: list[Path], config: ModuleType) -> None:
-    """Raise ValueError if there are checkpoints or weights of an earlier run."""
+def refuse_to_overwrite(earlier: list[Path], config: ModuleType, first_epoch: int = 1) -> None:
+    """Raise ValueError if there are checkpoints or weights of an earlier run. `first_epoch`: that of the new one."""
     last = Path("results", config.exp_name, "last.pth.tar")
     earlier = earlier + interrupted_in(Path("samples", config.exp_name))
     # A run killed between its first weights and its first checkpoint has nothing to lose.
-    if earlier or (last.exists() and read_checkpoint(last).get("epoch") != 1):
+    if earlier or (last.exists() and read_checkpoint(last).get("epoch") != first_epoch):
         raise ValueError(
             f"{earlier[-1] if earlier else last}: of an earlier run with exp_name = {config.exp_name}; set resume = "
             f'"auto" (config.py line {config_lines(config).get("resume", "?")}) to continue it, or choose another '

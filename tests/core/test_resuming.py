@@ -173,6 +173,28 @@ def test_going_back_does_not_mix_with_later_checkpoints(trained_copy: Project) -
     assert refusal.startswith("samples/MobileNetV2-Colours/epoch_6.pth.tar: may be later than the 3 epochs")
 
 
+def test_a_run_that_goes_on_elsewhere_leaves_the_run_there_alone(trained_copy: Project) -> None:
+    name, path = "MobileNetV2-Colours", "samples/MobileNetV2-Colours/epoch_6.pth.tar"
+    shutil.copytree(trained_copy.root / f"samples/{name}", trained_copy.root / "samples/other")
+    trained_copy.set(resume=path, exp_name="other", epochs=7)
+    refusal = trained_copy.refusal("train.py")
+    assert refusal.startswith("samples/other/epoch_6.pth.tar: of an earlier run with exp_name = other")
+
+
+def test_the_best_weights_of_a_run_are_those_of_its_own_epochs(trained_copy: Project) -> None:
+    """The 100 % of the run that it goes on from would keep every epoch after the first out."""
+    path = trained_copy.root / "samples/MobileNetV2-Colours/epoch_6.pth.tar"
+    checkpoint = read(path) | {"best_acc1": 100.0}
+    for key in ("state_dict", "ema_state_dict"):  # one answer for all three colours
+        checkpoint[key]["classifier.1.weight"].zero_()
+    torch.save(checkpoint, path)
+    trained_copy.set(resume=str(path), exp_name="other", epochs=7, num_workers=0, model_lr=1e-6)
+    printed = trained_copy.run_well("train.py")
+    acc1 = read(trained_copy.root / "results/other/best.pth.tar")["acc1"]
+    assert acc1 < 100
+    assert f"Best {acc1:.3f}" in printed
+
+
 def test_checkpoints_of_earlier_versions_go_on_with_symmetric_padding(trained_copy: Project) -> None:
     path = trained_copy.root / "samples/MobileNetV2-Colours/epoch_6.pth.tar"
     checkpoint = read(path)

@@ -56,10 +56,24 @@ def free_memory() -> float:
     with contextlib.suppress(OSError):
         if available := re.search(r"MemAvailable: *(\d+)", Path("/proc/meminfo").read_text()):
             free = 1024 * int(available[1])
-    with contextlib.suppress(OSError, ValueError):  # no such limit: no such file, or the word max
-        group = Path("/sys/fs/cgroup")
+    return min([free, *map(free_in_group, control_groups())])
+
+
+def control_groups(processes: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup")) -> list[Path]:
+    """The folders of the control groups (version 2) of this process, whose limits all hold: its own and those above."""
+    own = None
+    with contextlib.suppress(OSError):
+        own = re.search(r"^0::/(.*)$", (processes / "self/cgroup").read_text(), re.MULTILINE)
+    folder = root / own[1] if own and ".." not in own[1] else root  # of a container's own view: the root
+    return [folder, *(each for each in folder.parents if each.is_relative_to(root))]
+
+
+def free_in_group(group: Path) -> float:
+    """The bytes that programs can still take within a control group; infinite where it sets no limit."""
+    try:
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
         # pages of files count as used, but make room
         pages = re.findall(r"^(?:in)?active_file (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)
-        free = min(free, limit - used + sum(map(int, pages)))
-    return free
+        return limit - used + sum(map(int, pages))
+    except (OSError, ValueError):  # no such file, or the word max
+        return math.inf

@@ -2,6 +2,7 @@
 """Decoded images in shared memory."""
 
 import contextlib
+import math
 import os
 import pickle
 from functools import partial
@@ -14,7 +15,7 @@ import torch
 from image_folders import TRAIN, batches_of, damage, epoch_of, train_batches
 
 import dataset
-from core.image_cache import free_memory
+from core.image_cache import control_groups, free_in_group, free_memory
 from dataset import (
     ImageDataset,
     cache_images,
@@ -90,6 +91,24 @@ def test_a_cache_that_does_not_fit_is_refused(
 
 def test_free_memory_is_less_than_the_memory_of_the_machine() -> None:
     assert 0 < free_memory() < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_limits_of_all_control_groups_hold(tmp_path: Path) -> None:
+    """Of the group of a job, and of those above it; "max" is none."""
+    (tmp_path / "self").mkdir()
+    cgroup, root = tmp_path / "self/cgroup", tmp_path / "groups"
+    job = root / "slurm/job"
+    job.mkdir(parents=True)
+    for folder, limit in ((job, "max"), (job.parent, "8000"), (root, "9000")):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text("5000\n")
+        (folder / "memory.stat").write_text("anon 4000\ninactive_file 600\nactive_file 100\n")
+    cgroup.write_text("1:name=systemd:/other\n0::/slurm/job\n")
+    assert control_groups(tmp_path, root) == [job, job.parent, root]
+    assert [free_in_group(group) for group in control_groups(tmp_path, root)] == [math.inf, 3700, 4700]
+    for content in ("0::/\n", "0::/../..\n", ""):  # as containers see their own, and what has no version 2
+        cgroup.write_text(content)
+        assert control_groups(tmp_path, root) == [root]
 
 
 def test_a_cache_cannot_be_sent_to_a_spawned_worker(even_folder: Path) -> None:

@@ -25,7 +25,7 @@ from core.atomic_files import write_atomically
 from core.class_names import name_classes
 from core.exported_files import hash_file
 from core.folding import folded
-from core.metrics import ClassScores, show_scores
+from core.metrics import ClassScores, likeliest, show_scores
 from core.plurals import counted
 from core.processes import from_main, gather_batches, joined_processes
 from core.runtimes import ExportedNetwork
@@ -103,7 +103,8 @@ def test_task(config: ModuleType, device: torch.device, task: Tested) -> None:
         compile_network(network, device)
     batches = create_batches(pictures, **loader_options(config, device))
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
-    print(f"{counted(len(pictures), 'image')} of {config.image_size} x {config.image_size} pixels; {device}, {dtype}.")
+    size, where = f"{config.image_size} x {config.image_size} pixels", name_arithmetic(config, device, dtype)
+    print(f"{counted(len(pictures), 'image')} of {size}; {where}.")
     metrics = evaluate(
         network,
         batches,
@@ -132,9 +133,14 @@ def speed_up(network: nn.Module, config: ModuleType, device: torch.device, dtype
 def describe_arithmetic(network: nn.Module, config: ModuleType, device: torch.device, dtype: torch.dtype) -> str:
     """What computes, and in which precision."""
     if not isinstance(network, ExportedNetwork):
-        return f"{device}, {'tf32' if config.precision == 'tf32' else dtype}"
+        return name_arithmetic(config, device, dtype)
     instead = "" if config.device == "cpu" else f", as exported files do, not {config.device}"
     return f"{device}{instead}, {network.precision} in {network.runtime} {network.version}"
+
+
+def name_arithmetic(config: ModuleType, device: torch.device, dtype: torch.dtype) -> str:
+    """The device and the precision: "tf32" is no dtype."""
+    return f"{device}, {'tf32' if config.precision == 'tf32' else dtype}"
 
 
 def create_test_batches(
@@ -160,8 +166,8 @@ class BestClasses:
 
     def add(self, logits: Tensor) -> None:
         """logits: float [N, C]."""
-        best = logits.softmax(dim=1).topk(min(5, logits.shape[1]), dim=1)
-        self.batches.append((best.indices.cpu(), best.values.cpu()))
+        classes = likeliest(logits)
+        self.batches.append((classes.cpu(), logits.softmax(dim=1).gather(1, classes).cpu()))
 
     def gather(self) -> None:
         """Collect the batches of all processes in process 0, in the order of the images."""

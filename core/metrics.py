@@ -20,10 +20,17 @@ def topk_hits(logits: Tensor, targets: Tensor, ks: Sequence[int] = (1, 5)) -> Te
     """
     if len(logits) != len(targets):
         raise ValueError(f"{counted(len(logits), 'row')} of logits, {counted(len(targets), 'target')}")
-    num_classes = logits.shape[1]
-    best = logits.topk(min(max(ks), num_classes), dim=1).indices
-    hits = best == targets[:, None]  # [N, max(ks)]
-    return torch.stack([hits[:, : min(k, num_classes)].sum() for k in ks])
+    hits = likeliest(logits, max(ks)) == targets[:, None]  # [N, max(ks)]
+    return torch.stack([hits[:, :k].sum() for k in ks])
+
+
+def likeliest(logits: Tensor, count: int = 5) -> Tensor:
+    """The classes with the highest logits [N, C], highest first: int64 [N, count], or [N, C] if there are no more.
+
+    Of equal logits, as bfloat16 has them, torch takes one first, and by argmax() another. So all that counts hits asks
+    here.
+    """
+    return logits.topk(min(count, logits.shape[1]), dim=1).indices
 
 
 class EpochMeter:
@@ -75,7 +82,7 @@ class LossMeter(EpochMeter):
     """The same for what has no classes of whole images: without hits."""
 
     def averages(self, remedy: str = "lower model_lr in config.py") -> dict[str, float]:
-        """Loss in nats; as EpochMeter.averages()."""
+        """The loss, in the units of what was added; as EpochMeter.averages()."""
         return {name: value for name, value in super().averages(remedy).items() if not name.startswith("acc")}
 
 
@@ -87,7 +94,7 @@ class ClassHits:
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
         """logits [N, C]; targets int64 [N]."""
-        is_hit = logits.argmax(dim=1) == targets
+        is_hit = likeliest(logits)[:, 0] == targets
         self.sums[0].index_add_(0, targets, is_hit.long())
         self.sums[1].index_add_(0, targets, torch.ones_like(targets))
 

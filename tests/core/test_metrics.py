@@ -51,6 +51,17 @@ def test_macro_accuracy_gives_each_class_the_same_weight() -> None:
     assert hits.macro() == pytest.approx((75 + 0 + 100) / 3)
 
 
+def test_equal_logits_count_the_same_everywhere() -> None:
+    """In classes of as many images macro accuracy is accuracy; of equal ones topk() and argmax() take others."""
+    levels = torch.randint(3, (600, 7), generator=torch.Generator().manual_seed(0)).float()
+    targets = torch.arange(600) % 6
+    assert (levels.topk(5).indices[:, 0] != levels.argmax(1)).any()
+    scores = metrics.ClassScores(7, CPU)
+    scores.add(levels, targets)
+    found = scores.of_all("")
+    assert found["macro"] == pytest.approx(found["acc1"])
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_meter_stops_at_a_loss_that_is_not_finite(loss: float) -> None:
     meter = metrics.EpochMeter(CPU)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations  # so that a Python that is too old gets as far as saying so
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ def check_environment() -> None:
             "`make quickstart PYTHON=python3.11`, or name that Python's own path"
         )
     sys.excepthook = explain_missing_package
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":  # as on stderr: names of files may
+        sys.stdout.reconfigure(errors="backslashreplace")  # have bytes that are no text
 
 
 def explain_missing_package(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

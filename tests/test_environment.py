@@ -43,6 +43,14 @@ def test_the_way_to_the_packages_is_the_environment_that_make_has_made(
     assert environment.packages_remedy().endswith(f"or {install}")
 
 
+def test_a_file_name_that_is_no_text_ends_no_program() -> None:
+    """As strict as stdout is in a locale like en_US.UTF-8, where print() would raise UnicodeEncodeError."""
+    code = r"from core.environment import check_environment; check_environment(); print('\udcfc.png')"
+    variables = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\udcfc.png\n", "")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [("platform", "win32", "runs in WSL"), ("version_info", (3, 10, 14), "is Python 3.10; 3.11 or newer is needed")],

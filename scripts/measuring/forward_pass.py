@@ -25,7 +25,9 @@ from measuring.networks import (
     GPU_BATCHES,
     NUM_CLASSES,
     compiles,
+    left_out,
     peak_memories,
+    precisions,
     random_images,
     trained_network,
 )
@@ -59,7 +61,7 @@ def compare_forward(options: argparse.Namespace, batch: int, unit: str, calls: i
     """Ours, torchvision's, timm's and the runtimes that are installed, on the CPU with the same weights and images."""
     torch._dynamo.reset()  # of two batch sizes it would compile for both, and not as the scripts do
     network, images = trained_network(), random_images(batch)
-    missing: list[str] = []
+    missing = left_out()
     ours = dict(our_forwards(network, images, missing))
     candidates = {
         BASELINE: in_own_process(torchvision_forward, batch, calls),
@@ -109,8 +111,8 @@ def our_forwards(network: nn.Module, images: Tensor, missing: list[str]) -> Iter
     """As test.py and inference.py run it, in both precisions, called directly and compiled."""
     ours = our_network(network)
     images = images.contiguous(memory_format=torch.channels_last)
-    for dtype in (torch.float32, torch.bfloat16):
-        name = str(dtype).removeprefix("torch.")
+    for name in precisions(images.device):
+        dtype = getattr(torch, name)
         yield name, forward(folded(ours, dtype), images, dtype)
         compiled = folded(ours, dtype)
         if compiles(compiled, images.device, f"{name} + compile", missing):
@@ -134,8 +136,8 @@ def runtime_forwards(
     if "onnxruntime" not in absent:
         yield "ONNX Runtime float32", onnxruntime_forward(path, array)
     if "openvino" not in absent:
-        yield "OpenVINO float32", openvino_forward(path, array, "f32")
-        yield "OpenVINO bfloat16", openvino_forward(path, array, "bf16")
+        for name in precisions():
+            yield f"OpenVINO {name}", openvino_forward(path, array, {"float32": "f32", "bfloat16": "bf16"}[name])
 
 
 def onnxruntime_forward(path: Path, images: np.ndarray) -> Forward:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from measuring.images import IMAGE_SIZE
-from measuring.networks import BASELINE, CPU
+from measuring.networks import BASELINE, CPU, left_out, precisions
 from measuring.timing import Comparison, alternate
 from measuring.training_steps import torchvision_steps, train_steps
 from measuring.whole_runs import TRAIN_BATCH, photo_runs
@@ -34,7 +34,7 @@ def memory(options: argparse.Namespace) -> Iterator[Comparison]:
         candidates, images = photo_runs(options, Path(name))
         peaks = alternate(candidates, options.rounds, peak_mebibytes)
     title = f"peak memory of all processes, one epoch of {images} photos, {IMAGE_SIZE} px, batch {TRAIN_BATCH}"
-    yield Comparison(title, list(candidates)[1:], "torchvision", peaks, images, "MiB")
+    yield Comparison(title, list(candidates)[1:], "torchvision", peaks, images, "MiB", missing=left_out())
     yield compare_largest_batches()
 
 
@@ -68,12 +68,11 @@ def compare_largest_batches() -> Comparison:
     """Training steps on random data, each batch in a new process: the images of the largest one within LIMIT."""
     candidates = {
         BASELINE: largest_batch(torchvision_steps, torch.float32),
-        "train.py, float32": largest_batch(train_steps, "float32"),
-        "train.py, bfloat16": largest_batch(train_steps, "bfloat16"),
+        **{f"train.py, {precision}": largest_batch(train_steps, precision) for precision in precisions()},
     }
     title = f"largest batch of training steps within {LIMIT / 2**30:.0f} GiB, {IMAGE_SIZE} px"
     shares = {name: [1 / batch] for name, batch in candidates.items()}  # of the limit, of one image
-    return Comparison(title, list(candidates)[1:], BASELINE, shares, 1, "images")
+    return Comparison(title, list(candidates)[1:], BASELINE, shares, 1, "images", missing=left_out())
 
 
 def largest_batch(build: Callable[..., Callable[[], object]], precision: object) -> int:

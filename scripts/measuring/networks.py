@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from core.folding import has_native_bfloat16
 from measuring.images import IMAGE_SIZE
 from utils import compile_network
 
@@ -32,6 +33,16 @@ def trained_network() -> nn.Module:
     with torch.no_grad():
         network(random_images(8))
     return network.eval().requires_grad_(False)
+
+
+def precisions(device: torch.device = CPU) -> list[str]:
+    """Those of config.py that are measured: on a processor that does not multiply in bfloat16 float32 alone."""
+    return ["float32", "bfloat16"] if device.type == "cuda" or has_native_bfloat16() else ["float32"]
+
+
+def left_out(device: torch.device = CPU) -> list[str]:
+    """The line about what precisions() lacks, if it lacks anything."""
+    return [] if "bfloat16" in precisions(device) else ["bfloat16: this processor does not multiply in it"]
 
 
 def random_images(batch: int, device: torch.device = CPU) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from core.folding import as_one_graph, folded
 from measuring.forward_pass import BATCHES, CALLS, forward
 from measuring.images import IMAGE_SIZE
-from measuring.networks import CPU_BATCH, NUM_CLASSES, random_images, trained_network
+from measuring.networks import CPU_BATCH, NUM_CLASSES, precisions, random_images, trained_network
 from measuring.timing import Comparison, alternate, repeated
 from model import TENSORFLOW, TORCHVISION, MobileNetV2
 
@@ -21,9 +21,9 @@ SYMMETRIC, SAME = "symmetric padding", "TensorFlow's padding"
 def padding(options: argparse.Namespace) -> Iterator[Comparison]:
     """The forms that score, for one image and for a batch, and a training step."""
     for batch, calls in ((1, CALLS), (CPU_BATCH, BATCHES)):
-        for dtype in (torch.float32, torch.bfloat16):
-            name = f"folded, {str(dtype).removeprefix('torch.')}, batch {batch}"
-            yield compare(options, name, calls, partial(folded_forward, batch=batch, dtype=dtype))
+        for precision in precisions():
+            make = partial(folded_forward, batch=batch, dtype=getattr(torch, precision))
+            yield compare(options, f"folded, {precision}, batch {batch}", calls, make)
     yield compare(options, "one graph, batch 1", CALLS, lambda n: forward(as_one_graph(n, IMAGE_SIZE), images_of(1)))
     yield compare(options, f"forward and backward, batch {CPU_BATCH}", 1, training_step)
 

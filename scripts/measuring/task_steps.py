@@ -12,7 +12,7 @@ from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
 from core.recomputing import recomputing
 from detection.model import ssdlite
-from measuring.networks import BASELINE, CPU, Action
+from measuring.networks import BASELINE, CPU, Action, left_out, precisions
 from measuring.timing import Comparison, alternate, in_own_process
 from segmentation.model import deeplab_v3
 from utils import autocast, setup_runtime
@@ -21,10 +21,7 @@ BATCH, STEPS = 8, 2  # images in a step, steps in a run
 SETTLING = 3  # runs before the first that counts
 OBJECTS = 5  # in an image
 DETECTED, SEGMENTED = 90, 21  # classes: those of torchvision's networks, without and with a background
-OTHER_MODES = {
-    "torchvision, eager float32 NHWC": (torch.float32, torch.channels_last),
-    "torchvision, eager bfloat16 autocast NHWC": (torch.bfloat16, torch.channels_last),
-}
+OTHER_MODES = {"float32": "torchvision, eager float32 NHWC", "bfloat16": "torchvision, eager bfloat16 autocast NHWC"}
 
 
 class Work(NamedTuple):
@@ -41,14 +38,15 @@ class Work(NamedTuple):
 def tasks(options: argparse.Namespace) -> Iterator[Comparison]:
     """Forward, loss, backward and a step of SGD, in alternating runs."""
     for name, work in WORKS.items():
-        modes = {BASELINE: (torch.float32, torch.contiguous_format)} | OTHER_MODES
+        dtypes = {precision: getattr(torch, precision) for precision in precisions()}
+        modes = {BASELINE: (torch.float32, torch.contiguous_format)}
+        modes |= {OTHER_MODES[precision]: (dtype, torch.channels_last) for precision, dtype in dtypes.items()}
         others = {title: in_own_process(settled, their_steps, name, *mode) for title, mode in modes.items()}
-        dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
         ours = {title: in_own_process(settled, our_steps, name, dtype) for title, dtype in dtypes.items()}
         times = alternate(others | ours, options.rounds)
         title = f"training step on the CPU, {work.ours.__name__} beside {work.theirs.__name__}"
         title += f", batch {BATCH}, {work.image_size} px"
-        yield Comparison(title, list(ours), BASELINE, times, BATCH * STEPS)
+        yield Comparison(title, list(ours), BASELINE, times, BATCH * STEPS, missing=left_out())
 
 
 def settled(build: Callable[..., Action], *arguments: object) -> Action:

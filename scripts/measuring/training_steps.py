@@ -32,7 +32,9 @@ from measuring.networks import (
     Action,
     compiles,
     kind,
+    left_out,
     peak_memories,
+    precisions,
     random_images,
 )
 from measuring.timing import Comparison, alternate, in_own_process
@@ -53,7 +55,7 @@ def train(options: argparse.Namespace) -> Iterator[Comparison]:
 def compare_steps(options: argparse.Namespace, device: torch.device, batch: int) -> Comparison:
     """Ours in the precisions of the device, called directly and compiled, against torchvision's."""
     torch._dynamo.reset()
-    steps, missing = STEPS[device.type], list[str]()
+    steps, missing = STEPS[device.type], left_out(device)
     if device.type == "cpu":
         others = {BASELINE: in_own_process(settled_torchvision_steps, batch, steps)}
     else:
@@ -120,7 +122,7 @@ def settled_torchvision_steps(batch: int, steps: int) -> Action:
 def our_training(device: torch.device, batch: int, steps: int, missing: list[str]) -> Iterator[tuple[str, Action]]:
     """Steps of train.py with all that it does in them: schedule, average, checks and sums."""
     batches = random_batches(device, batch, steps)
-    for precision in ("float32", "bfloat16"):
+    for precision in precisions(device):
         for suffix in ("", " + compile"):
             name = f"{precision}{suffix}"
             config = training_config(precision, device, batch)

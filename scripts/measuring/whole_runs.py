@@ -16,6 +16,7 @@ import torchvision
 from torchvision.datasets import ImageFolder
 
 from measuring.images import IMAGE_SIZE, link_images, photos, write_noise
+from measuring.networks import left_out, precisions
 from measuring.timing import Comparison, alternate
 from shared.command_line import REPOSITORY
 from shared.small_training import copy_program, edit_config
@@ -46,7 +47,7 @@ def score(options: argparse.Namespace, folder: Path) -> Comparison:
     }
     ours = {
         f"test.py, {precision}": run_ours(folder / precision, "test", settings | {"precision": precision})
-        for precision in ("float32", "bfloat16")
+        for precision in precisions()
     }
     if options.reference_evaluation:
         baseline, plain = "reference", [str(options.reference_evaluation.resolve()), str(weights), str(root)]
@@ -55,12 +56,18 @@ def score(options: argparse.Namespace, folder: Path) -> Comparison:
         baseline, plain = "torchvision", [PLAIN, "test", str(root), *flags]
     times = alternate({baseline: partial(run, plain), **ours}, options.rounds)
     return Comparison(
-        f"test.py from start to end, {images} photos, batch {TEST_BATCH}", list(ours), baseline, times, images, unit="s"
+        f"test.py from start to end, {images} photos, batch {TEST_BATCH}",
+        list(ours),
+        baseline,
+        times,
+        images,
+        unit="s",
+        missing=left_out(),
     )
 
 
 def train_on_photos(options: argparse.Namespace, folder: Path) -> Comparison:
-    """train.py for one epoch at 224 pixels in both precisions, against the plain loop."""
+    """train.py for one epoch at 224 pixels in each of precisions(), against the plain loop."""
     candidates, images = photo_runs(options, folder)
     return Comparison(
         f"train.py from start to end, {images} photos, {IMAGE_SIZE} px, batch {TRAIN_BATCH}",
@@ -69,11 +76,12 @@ def train_on_photos(options: argparse.Namespace, folder: Path) -> Comparison:
         alternate(candidates, options.rounds),
         images,
         unit="s",
+        missing=left_out(),
     )
 
 
 def photo_runs(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Callable[[], None]], int]:
-    """One epoch of photos as whole processes, the plain loop first, then train.py in both precisions; the images."""
+    """One epoch of photos as whole processes: the plain loop, then train.py in each of precisions(); the images."""
     source = photos(options, 0, folder)
     classes = sum(path.is_dir() for path in source.iterdir())
     images = max(TRAINED_IMAGES, classes)
@@ -81,7 +89,7 @@ def photo_runs(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Cal
     valid_root = link_images(source, folder / "photos/valid", max(VALIDATED_IMAGES, classes))
     size = {"image_size": IMAGE_SIZE, "batch_size": TRAIN_BATCH, "epochs": 1}
     plain, ours = train_commands(train_root, valid_root, folder / "train_photos", options, size)
-    ours_by_name = {f"train.py, {precision}": ours(precision=precision) for precision in ("float32", "bfloat16")}
+    ours_by_name = {f"train.py, {precision}": ours(precision=precision) for precision in precisions()}
     return {"torchvision": plain} | ours_by_name, images
 
 

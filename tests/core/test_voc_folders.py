@@ -385,6 +385,14 @@ def test_mask_that_cannot_be_used_is_left_out(tmp_path: Path, kind: str, words: 
     assert noted(root, masks=True).startswith(f"ROOT/SegmentationClass/b.png: a mask that cannot be used ({words}")
 
 
+def test_mask_that_is_none_any_more_is_named(tmp_path: Path) -> None:
+    root = write_masks(tmp_path, {"a": np.ones((30, 40), np.uint8)})
+    source, path = open_source(str(root), "train", masks=True), root / "SegmentationClass/a.png"
+    write_image(path, random_image(0))
+    with pytest.raises(ValueError, match=f"^{path}: a PNG of colours; save the index"):
+        source[0]
+
+
 def test_mask_without_a_pixel_that_counts_is_left_out(tmp_path: Path) -> None:
     """The mean of a loss over none of its pixels would be NaN."""
     root = write_masks(tmp_path, {"a": np.ones((3, 4), np.uint8), "b": np.full((3, 4), 255, np.uint8)})

@@ -193,7 +193,9 @@ class EpochSampler(Sampler[list[Key]]):
 
 
 class CPUPrefetcher:
-    """Iterates over normalised batches: float32 [N, 3, S, S] channels_last and int64 [N], on the CPU.
+    """Iterates over normalised batches on the CPU: float32 [N, 3, S, S] channels_last, and what is to be found.
+
+    That is int64 [N] of a classifier, and of other tasks what their dataset gives, stacked.
 
     mean, std: of each channel, as shares of white (0..1).
     """
@@ -241,7 +243,7 @@ class CPUPrefetcher:
             yield self._prepare(images), targets.clone()
 
     def _loaded(self) -> Iterator[Batch]:
-        """What the workers hand over, to be used before the next: uint8 [N, S, S, 3] and int64 [N]."""
+        """What the workers hand over, to be used before the next: uint8 [N, S, S, 3] and the targets."""
         batches = iter(self.loader) if self.started is None else self.started
         self.started = None
         try:

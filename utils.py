@@ -226,6 +226,14 @@ def torch_seed(seed: int, *key: int) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64).item())
 
 
+@contextlib.contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """A block in which torch's own generator, which torchvision draws from, begins with a seed; after it, as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def loader_options(config: ModuleType, device: torch.device) -> dict[str, Any]:
     """What dataset.create_batches() takes of config.py and of the processes of this run."""
     return {
@@ -336,7 +344,8 @@ def evaluate(
 
     Leaves the network in eval mode.
 
-    Prints a line every `print_frequency` batches. `on_logits` receives the float32 logits [N, C] of each batch.
+    Prints a line every `print_frequency` batches. `on_logits` receives what the network gives for each batch,
+    in float32: of a classifier logits [N, C].
     `should_stop`: asked after each batch; if it says so, the result is that of the batches so far.
     Raises: FloatingPointError, which ends with `remedy`, if the loss is not finite.
     """

@@ -20,7 +20,7 @@ def is_exported(path: str | Path) -> bool:
 
 
 def refuse_exported(config: ModuleType) -> None:
-    """Raise ValueError, with the line of config.py, if model_weights_path is no file of weights to export."""
+    """Raise ValueError, with the line of config.py, if model_weights_path is an exported file, not one of weights."""
     if is_exported(config.model_weights_path):
         line = config_lines(config).get("model_weights_path", "?")
         raise ValueError(

@@ -38,11 +38,16 @@ class Source(Protocol):
 
 
 class SceneSource:
-    """Scenes of digits, `count` in an epoch, with boxes and masks; a Source. `split`, `side`: as of split_scenes()."""
+    """Scenes of digits, `count` in an epoch, with boxes and masks; a Source. `split`, `side`: as of split_scenes().
 
-    def __init__(self, split: str, count: int, side: int) -> None:
+    `classes`: the digits in the order of a training. Raises: ValueError if they are others.
+    """
+
+    def __init__(self, split: str, count: int, side: int, classes: Sequence[str] = SCENE_CLASSES) -> None:
         self.scenes, self.count = split_scenes(split, MOST_SCENES, side), count
-        self.root, self.classes, self.most_objects = f"{split} scenes", list(SCENE_CLASSES), NUM_DIGITS[1]
+        self.root, self.most_objects = f"{split} scenes", NUM_DIGITS[1]
+        self.classes = choose_classes(SCENE_CLASSES, classes, self.root, masks=True)
+        self.places = np.array([self.classes.index(name) for name in SCENE_CLASSES])
         self.notes, self.remedy = list[str](), "correct data_dir"
         self.has_crowds, self.is_endless = False, True  # nothing is ignored
 
@@ -50,12 +55,13 @@ class SceneSource:
         return self.count
 
     def path(self, index: int) -> str:
-        """What one scene is called in messages."""
+        """What one scene is called in messages, which tell the epoch besides."""
         return f"scene {index} of {self.root}"
 
     def __getitem__(self, index: int) -> Annotated:
         image, boxes, labels, mask = self.scenes[index]
-        return Annotated(image, boxes.reshape(-1, 4), labels, np.zeros(len(labels), bool), mask)
+        of_mask = np.append(0, 1 + self.places).astype(np.uint8)  # the background stays the first
+        return Annotated(image, boxes.reshape(-1, 4), self.places[labels], np.zeros(len(labels), bool), of_mask[mask])
 
 
 MOST_SCENES = 2**48  # more than any run sees
@@ -82,27 +88,32 @@ def open_pictures(
     """The "train", "valid" or "test" pictures of a task's config.py with boxes, or `masks`; prints their notes.
 
     `class_names`: those of the training, with masks the background first; a line is printed if they are not known of
-    weights to test. Raises: FileNotFoundError, ValueError if the
-    classes are others or not model_num_classes, or as core.annotated_folders.open_source().
+    weights to test. Raises: FileNotFoundError; ValueError if the classes are others or not model_num_classes; as
+    core.annotated_folders.open_source().
     """
-    background = int(masks)
-    classes = class_names[background:] if class_names else None
+    background = [BACKGROUND] if masks else []
+    classes = class_names[len(background) :] if class_names else None
     source: Source
     if config.data_dir:
         source = open_source(config.data_dir, getattr(config, f"{split}_split"), masks=masks, classes=classes)
     else:
-        source = SceneSource(split, getattr(config, f"{split}_scenes"), config.image_size)
-        choose_classes(source.classes, classes, source.root, masks)
+        count = getattr(config, f"{split}_scenes")
+        source = SceneSource(split, count, config.image_size, classes or SCENE_CLASSES)
     for note in source.notes:
         print(note)
-    found = background + len(source.classes)
+    refuse_other_number(config, source, background)
+    if class_names is None and split == "test":
+        print(f"{describe_unnamed(background + source.classes)}.")
+    return source
+
+
+def refuse_other_number(config: ModuleType, source: Source, background: list[str]) -> None:
+    """Raise ValueError unless a source has model_num_classes, with the background if there is one."""
+    found = len(background) + len(source.classes)
     if config.model_num_classes != found:
         line = config_lines(config).get("model_num_classes", "?")
         raise ValueError(
             f"config.py line {line}: model_num_classes = {config.model_num_classes}, but {source.root} has "
-            f"{counted(found, 'class', 'classes')}{' with the background' if masks else ''}; set it to {found}, or "
-            f"{source.remedy}"
+            f"{counted(found, 'class', 'classes')}{' with the background' if background else ''}; set it to {found}, "
+            f"or {source.remedy}"
         )
-    if class_names is None and split == "test":
-        print(f"{describe_unnamed([BACKGROUND] * background + source.classes)}.")
-    return source

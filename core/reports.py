@@ -114,7 +114,7 @@ def describe_speed(trained: dict[str, float]) -> str:
 
 
 def log_images(writer: Writer, images: Tensor) -> None:
-    """Show images of the first batch, float [N, 3, S, S] from 0 to 1, as training sees them."""
+    """Show images of the first batch, uint8 [N, 3, S, S], as training sees them."""
     writer.add_images("Train/Augmented images", images, 0)
 
 

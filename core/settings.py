@@ -224,38 +224,41 @@ def batch_norm_values(config: ModuleType, side: int) -> int:
     return int(config.batch_size) * processes * side**2
 
 
-def check_task_together(config: ModuleType, lines: dict[str, int], one_pixel: str) -> None:
-    """check_together() of another task than classifying. `one_pixel`: the map of its network that is one."""
+def check_task_together(config: ModuleType, lines: dict[str, int], one_pixel_map: str) -> None:
+    """check_together() of another task than classifying. `one_pixel_map`: what that is called."""
     check_warmup(config, lines)
     if batch_norm_values(config, side=1) < 2:
         raise ValueError(
-            f"config.py line {lines.get('batch_size', '?')}: batch_size = 1 leaves the batch-norm of {one_pixel} one "
-            "value of each channel, and it needs 2; set batch_size to at least 2"
+            f"config.py line {lines.get('batch_size', '?')}: batch_size = 1 leaves the batch-norm of {one_pixel_map} "
+            "one value of each channel, and it needs 2; set batch_size to at least 2"
         )
 
 
-def rules_of_task(shared: dict[str, Rule], train: dict[str, Rule], one_pixel: str) -> Rules:
+# What the classifier and the other tasks have in common where mode = "train".
+TASK_TRAIN_NAMES = (
+    *("num_workers", "bad_images", "pretrained_model_weights_path", "resume", "epochs", "batch_size"),
+    *("gradient_accumulation_steps", "model_lr", "backbone_lr_factor", "lr_warmup_epochs", "model_momentum"),
+    *("model_weight_decay", "model_ema_decay", "random_crop_scale", "random_flip_probability"),
+    *("train_print_frequency", "valid_print_frequency", "sync_batch_norm", "checkpoint_every_minutes"),
+    "keep_checkpoints",
+)
+
+
+def rules_of_task(shared: dict[str, Rule], train: dict[str, Rule], one_pixel_map: str) -> Rules:
     """Those of another task than classifying, on scenes or a folder: rules of its own, and what all such tasks have.
 
-    `one_pixel`: as of check_task_together().
+    `one_pixel_map`: as of check_task_together().
     """
     own = SHARED_RULES | {"data_dir": PATH_OR_NONE, "inference_image_path": PATH_OR_NONE} | shared
-    names = (
-        *("num_workers", "bad_images", "pretrained_model_weights_path", "resume", "epochs", "batch_size"),
-        *("gradient_accumulation_steps", "model_lr", "backbone_lr_factor", "lr_warmup_epochs", "model_momentum"),
-        *("model_weight_decay", "model_ema_decay", "random_crop_scale", "random_flip_probability"),
-        *("train_print_frequency", "valid_print_frequency", "sync_batch_norm", "checkpoint_every_minutes"),
-        "keep_checkpoints",
-    )
     pictures: dict[str, dict[str, Rule]] = {
         mode: {f"{split}_scenes": COUNT for split in splits} | {f"{split}_split": FOLDER_NAME for split in splits}
         for mode, splits in (("train", ("train", "valid")), ("test", ("test",)))
     }
     return Rules(
         shared={name: rule for name, rule in own.items() if name not in ("class_label_file", "apply_orientation")},
-        train=pictures["train"] | {name: TRAIN_RULES[name] for name in names} | train,
+        train=pictures["train"] | {name: TRAIN_RULES[name] for name in TASK_TRAIN_NAMES} | train,
         test=pictures["test"] | {name: rule for name, rule in TEST_RULES.items() if name != "test_image_dir"},
-        check_together=partial(check_task_together, one_pixel=one_pixel),
+        check_together=partial(check_task_together, one_pixel_map=one_pixel_map),
     )
 
 

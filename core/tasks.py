@@ -20,7 +20,9 @@ Form = Callable[[nn.Module, torch.dtype], nn.Module]  # what computes with the w
 class Task(NamedTuple):
     """What is trained, on what, and how it is scored.
 
-    Its network has `features`, and what follows them. The batches are those of dataset.create_batches().
+    train.main() opens the splits, and builds the network and what trains it (train_form). In each epoch it asks for the
+    loss of every batch, then for what scores the average of the weights (score_form) and for the scores. The network
+    has `features`, and what follows them. The batches are those of dataset.create_batches().
     """
 
     rules: Rules  # of its config.py

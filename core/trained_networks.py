@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What config.model_weights_path names, ready to score: weights for a network of model.py, or an exported file."""
+"""What config.model_weights_path names, ready to score: weights for a network, or an exported file."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -46,7 +46,7 @@ if mode == "train":
     model_weight_decay = 4e-5
     model_ema_decay = 0.99
     random_crop_scale = None  # (0.1, 1.0) for photos: least and largest share of the area; None: the whole picture
-    random_zoom_out = 1.0  # how many times larger a canvas half of the pictures get at most; 1.0 = none
+    random_zoom_out = 1.0  # half of the pictures get a canvas with sides at most so many times as long; 1.0: none
     random_flip_probability = 0.0  # left to right: 0.5 for photos, 0 for digits
     random_photometric_distortion = False
 

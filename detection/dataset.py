@@ -14,18 +14,17 @@ from torchvision.transforms import v2
 from core.picture_sources import Source, number_in_epoch, read_picture
 from core.pixels import Image
 from imgproc import resize
-from utils import torch_seed
+from utils import drawing_from, torch_seed
 
-__all__ = ["BoxDataset", "augmentation", "take_targets"]
-
-COUNTED, CROWD, DIFFICULT = 0, 1, 2
-COLUMNS = 6  # of a row of the targets
-LEAST_SIDE = 32  # of a picture, in its pixels
-MOST_SIZES = 4  # of image_size, along the short side: all that a crop to a sixteenth of the area can show
-MOST_SQUARES = 2  # of such sides, in the area: what is longer than 2 : 1 would take many times as much
-LEAST_PIXELS = 1  # of a side of an object that is trained on; the log of much less would be most of a loss
-# How much of a crop an object must fill, at random: three of four have the centre of one, the fourth is the whole
-# picture. torchvision's own list asks for up to 0.9, which small objects never fill; looking for it takes 20 ms.
+COLUMNS, LABEL, KIND = 6, 4, 5  # of a row of the targets, and two of their places; before them is the box
+COUNTED, CROWD, DIFFICULT = 0, 1, 2  # the kinds
+LEAST_CROPPED_SIDE = 32  # pixels of a picture: smaller ones have too few to cut from
+LARGEST_SHORT_SIDE = 4  # in sizes of the network's image: all that a crop to a sixteenth of the area can show
+LARGEST_AREA = 2  # in squares of that short side: what is longer than 2 : 1 would take many times as much
+LEAST_BOX_SIDE = 1  # pixels of an object that is trained on; the log of much less would be most of a loss
+# What intersection over union a crop must have with an object, at random: 0 is any with the centre of one; 1, by
+# torchvision's rule, is the whole picture. Its own list goes up to 0.9, which small objects never reach: looking for it
+# takes 20 ms.
 OVERLAPS = [0.0, 0.0, 0.0, 1.0]
 
 
@@ -35,9 +34,9 @@ class BoxDataset(Dataset[tuple[Image, np.ndarray] | None]):
     dataset[epoch, index] -> uint8 [S, S, 3] and float32 [M, 6]: left, top, right, bottom in pixels of S, label, and
     COUNTED, or CROWD or DIFFICULT for what neither counts nor is trained on. M is the same for all pictures, and rows
     without an object are -1 throughout.
-    With a `seed` (training) the picture is augmented, as a function of (seed, epoch, index), and what has less than a
-    pixel left of a side is no object any more; without one, all that has an area is. With `skip_bad` the item of a
-    picture that cannot be read is None; else ValueError or OSError is raised.
+    With a `seed` (training) a picture with an object is augmented, if it is not tiny, as a function of (seed, epoch,
+    index), and what has less than a pixel left of a side is no object any more; without one, all that has an area is.
+    With `skip_bad` the item of a picture that cannot be read is None; else ValueError or OSError is raised.
     """
 
     def __init__(
@@ -70,18 +69,22 @@ class BoxDataset(Dataset[tuple[Image, np.ndarray] | None]):
         kinds = np.where(ignored, CROWD if self.source.has_crowds else DIFFICULT, COUNTED)
         rows = np.column_stack([boxes, labels, kinds]).astype(np.float32)
         if self.seed is not None:
-            rows = rows[~ignored]
-            if self.augment is not None and len(rows):  # a crop needs an object to look for
-                image, rows[:, :4] = shrunk(image, rows[:, :4], MOST_SIZES * self.image_size)
-                if min(image.shape[:2]) >= LEAST_SIDE:  # and sides of more than a few pixels to cut from
-                    seed = torch_seed(self.seed, epoch, index)
-                    image, rows[:, :4] = augmented(image, rows[:, :4], self.augment, seed)
+            image, rows = self.for_training(image, rows[~ignored], torch_seed(self.seed, epoch, index))
         image, rows = squashed(image, rows, self.image_size)
         sides = rows[:, 2:4] - rows[:, :2]
-        rows = rows[(sides > 0 if self.seed is None else sides >= LEAST_PIXELS).all(axis=1)]
+        rows = rows[(sides > 0 if self.seed is None else sides >= LEAST_BOX_SIDE).all(axis=1)]
         targets = np.full((self.source.most_objects, COLUMNS), -1, np.float32)
         targets[: len(rows)] = rows
         return image, targets
+
+    def for_training(self, image: Image, rows: np.ndarray, seed: int) -> tuple[Image, np.ndarray]:
+        """A picture and its rows of targets, augmented where it can be."""
+        boxes = rows[:, :4]
+        if self.augment is not None and len(rows):  # a crop needs an object to look for
+            image, boxes = shrunk(image, boxes, LARGEST_SHORT_SIDE * self.image_size)
+            if min(image.shape[:2]) >= LEAST_CROPPED_SIDE:
+                image, boxes = augmented(image, boxes, self.augment, seed)
+        return image, np.hstack([boxes, rows[:, 4:]])
 
 
 def squashed(image: Image, rows: np.ndarray, side: int) -> tuple[Image, np.ndarray]:
@@ -91,13 +94,16 @@ def squashed(image: Image, rows: np.ndarray, side: int) -> tuple[Image, np.ndarr
     return np.ascontiguousarray(resize(image, side, side)), np.hstack([boxes.clip(0, side), rows[:, 4:]])
 
 
-def shrunk(image: Image, boxes: np.ndarray, short_side: int) -> tuple[Image, np.ndarray]:
-    """A picture and its boxes, float32 [N, 4], with a short side of so many pixels at most, and an area in proportion.
+def shrunk(image: Image, boxes: np.ndarray, largest_short_side: int) -> tuple[Image, np.ndarray]:
+    """A picture and its boxes, float32 [N, 4], with at most so many pixels in its short side, and LARGEST_AREA squares
+    of that in all.
 
     A photo of 12 megapixels on a canvas of 16 times its area would take a gigabyte.
     """
     height, width = image.shape[:2]
-    ratio = min(short_side / min(height, width), short_side * math.sqrt(MOST_SQUARES / (height * width)))
+    ratio = min(
+        largest_short_side / min(height, width), largest_short_side * math.sqrt(LARGEST_AREA / (height * width))
+    )
     if ratio >= 1:
         return image, boxes
     size = round(ratio * height), round(ratio * width)
@@ -106,11 +112,10 @@ def shrunk(image: Image, boxes: np.ndarray, short_side: int) -> tuple[Image, np.
 
 
 def augmented(image: Image, boxes: np.ndarray, augment: v2.Transform, seed: int) -> tuple[Image, np.ndarray]:
-    """The picture and its boxes, float32 [N, 4], as a function of the seed; a box that is cut off has no area."""
+    """The picture and its boxes, float32 [N, 4], as a function of the seed; one whose centre is cut off has no area."""
     pixels = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
     corners = tv_tensors.BoundingBoxes(torch.from_numpy(boxes), format="XYXY", canvas_size=image.shape[:2])
-    with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator
-        torch.manual_seed(seed)
+    with drawing_from(seed):
         pixels, corners = augment(pixels, corners)
     return pixels.permute(1, 2, 0).numpy(), corners.numpy()
 
@@ -133,6 +138,6 @@ def augmentation(config: ModuleType) -> v2.Transform:
 def take_targets(rows: Tensor) -> list[dict[str, Tensor]]:
     """What a loss is taken of in a batch [N, M, 6]: "boxes" [K, 4] of at least a pixel, "labels" [K] int64 from 1."""
     sides = rows[..., 2:4] - rows[..., :2]
-    has_loss = (rows[..., 5] == COUNTED) & (sides >= LEAST_PIXELS).all(2)  # in a row without an object all is -1
+    has_loss = (rows[..., KIND] == COUNTED) & (sides >= LEAST_BOX_SIDE).all(2)  # in a row without an object all is -1
     counted = [image[chosen] for image, chosen in zip(rows, has_loss, strict=True)]
-    return [{"boxes": image[:, :4], "labels": image[:, 4].long() + 1} for image in counted]
+    return [{"boxes": image[:, :4], "labels": image[:, LABEL].long() + 1} for image in counted]

@@ -7,7 +7,7 @@ Without arguments it takes inference_image_path of detection/config.py, or, wher
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the folder of the files that all tasks share
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has files of the same names
 
 from core.environment import check_environment
 
@@ -29,7 +29,7 @@ from core.picture_files import class_colours, read_pictures, write_picture
 from core.pixels import Image
 from core.settings import check_config
 from core.trained_networks import load_task_network
-from detection.model import SSDLite, create_network, score_form
+from detection.model import SSDLite, create_network, score_form, split_outputs
 from detection.settings import RULES
 from imgproc import resize
 from inference import compute_outputs
@@ -49,7 +49,7 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     network, names = load_task_network(create_network, config, device)
     names = names_or_numbers(names, [], config.model_num_classes)
-    form = score_form(network, choose_dtype(config.precision, device)).eval()
+    form = score_form(network, choose_dtype(config.precision, device))
     if config.compile_model:
         compile_network(form, device)
     for name, image, target in read_pictures(arguments, config, "boxes", describe_error):
@@ -62,14 +62,14 @@ def main(config: ModuleType, arguments: list[str]) -> None:
 def find_objects(
     network: SSDLite, form: nn.Module, config: ModuleType, device: torch.device, image: Image
 ) -> list[Found]:
-    """The objects in a picture uint8 [H, W, 3], likeliest first, above inference_score_threshold.
+    """The objects in a picture uint8 [H, W, 3], likeliest first, from inference_score_threshold on.
 
     `form`: score_form() of the network, which sees the picture squashed to a square of image_size.
     Raises: as compute_outputs().
     """
     small = resize(image, config.image_size, config.image_size)
     outputs = compute_outputs(form, config, device, small, "an output")
-    (found,) = network.detections(outputs[..., :-4], outputs[..., -4:])
+    (found,) = network.detections(*split_outputs(outputs))
     height, width = image.shape[:2]
     boxes = found["boxes"].cpu() * (torch.tensor([width, height, width, height]) / config.image_size)
     rows = zip(found["labels"].tolist(), found["scores"].tolist(), boxes.tolist(), strict=True)

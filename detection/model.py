@@ -19,9 +19,8 @@ from core.folding import folded
 from core.fresh_weights import start_as_identities
 from model import TORCHVISION, Definition, MobileNetV2, StridedConv2d, conv_bn_relu6, round_channels
 
-__all__ = ["DefaultBoxes", "SSDLite", "create_network", "score_form", "ssdlite"]
-
-# Calls a layer, or several in turn: core/recomputing.py does it in a way of its own, which keeps less for gradients.
+# call(layers, x) gives what layers(x) gives. Only core/recomputing.py passes another than that, which keeps less for
+# gradients; so no layer with weights may be called in another way, not even by the forward() of torchvision's head.
 Call = Callable[[nn.Module, Tensor], Tensor]
 EXPANDED_BLOCK = 14  # its expansion is the last layer of stride 16: what the authors call layer_15/expansion_output
 EXTRA_CHANNELS = (512, 256, 256, 128)  # of each layer after the last one of MobileNetV2, at width 1.0
@@ -33,8 +32,8 @@ class DefaultBoxes(DefaultBoxGenerator):  # type: ignore[misc]
     """The anchors of the paper's authors: three in each place of the first map, six in each of the five others.
 
     Sides are shares of the image's: from 0.2 to 0.95 in equal steps, with aspect ratios 1, 2, 1/2, 3 and 1/3, and one
-    square between this step and the next; in the first map 0.1 squared, and 0.2 with ratios 2 and 1/2. None is clipped
-    to the image. Source: create_ssd_anchors in tensorflow/models, research/object_detection/anchor_generators.
+    square between this step and the next; in the first map a square of 0.1, and 0.2 with ratios 2 and 1/2. None is
+    clipped to the image. Source: create_ssd_anchors in tensorflow/models, research/object_detection/anchor_generators.
     torchvision's ssdlite320_mobilenet_v3_large has six in each place, with which SSD does not have the paper's size.
     """
 
@@ -45,7 +44,7 @@ class DefaultBoxes(DefaultBoxGenerator):  # type: ignore[misc]
         self, num_outputs: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> list[Tensor]:
         # torchvision 0.29.2 has no option for this: its generator puts two squares into every map.
-        first, *others = super()._generate_wh_pairs(num_outputs, dtype, device)
+        first, *others = super()._generate_wh_pairs(num_outputs, dtype, device)  # first: two squares, then the ratios
         smallest = torch.tensor([[0.1, 0.1]], dtype=dtype, device=device)
         return [torch.cat([smallest, first[2:]]), *others]
 
@@ -56,7 +55,7 @@ class DefaultBoxes(DefaultBoxGenerator):  # type: ignore[misc]
         """Of an image of S x S pixels: [A, 4], left, top, right, bottom in pixels, in the order of the outputs."""
         images = ImageList(torch.empty(1, 3, image_size, image_size), [(image_size, image_size)])
         sides = [-(-image_size // 2**halvings) for halvings in range(4, 10)]  # every stride of 2 rounds up
-        (boxes,) = self(images, [torch.empty(1, 1, side, side) for side in sides])
+        (boxes,) = self(images, [torch.empty(1, 1, side, side) for side in sides])  # it reads shapes alone
         return boxes
 
 
@@ -83,11 +82,12 @@ class SSDLite(SSD):  # type: ignore[misc]
 
     S is `image_size`, of which the anchors are, at least 64. `num_classes` counts no background, which is class 0 of
     the outputs. `features` are those of MobileNetV2 under their own names, so that its weights fit. The first of six
-    maps is the expansion in block 14 (stride 16, 576 channels), the second what features end with (stride 32, 1280),
-    the others come from `extra` (strides 64 to 512). Width scales the extra layers too, by the rule of model.py, which
-    rounds to multiples of 8; the authors round them down, to 179 channels and the like.
-    Head, matching, loss and choice of boxes are torchvision's, with the names of SSD: `score_thresh`, `nms_thresh`,
-    `detections_per_img` and `topk_candidates` may be set at any time. The loss is that of the SSD paper
+    maps is the expansion in block 14 (stride 16; at width 1.0 576 channels), the second what features end with (stride
+    32, 1280), the others come from `extra` (strides 64 to 512). Width scales the extra layers too, by the rule of
+    model.py, which rounds to multiples of 8; the authors round them down, to 179 channels and the like.
+    Head, matching, loss and choice of boxes are torchvision's: of SSD there are proposal_matcher, box_coder,
+    compute_loss() and postprocess_detections(), whose `score_thresh`, `nms_thresh`, `detections_per_img` and
+    `topk_candidates` may be set at any time. The loss is that of the SSD paper
     (arXiv:1512.02325), with softmax; the authors' configuration has a sigmoid for each class.
     A batch to train on needs two images: batch-norm needs two values, and the last map may be one.
     """
@@ -99,7 +99,7 @@ class SSDLite(SSD):  # type: ignore[misc]
         width_mult: float = 1.0,
         definition: Definition = TORCHVISION,
     ) -> None:
-        features: Any = MobileNetV2(1, width_mult, 0.0, definition).features
+        features: Any = MobileNetV2(num_classes=1, width_mult=width_mult, dropout=0.0, definition=definition).features
         extra_channels = [round_channels(channels * width_mult) for channels in EXTRA_CHANNELS]
         channels = [features[EXPANDED_BLOCK].conv[0][0].out_channels, features[-1][0].out_channels, *extra_channels]
         boxes = DefaultBoxes()
@@ -222,7 +222,7 @@ def create_network(config: ModuleType, dropout: float = 0.0) -> SSDLite:
 class Outputs(nn.Module):
     """Normalised images [N, 3, S, S] -> the outputs of an SSDLite in one tensor [N, A, num_classes + 5].
 
-    Logits of the classes, the background first, then offsets: SSDLite.losses() and detections() take them apart.
+    Logits of the classes, the background first, then offsets: split_outputs() takes them apart.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -233,10 +233,15 @@ class Outputs(nn.Module):
         return torch.cat(self.network.outputs(images), dim=2)
 
 
+def split_outputs(outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """What Outputs() gives as SSDLite.losses() and detections() take it: logits and offsets, views of it."""
+    return outputs[..., :-4], outputs[..., -4:]
+
+
 def score_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Outputs() of a network, folded; with TensorFlow's padding it stays as it is, for its maps cannot be turned."""
+    """Outputs() of a network to score with, folded; with TensorFlow's padding not, for its maps cannot be turned."""
     outputs = Outputs(network)
     if any(isinstance(layer, StridedConv2d) and layer.pads_same for layer in network.modules()):
-        return outputs
+        return outputs.eval()
     side = outputs.network.image_size
     return folded(outputs, dtype, (3, side, side))

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from core.metrics import LossMeter
 from core.processes import from_main, gather_batches
-from detection.dataset import COUNTED, DIFFICULT, take_targets
-from detection.model import SSDLite
+from detection.dataset import COUNTED, DIFFICULT, KIND, LABEL, take_targets
+from detection.model import SSDLite, split_outputs
 
 
 class Picture(NamedTuple):
@@ -27,7 +27,7 @@ class Picture(NamedTuple):
 def to_picture(rows: np.ndarray, found: dict[str, Tensor]) -> Picture:
     """Of a row of targets [M, 6] from BoxDataset, and of the objects that SSDLite finds in a picture."""
     columns = found["boxes"], found["labels"][:, None] - 1, found["scores"][:, None]
-    return Picture(rows[rows[:, 4] >= 0], np.hstack([column.cpu().numpy() for column in columns]))
+    return Picture(rows[rows[:, LABEL] >= 0], np.hstack([column.cpu().numpy() for column in columns]))
 
 
 class BoxScores:
@@ -37,14 +37,14 @@ class BoxScores:
     """
 
     def __init__(self, network: SSDLite, num_classes: int) -> None:
-        self.network, self.num_classes = network, num_classes
+        self.network, self.num_classes = network, num_classes  # its anchors and thresholds alone, no weight
         self.meter = LossMeter(network.anchors.device)
         self.batches: list[list[Picture]] = []
         self.of_all_pictures: np.ndarray | None = None
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
         """Of one batch."""
-        classes, offsets = outputs[..., :-4], outputs[..., -4:]
+        classes, offsets = split_outputs(outputs)
         losses = self.network.losses(classes, offsets, take_targets(targets))
         self.meter.add_loss(losses["bbox_regression"] + losses["classification"], len(outputs))
         pairs = zip(targets.cpu().numpy(), self.network.detections(classes, offsets), strict=True)
@@ -79,10 +79,10 @@ class Evaluation(COCOeval):  # type: ignore[misc]
 
     def computeIoU(self, image: int, label: int) -> Any:
         difficult = [each for each in self._gts[image, label] if each["difficult"]]
-        for each in difficult:  # which then is divided by the union, and not by the area of the find
+        for each in difficult:  # of a crowd, pycocotools divides by the area of the find and not by the union
             each["iscrowd"] = 0
         overlaps = super().computeIoU(image, label)
-        for each in difficult:
+        for each in difficult:  # so that any number of finds may match it
             each["iscrowd"] = 1
         return overlaps
 
@@ -94,9 +94,9 @@ def average_precisions(pictures: list[Picture], num_classes: int) -> np.ndarray:
     """
     objects, found = ([getattr(picture, part) for picture in pictures] for part in ("objects", "found"))
     truth = to_coco(
-        objects, num_classes, lambda row: {"iscrowd": int(row[5] != COUNTED), "difficult": row[5] == DIFFICULT}
+        objects, num_classes, lambda row: {"iscrowd": int(row[KIND] != COUNTED), "difficult": row[KIND] == DIFFICULT}
     )
-    detections = to_coco(found, num_classes, lambda row: {"score": float(row[5])})
+    detections = to_coco(found, num_classes, lambda row: {"score": float(row[-1])})
     evaluation = Evaluation(truth, detections, "bbox")
     evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
     evaluation.params.maxDets = [100]
@@ -111,7 +111,7 @@ def to_coco(pictures: list[np.ndarray], num_classes: int, more: Callable[[np.nda
     """The boxes of each picture, with what pycocotools is to know of each box besides."""
     rows = [(image, row) for image, picture in enumerate(pictures) for row in picture.astype(np.float64)]
     annotations = [
-        {"image_id": image, "category_id": int(row[4]), "bbox": [*row[:2], *(row[2:4] - row[:2])]}
+        {"image_id": image, "category_id": int(row[LABEL]), "bbox": [*row[:2], *(row[2:4] - row[:2])]}
         | {"id": number, "area": (row[2] - row[0]) * (row[3] - row[1])}
         | more(row)
         for number, (image, row) in enumerate(rows, start=1)  # with the id 0 an object would never be found

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each value of detection/config.py must be: as in the classifier's, but for what only one of them has."""
+"""What each value of detection/config.py must be: as in the classifier's, but for what stands here."""
 
 from core.settings import FLAG, SHARE, is_crop_scale, is_int, is_number, rules_of_task
 
-# Of the area of 32 x 32 pixels, the smallest picture that is cropped (LEAST_SIDE in detection/dataset.py), a part with
-# sides of a pixel; torchvision divides by the whole pixels of a side.
+# torchvision divides by the whole pixels of a crop's side, so that there must be one: of the smallest picture that is
+# cropped (LEAST_CROPPED_SIDE in detection/dataset.py: 32 x 32 pixels) in a part of 1 / 32**2 of the area.
 LEAST_CROP = 0.001
 
 RULES = rules_of_task(
@@ -21,5 +21,5 @@ RULES = rules_of_task(
         "random_zoom_out": (lambda v: is_number(v, 1, 4), "a number from 1 to 4"),
         "random_photometric_distortion": FLAG,
     },
-    one_pixel="the last map",
+    one_pixel_map="the last map",
 )

@@ -4,7 +4,7 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the folder of the files that all tasks share
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has files of the same names
 
 from core.environment import check_environment
 
@@ -45,7 +45,10 @@ def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetch
 
 
 def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, writer: Writer) -> Loss:
-    """The loss of a batch, images [N, 3, S, S] and objects [N, M, 6]: that of the classes and that of the boxes."""
+    """What gives the loss of a batch, images [N, 3, S, S] and objects [N, M, 6], and adds it to state.meter.
+
+    It is the sum of that of the classes and that of the boxes.
+    """
 
     def compute_loss(images: Tensor, objects: Tensor, index: int) -> Tensor:
         if state.epoch == index == 0:
@@ -75,11 +78,11 @@ def compare_losses(config: ModuleType) -> str:
 
 
 def guessing_loss(config: ModuleType) -> float:
-    """The most that a fresh network has.
+    """What a fresh network has at most, but for a few tenths.
 
     For each anchor with an object there are the classes of it and of three without. These are the three that look most
     like objects, so that each of the four costs 1 to 1.4 more than equal shares would; and the box costs 3 to 5: all
-    measured in the scenes, with 1 to 400 classes.
+    measured in the scenes, with 1 to 400 classes. The most of both together does not come.
     """
     return 4 * (math.log(config.model_num_classes + 1) + 1.5) + 4
 

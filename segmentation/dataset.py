@@ -12,19 +12,18 @@ from torchvision.transforms.v2 import functional
 
 from core.picture_sources import BACKGROUND, Source, number_in_epoch, read_picture
 from core.pixels import Image
-from utils import torch_seed
-
-__all__ = ["MaskedImages"]
+from utils import drawing_from, torch_seed
 
 
 class MaskedImages(Dataset[tuple[Image, np.ndarray] | None]):
     """The pictures of a source as a network takes them.
 
     dataset[epoch, index] -> uint8 [S, S, 3] and uint8 [S, S], a place in `classes` for each pixel, or 255 to ignore.
-    Without a `seed` the whole picture is resized to S x S, whatever its shape. With one (training) and a `crop_scale`,
-    a part by its share of the area is cropped and resized; and it is flipped with `flip_probability`: all a function of
-    (seed, epoch, index). The picture is interpolated with antialiasing, the mask takes the nearest pixel.
-    With `skip_bad` the item of a picture that cannot be read is None; else ValueError or OSError is raised.
+    Without a `seed` the whole picture is resized to S x S, whatever its shape. With one (training) a part of it is, its
+    share of the area within `crop_scale` and its sides from 3:4 to 4:3, unless `crop_scale` is None; and it is flipped
+    with `flip_probability`: all a function of (seed, epoch, index). The picture is interpolated with antialiasing, the
+    mask takes the nearest pixel. With `skip_bad` the item of a picture that cannot be read is None; else ValueError or
+    OSError is raised.
     """
 
     def __init__(
@@ -39,6 +38,7 @@ class MaskedImages(Dataset[tuple[Image, np.ndarray] | None]):
         self.source, self.image_size, self.seed, self.skip_bad = source, image_size, seed, skip_bad
         self.crop = v2.RandomResizedCrop(image_size, tuple(crop_scale)) if crop_scale else None
         self.flip_probability = flip_probability
+        # What train.py and its loader ask of a dataset besides; a mask has a byte for each pixel.
         self.root, self.path, self.target_bytes = source.root, source.path, image_size**2
         self.classes = [BACKGROUND, *source.classes]
 
@@ -55,14 +55,12 @@ class MaskedImages(Dataset[tuple[Image, np.ndarray] | None]):
             raise ValueError(f"{self.path(index)}: opened without masks")
         pixels, mask = torch.from_numpy(item.image).permute(2, 0, 1), torch.from_numpy(item.mask)[None]
         if self.seed is not None:
-            with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator
-                torch.manual_seed(torch_seed(self.seed, epoch, index))
+            with drawing_from(torch_seed(self.seed, epoch, index)):
                 pixels, mask = self.augmented(pixels, mask)
         size = [self.image_size] * 2
         pixels = functional.resize(pixels, size, antialias=True)
-        # As a plain tensor: of a tv_tensors.Mask torchvision takes the pixel above and to the left of the nearest.
-        (mask,) = functional.resize(mask, size, InterpolationMode.NEAREST_EXACT)
-        return to_array(pixels.permute(1, 2, 0)), to_array(mask)
+        mask = functional.resize(mask, size, InterpolationMode.NEAREST_EXACT)
+        return to_array(pixels.permute(1, 2, 0)), to_array(mask[0])
 
     def augmented(self, pixels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """A part of a picture [3, H, W] and of its mask [1, H, W], flipped or not, by torch's generator."""

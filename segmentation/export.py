@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))  # what all exports share
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the folder of the files that all tasks share
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has files of the same names
 
 from core.environment import check_environment
 
@@ -44,7 +44,7 @@ from segmentation.settings import RULES
 from utils import setup_runtime, user_errors
 
 SCENES = 100  # that are compared
-OTHER_SIDES = ((33, 18), (0, 71))  # pixels more than image_size, high and wide: neither even nor whole strides
+OTHER_SIDES = ((33, 18), (0, 71))  # pixels more than image_size, high and wide: of some no whole strides
 # Of the largest logit, and of 10 where that is smaller. Ten times a classifier's, which are sums over whole maps:
 # random networks whose batch-norms have the statistics of scenes reached 2.5e-5 in 400,000 logits.
 LOGIT_TOLERANCE = 1e-4

@@ -7,7 +7,7 @@ Without arguments it takes inference_image_path of segmentation/config.py, or, w
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the folder of the files that all tasks share
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has files of the same names
 
 from core.environment import check_environment
 
@@ -45,13 +45,16 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     if config.compile_model:
         compile_network(form, device)
     names = names_or_numbers(names, [BACKGROUND], config.model_num_classes)
-    for name, image, target in read_pictures(arguments, config, "classes", describe_error, load_near_square):
+    for name, image, target in read_pictures(arguments, config, "classes", describe_error, load_unless_long):
         classes = classify_pixels(form, config, device, image)
         write_picture(target, coloured(image, classes, len(names)))
         print(f"{name}: {describe(classes, names)}; coloured in {target}")
 
 
-def load_near_square(path: Path) -> Image:
+MAX_ASPECT_RATIO = 8
+
+
+def load_unless_long(path: Path) -> Image:
     """As load_stored(). Raises: ValueError too for a picture that would be huge with a short side of image_size."""
     image = load_stored(path)
     height, width = image.shape[:2]
@@ -62,14 +65,12 @@ def load_near_square(path: Path) -> Image:
     return image
 
 
-MAX_ASPECT_RATIO = 8
-
-
 @torch.inference_mode()
 def classify_pixels(form: nn.Module, config: ModuleType, device: torch.device, image: Image) -> np.ndarray:
-    """The class of each pixel: uint8 [H, W, 3] -> int64 [H, W]. The network sees it with a short side of image_size.
+    """The class of each pixel: uint8 [H, W, 3] -> int64 [H, W].
 
-    `form`: score_form() of the network. Raises: as compute_outputs().
+    The network sees the picture with a short side of image_size, and gives logits of that size; those are then resized
+    to the picture. `form`: score_form() of the network. Raises: as compute_outputs().
     """
     height, width = image.shape[:2]
     scale = config.image_size / min(height, width)

@@ -12,8 +12,6 @@ from core.folding import folded
 from core.fresh_weights import start_as_identities
 from model import TORCHVISION, Definition, MobileNetV2
 
-__all__ = ["DeepLabV3", "create_network", "deeplab_v3", "score_form"]
-
 HEAD_CHANNELS = 256
 
 
@@ -21,14 +19,14 @@ class DeepLabV3(nn.Module):
     """Normalised images [N, 3, H, W], float -> logits [N, num_classes, H, W].
 
     `features` are those of MobileNetV2 under their own names, so that its weights fit: all but the last one, as in
-    Table 7 of the paper, or with `last_map` that too, which has four times the channels and did about as well. Of
+    Table 7 of the paper, or with `last_map` that too, which at width 1.0 has four times the channels. Of
     DeepLabv3's head (arXiv:1706.05587) there are the 1 x 1 convolution and the pooled image, not the dilated ones.
     `output_stride` (8, 16 or 32): how many times smaller than the image the map is that the head reads. `dropout`
     (probability, 0 <= p < 1) acts before the last convolution, while training.
     A batch to train on needs two images: batch-norm needs two values, and a pooled image is one.
     """
 
-    gives_map = True  # which folding, where it turns the images, turns back
+    gives_map = True  # for core.folding.turn_padding(): where it turns the images, it turns back what comes out
 
     def __init__(
         self,
@@ -55,9 +53,12 @@ class DeepLabV3(nn.Module):
 
     def compute(self, call: Callable[[nn.Module, Tensor], Tensor], x: Tensor) -> Tensor:
         """The same, with call(layers, x) in place of layers(x): core/recomputing.py calls them in a way of its own."""
-        logits = call(self.classifier, call(self.features, x))  # [N, C, H / output_stride, W / output_stride]
+        logits = call(
+            self.classifier, call(self.features, x)
+        )  # [N, C, H / output_stride, W / output_stride], rounded up
         logits = logits.float().contiguous()  # else a loss over the classes would bring all of [N, C, H, W] in order
-        return (enlarge if self.training else interpolate)(logits, x.shape[2:])
+        resize = enlarge if self.training else interpolate  # the same but for rounding and the time of the gradients
+        return resize(logits, x.shape[2:])
 
 
 def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
@@ -65,6 +66,7 @@ def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
 
     On a GPU those of interpolate() have other bits each time, or with deterministic = True come by a slow routine.
     """
+    # In each column the shares that a pixel of the large map takes of those of the small one.
     rows, columns = (  # [H, height], [W, width]
         nn.functional.interpolate(torch.eye(small, device=maps.device)[None], large, mode="linear")[0]
         for small, large in zip(maps.shape[2:], size, strict=True)

@@ -28,7 +28,7 @@ class PixelScores:
 
     def __init__(self, num_classes: int, device: torch.device) -> None:
         self.meter, self.num_classes = LossMeter(device), num_classes
-        # Pixels of each class by what they were taken for, row by row, and in the end those that do not count.
+        # At t * num_classes + p the pixels of class t that were taken for p; in the end those that do not count.
         self.sums = torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=device)
 
     def add(self, logits: Tensor, masks: Tensor) -> None:
@@ -39,7 +39,7 @@ class PixelScores:
         self.sums.index_add_(0, places, torch.ones_like(places))
 
     def so_far(self, remedy: str) -> dict[str, float]:
-        """Those of this process, in percent but for the loss. Raises: FloatingPointError if that is not finite."""
+        """Those of this process: loss in nats, IoU and share in percent. Raises: FloatingPointError as LossMeter."""
         return self.meter.averages(remedy) | summarise(self._table(self.sums))
 
     def of_all(self, remedy: str) -> dict[str, float]:

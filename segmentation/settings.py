@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each value of segmentation/config.py must be: as in the classifier's, but for what only one of them has."""
+"""What each value of segmentation/config.py must be: as in the classifier's, but for what stands here."""
 
 from core.annotated_images import MAX_CLASSES
 from core.settings import TRAIN_RULES, is_int, rules_of_task
@@ -13,11 +13,11 @@ RULES = rules_of_task(
             f"an int from 2 to {1 + MAX_CLASSES}: the background and the classes",
         ),
         "model_output_stride": (
-            lambda v: is_int(v, 1) and v in OUTPUT_STRIDES,
+            lambda v: is_int(v, 1) and v in OUTPUT_STRIDES,  # 8.0 is in them too
             f"one of {', '.join(map(str, OUTPUT_STRIDES))}",
         ),
         "image_size": (lambda v: is_int(v, 64), "an int >= 64"),
     },
     train={"model_dropout": TRAIN_RULES["model_dropout"]},
-    one_pixel="the pooled image",
+    one_pixel_map="the pooled image",
 )

@@ -4,7 +4,7 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the folder of the files that all tasks share
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has files of the same names
 
 from core.environment import check_environment
 
@@ -50,7 +50,10 @@ def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetch
 
 
 def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, writer: Writer) -> Loss:
-    """The loss of a batch, images [N, 3, S, S] and masks [N, S, S]: nats, a mean over the pixels that count."""
+    """What gives the loss of a batch, images [N, 3, S, S] and masks [N, S, S], and adds it to state.meter.
+
+    Nats, a mean over the pixels that count; in the mean of an epoch each batch has the weight of its images.
+    """
 
     def compute_loss(images: Tensor, masks: Tensor, index: int) -> Tensor:
         if state.epoch == index == 0:

@@ -14,7 +14,7 @@ from core.annotated_images import Annotated
 from core.digit_scenes import DIGITS, SCENE_SPLITS, DigitScenes
 from core.picture_sources import SceneSource
 from dataset import create_batches
-from detection.dataset import LEAST_SIDE, BoxDataset, augmentation, take_targets
+from detection.dataset import LEAST_CROPPED_SIDE, BoxDataset, augmentation, take_targets
 from detection.model import ssdlite
 from detection.settings import LEAST_CROP
 from detection.train import guessing_loss
@@ -140,7 +140,9 @@ def test_fresh_network_has_no_greater_loss_than_guessing(classes: int) -> None:
 
 def test_least_crop_is_a_pixel_of_the_smallest_picture() -> None:
     """torchvision divides by the whole pixels of a side: of nine tenths of that share there is none."""
-    source = OneColour(LEAST_SIDE, LEAST_SIDE, [[0, 0, LEAST_SIDE, LEAST_SIDE]], [False])
+    source = OneColour(
+        LEAST_CROPPED_SIDE, LEAST_CROPPED_SIDE, [[0, 0, LEAST_CROPPED_SIDE, LEAST_CROPPED_SIDE]], [False]
+    )
     for share, works in ((LEAST_CROP, True), (0.9 * LEAST_CROP, False)):
         dataset = BoxDataset(source, 64, seed=0, augment=augment_with(random_crop_scale=(share, share)))
         with contextlib.nullcontext() if works else pytest.raises(ZeroDivisionError):

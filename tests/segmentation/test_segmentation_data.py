@@ -28,6 +28,16 @@ def scene_masks(split: str, count: int, **options: object) -> MaskedImages:
     return MaskedImages(SceneSource(split, count, 64), 64, **options)
 
 
+def test_digits_have_the_places_that_the_training_gave_them() -> None:
+    """Weights that were trained on a folder of digits may have them in another order."""
+    digits = [str(digit) for digit in range(10)]
+    plain, turned = (SceneSource("test", 8, 64, classes)[5] for classes in (digits, digits[::-1]))
+    assert turned.labels.tolist() == [9 - label for label in plain.labels] and len(plain.labels)
+    assert np.array_equal(turned.mask, np.where(plain.mask > 0, 11 - plain.mask, 0))
+    with pytest.raises(ValueError, match="test scenes: its classes are not those of the training: missing cat"):
+        SceneSource("test", 8, 64, [*digits[:9], "cat"])
+
+
 def random_masks(classes: int, seed: int) -> torch.Tensor:
     return torch.randint(classes, (3, 20, 30), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
 
@@ -155,7 +165,7 @@ def test_crops_are_a_function_of_seed_epoch_and_index() -> None:
 def test_mask_is_cropped_with_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a scene whose pixels tell their class, all of a crop do but those that were mixed at an edge."""
     mask = np.kron(np.arange(16, dtype=np.uint8).reshape(4, 4) % 11, np.ones((16, 16), np.uint8))
-    scene = Scene(np.repeat(mask[..., None] * 20, 3, axis=2), np.empty((0, 4)), np.empty(0), mask)
+    scene = Scene(np.repeat(mask[..., None] * 20, 3, axis=2), np.empty((0, 4)), np.empty(0, int), mask)
     monkeypatch.setattr(DigitScenes, "__getitem__", lambda scenes, index: scene)
     crops = scene_masks("train", 8, seed=0, crop_scale=(0.3, 0.6))
     for index in range(8):

@@ -22,8 +22,8 @@ from core.settings import CLASSIFIER_RULES, Rules, is_int, is_number, to_plain
 #   epoch           int    finished epochs; training continues with this 0-based one
 #   position        int    batches done in that epoch by each process: all of them before validation, 0 between epochs
 #   epoch_sums      list   the EpochMeter sums of these batches
-#   best_acc1       float  best top-1 accuracy of the averaged weights on the validation set so far, percent; of another
-#                          task its own score, best_<score>
+#   best_acc1       float  best top-1 accuracy of the averaged weights on the validation set so far, percent, those of
+#                          best.pth.tar; of another task its own score, best_<score>
 #   state_dict      dict   raw weights, bare names ("features.0.0.weight"), never "module." or "_orig_mod."
 #   ema_state_dict  dict   averaged weights, same names: what is validated, tested and published
 #   ema_updates     int    updates of the average so far; without it the next one would start its warm-up again

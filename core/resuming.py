@@ -22,7 +22,15 @@ def resume_training(state: TrainState, config: ModuleType) -> Path | None:
     start, checkpoint = from_main(partial(find_start, state, config))
     if start is not None:
         load_train_state(start, checkpoint, state, config)
+        if is_of_other_run(start, checkpoint, config) and state.epoch < config.epochs:
+            state.best_score = 0.0  # the best weights of that run are not in the folder of this one
     return start
+
+
+def is_of_other_run(path: Path, checkpoint: dict[str, Any], config: ModuleType) -> bool:
+    """Whether a checkpoint is of another experiment; in the folder of this one, as where that was renamed, not."""
+    is_here = path.resolve().parent == Path("samples", config.exp_name).resolve()
+    return not is_here and checkpoint["config"].get("exp_name", config.exp_name) != config.exp_name
 
 
 def find_start(state: TrainState, config: ModuleType) -> tuple[Path | None, dict[str, Any]]:
@@ -74,9 +82,7 @@ def read_named(folder: Path, state: TrainState, config: ModuleType) -> dict[str,
             f'{config.resume}: no such checkpoint; set resume (config.py line {line}) to "auto", "" or one in samples'
         ) from error
     check_train_state(config.resume, checkpoint, state)
-    if (
-        checkpoint["config"].get("exp_name", config.exp_name) != config.exp_name
-    ):  # what is in the folder is no part of it
+    if is_of_other_run(Path(config.resume), checkpoint, config):
         refuse_to_overwrite(list_checkpoints(folder), config, checkpoint["epoch"] + 1)
     later = [path for path in list_checkpoints(folder) if epoch_number(path) > checkpoint["epoch"]]
     later += [path for path in interrupted_in(folder) if path.resolve() != Path(config.resume).resolve()]
@@ -108,12 +114,13 @@ def newest_first(folder: Path, errors: list[Exception]) -> list[Path]:
 
 def refuse_to_overwrite(earlier: list[Path], config: ModuleType, first_epoch: int = 1) -> None:
     """Raise ValueError if there are checkpoints or weights of an earlier run. `first_epoch`: that of the new one."""
-    last = Path("results", config.exp_name, "last.pth.tar")
-    earlier = earlier + interrupted_in(Path("samples", config.exp_name))
     # A run killed between its first weights and its first checkpoint has nothing to lose.
-    if earlier or (last.exists() and read_checkpoint(last).get("epoch") != first_epoch):
+    weights = (Path("results", config.exp_name, name) for name in ("best.pth.tar", "last.pth.tar"))
+    lost = [path for path in weights if path.exists() and read_checkpoint(path).get("epoch") != first_epoch]
+    lost += [*earlier, *interrupted_in(Path("samples", config.exp_name))]
+    if lost:
         raise ValueError(
-            f"{earlier[-1] if earlier else last}: of an earlier run with exp_name = {config.exp_name}; set resume = "
+            f"{lost[-1]}: of an earlier run with exp_name = {config.exp_name}; set resume = "
             f'"auto" (config.py line {config_lines(config).get("resume", "?")}) to continue it, or choose another '
             "exp_name, or delete that name's folders in samples, samples/logs and results"
         )

@@ -29,20 +29,16 @@ from torchvision.ops import clip_boxes_to_image
 
 from core.class_names import numbered_classes
 from core.digit_scenes import SCENE_CLASSES
-from core.exported_files import refuse_exported
-from core.network_weights import load_trained_network
 from core.picture_sources import BACKGROUND, SceneSource
 from core.plurals import counted
-from core.settings import check_config
 from detection.dataset import BoxDataset
 from detection.model import SSDLite, create_network
 from detection.scoring import Picture, average_precisions, summarise, to_picture
 from detection.settings import RULES
-from exporting.formats import require
 from exporting.networks import Normalization, plain_copy
-from exporting.task_files import FORMAT, Answer, Exported, export_task, in_batches
+from exporting.task_files import Answer, Exported, export_task, in_batches, load_for_export
 from imgproc import normalize
-from utils import setup_runtime, user_errors
+from utils import user_errors
 
 SCENES = 100  # that are compared
 SAME_PLACE, SAME_SCORE = 0.01, 1e-4  # pixels by which a side of a box may differ, and by how much its score
@@ -50,13 +46,8 @@ LEAST_EQUAL = 99.9  # percent of the objects; where two boxes overlap just so mu
 
 
 def main(config: ModuleType) -> None:
-    require(FORMAT)
-    check_config(config, rules=RULES)
-    refuse_exported(config)
-    setup_runtime(config.seed, "cpu")
-    network = create_network(config)
-    names = load_trained_network(network, config) or numbered_classes(config.model_num_classes)
-    print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
+    network, names = load_for_export(create_network, config, RULES)
+    names = names or numbered_classes(config.model_num_classes)
     figures = export_task(config, to_export(network, config, names), partial(verify, network.eval(), config, names))
     scores = f"mAP {figures['map']:.3f} (torch {figures['torch_map']:.3f}) " if "map" in figures else ""
     print(

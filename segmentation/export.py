@@ -28,20 +28,16 @@ from torch import Tensor, nn
 
 from core.class_names import numbered_classes
 from core.digit_scenes import SCENE_CLASSES
-from core.exported_files import refuse_exported
-from core.network_weights import load_trained_network
 from core.picture_sources import BACKGROUND, SceneSource
 from core.plurals import counted
-from core.settings import check_config
-from exporting.formats import require
 from exporting.networks import Normalization, plain_copy
-from exporting.task_files import FORMAT, Answer, Exported, export_task, in_batches
+from exporting.task_files import Answer, Exported, export_task, in_batches, load_for_export
 from imgproc import normalize
 from segmentation.dataset import MaskedImages
 from segmentation.model import DeepLabV3, create_network
 from segmentation.scoring import summarise
 from segmentation.settings import RULES
-from utils import setup_runtime, user_errors
+from utils import user_errors
 
 SCENES = 100  # that are compared
 OTHER_SIDES = ((33, 18), (0, 71))  # pixels more than image_size, high and wide: of some no whole strides
@@ -52,13 +48,8 @@ LEAST_EQUAL = 99.9  # percent of the pixels; where two classes are as likely, ro
 
 
 def main(config: ModuleType) -> None:
-    require(FORMAT)
-    check_config(config, rules=RULES)
-    refuse_exported(config)
-    setup_runtime(config.seed, "cpu")
-    network = create_network(config)
-    names = load_trained_network(network, config) or [BACKGROUND, *numbered_classes(config.model_num_classes - 1)]
-    print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
+    network, names = load_for_export(create_network, config, RULES)
+    names = names or [BACKGROUND, *numbered_classes(config.model_num_classes - 1)]
     figures = export_task(config, to_export(network, config, names), partial(verify, network.eval(), config, names))
     scores = f"mIoU {figures['miou']:.3f} (torch {figures['torch_miou']:.3f}) " if "miou" in figures else ""
     print(

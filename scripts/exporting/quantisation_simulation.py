@@ -117,7 +117,10 @@ def prepared_graph(network: nn.Module, image_size: int) -> GraphModule:
 
 
 def create_quantiser() -> Any:
-    """As the exports quantise: weights by channel and symmetric, activations between their extremes."""
+    """As the exports quantise: weights by channel and symmetric, activations between their extremes.
+
+    The largest weight of a channel has 127 steps; in ONNX and OpenVINO some have fewer (rounding.steps_of_pairs).
+    """
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import QuantizationConfig, XNNPACKQuantizer
     from torchao.quantization.pt2e import (
         FusedMovingAvgObsFakeQuantize,

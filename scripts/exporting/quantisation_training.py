@@ -25,7 +25,7 @@ from core.settings import SHARED_RULES, TRAIN_RULES, config_lines, to_plain
 from core.weights_files import read_checkpoint
 from exporting.equalisation import equalise, raise_channels
 from exporting.formats import require
-from exporting.images import Images, calibration_images
+from exporting.images import USUAL_COUNT, Images, calibration_images
 from exporting.quantisation_simulation import SimulatedInt8, simulating_graph
 from imgproc import normalize
 
@@ -51,7 +51,8 @@ def training_config(config: ModuleType, folder: Path | None = None, count: int |
     changed = ModuleType("config")
     vars(changed).update(vars(config))
     used = {name: to_plain(getattr(config, name)) for name in (*SHARED_RULES, *TRAIN_RULES) if name not in UNUSED}
-    images = [str(each) for each in (folder, count) if each]
+    images = [str(folder.resolve())] if folder else []
+    images += [str(count)] if count and count != USUAL_COUNT else []
     content = json.dumps([used, hash_file(Path(config.model_weights_path)), *images], sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     vars(changed).update(

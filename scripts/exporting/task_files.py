@@ -5,20 +5,25 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.exported_files import refuse_exported
+from core.network_weights import load_trained_network
 from core.runtimes import first_line, open_session, quiet, stop_telemetry
+from core.settings import Rules, check_config
 from exporting.descriptions import describe_making
-from exporting.formats import one_line_errors
+from exporting.formats import one_line_errors, require
 from exporting.onnx_writer import describe, save, trace
 from exporting.publication import hash_files, publish, unnamed_folder
 from exporting.silence import silence
+from utils import setup_runtime
 
 FORMAT = "onnx"
+Network = TypeVar("Network", bound=nn.Module)
 BATCH = 8  # pictures that a file is tried on at once
 Answer = Callable[[np.ndarray], list[Tensor]]  # uint8 levels [N, H, W, 3] -> what the file gives
 
@@ -34,6 +39,24 @@ class Exported(NamedTuple):
     input: dict[str, Any]  # what the description says of the levels beside what all files take
     outputs: dict[str, Any]  # what it says of each output of the file, in their order
     classes: list[str]  # by the numbers that the file gives
+
+
+def load_for_export(
+    create_network: Callable[[ModuleType], Network], config: ModuleType, rules: Rules
+) -> tuple[Network, list[str] | None]:
+    """The network of a task's config.py with its trained weights, on the CPU, and the names of its classes.
+
+    Prints what was loaded. Raises: ValueError for what cannot be exported or is not for these values; as
+    load_trained_network().
+    """
+    require(FORMAT)
+    check_config(config, rules=rules)
+    refuse_exported(config)
+    setup_runtime(config.seed, "cpu")
+    network = create_network(config)
+    names = load_trained_network(network, config)
+    print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
+    return network, names
 
 
 def export_task(config: ModuleType, exported: Exported, verify: Callable[[Answer], dict[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from core.folding import folded
+from core.metrics import likeliest
 from core.runtimes import ExportedNetwork
 from exporting.coreml_checking import check
 from exporting.images import BATCH, Images
@@ -53,7 +54,7 @@ def score(run: Callable[[np.ndarray], Tensor], images: Images) -> Scores:
     starts = range(0, len(images.levels), BATCH)
     logits = torch.cat([run(images.levels[start : start + BATCH]) for start in starts])
     targets = torch.from_numpy(images.targets)
-    hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == targets[:, None]
+    hits = likeliest(logits) == targets[:, None]
     is_right = hits[:, 0].double()
     macro = torch.stack([is_right[targets == place].mean() for place in targets.unique()]).mean()
     percent = [100 * share.item() for share in (is_right.mean(), hits.any(1).double().mean(), macro)]
@@ -88,14 +89,14 @@ def verify(
 def compare(request: Request, found: Scores, expected: Scores) -> dict[str, Any]:
     """Accuracies beside those of the network in torch, in percent, and how far the logits are apart."""
     reference = expected.logits.log_softmax(dim=1) if request.choices.softmax else expected.logits
-    best = found.logits.argmax(dim=1)
+    equal = likeliest(found.logits)[:, 0] == likeliest(expected.logits)[:, 0]
     largest, smallest = found.logits.max(), found.logits.min()
     beyond = reference.amax(dim=1) > largest + CLIPPED * (largest - smallest)
     return {
         "images": len(found.logits),
         **{name: round(getattr(found, name), 3) for name in ("top1", "top5", "macro")},
         **{f"float_{name}": round(getattr(expected, name), 3) for name in ("top1", "top5", "macro")},
-        "equal_answers": round(100 * (best == expected.logits.argmax(dim=1)).double().mean().item(), 3),
+        "equal_answers": round(100 * equal.double().mean().item(), 3),
         "largest_logit": reference.abs().max().item(),
         "largest_difference": (found.logits - reference).abs().max().item(),
         "saturated_outputs": int(beyond.sum()),

@@ -36,13 +36,13 @@ def trained_network() -> nn.Module:
 
 
 def precisions(device: torch.device = CPU) -> list[str]:
-    """Those of config.py that are measured: on a processor that does not multiply in bfloat16 float32 alone."""
+    """Those of config.py that are measured: on a processor without AVX512-BF16 float32 alone."""
     return ["float32", "bfloat16"] if device.type == "cuda" or has_native_bfloat16() else ["float32"]
 
 
 def left_out(device: torch.device = CPU) -> list[str]:
     """The line about what precisions() lacks, if it lacks anything."""
-    return [] if "bfloat16" in precisions(device) else ["bfloat16: this processor does not multiply in it"]
+    return [] if "bfloat16" in precisions(device) else ["bfloat16: left out, as this processor has no AVX512-BF16"]
 
 
 def random_images(batch: int, device: torch.device = CPU) -> Tensor:

@@ -190,9 +190,17 @@ def test_the_best_weights_of_a_run_are_those_of_its_own_epochs(trained_copy: Pro
     torch.save(checkpoint, path)
     trained_copy.set(resume=str(path), exp_name="other", epochs=7, num_workers=0, model_lr=1e-6)
     printed = trained_copy.run_well("train.py")
-    acc1 = read(trained_copy.root / "results/other/best.pth.tar")["acc1"]
+    weights = trained_copy.root / "results/other/best.pth.tar"
+    acc1 = read(weights)["acc1"]
     assert acc1 < 100
     assert f"Best {acc1:.3f}" in printed
+    (trained_copy.root / "samples/other/epoch_7.pth.tar").unlink()  # killed before it was written
+    torch.save(read(weights) | {"acc1": -1.0}, weights)
+    assert f"Best {acc1:.3f}" in trained_copy.run_well("train.py")
+    assert read(weights)["acc1"] == acc1
+    shutil.rmtree(trained_copy.root / "samples/other")
+    torch.save(read(weights) | {"epoch": 3}, weights)
+    assert trained_copy.refusal("train.py").startswith("results/other/best.pth.tar: of an earlier run")
 
 
 def test_checkpoints_of_earlier_versions_go_on_with_symmetric_padding(trained_copy: Project) -> None:

@@ -107,10 +107,12 @@ def test_no_two_products_overflow_16_bits(int8_file: Path) -> None:
     full = [weight.reshape(len(weight), -1).astype(int) for weight in weights if weight[0].size != 9]
     assert (len(weights), len(full)) == (53, 36)
     for weight in full:
-        pairs = 255 * np.pad(weight, ((0, 0), (0, weight.shape[1] % 2))).reshape(len(weight), -1, 2)
-        assert np.maximum(pairs, 0).sum(2).max() < 2**15
-        assert np.minimum(pairs, 0).sum(2).min() >= -(2**15)
-    assert max(np.abs(weight).max() for weight in full) > 100  # where it need not be, nothing is given up
+        pairs = np.pad(weight, ((0, 0), (0, weight.shape[1] % 2))).reshape(len(weight), -1, 2)
+        sums = np.maximum(np.maximum(pairs, 0).sum(2), -np.minimum(pairs, 0).sum(2)).max(1)  # of each channel
+        assert 255 * sums.max() < 2**15
+        is_coarse = np.abs(weight).max(1) < 127
+        if len(weight[0]) != 27:  # of the first layer any two weights count
+            assert sums[is_coarse].min(initial=128) >= 125  # and no coarser than that asks for
 
 
 def test_int8_is_quiet_and_always_the_same(
@@ -137,4 +139,4 @@ def test_channels_may_be_unequal(tmp_path: Path) -> None:
             layer.weight = nn.Parameter((layer.weight / step).round() * step, requires_grad=False)
     per_tensor = request.network(torch.from_numpy(levels)).argmax(1)
     assert (found == answers).sum() >= 56
-    assert (per_tensor == answers).sum() + 8 <= (found == answers).sum()
+    assert (per_tensor == answers).sum() < 52

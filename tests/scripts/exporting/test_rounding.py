@@ -20,6 +20,7 @@ def test_weights_are_steps_of_each_channel_and_the_largest_stays() -> None:
     network[2].weight[2] = 0  # a channel that died in training
     rounded, found = round_weights(network, 1 + torch.rand(4, 3, 32, 32) / 100)
     assert list(found) == ["0", "2", "4", "7"]
+    assert found["2"][2] == found["2"].max() / 2**20
     for index in (0, 2, 4, 7):
         before, after = network[index].weight.flatten(1), rounded[index].weight.flatten(1)
         torch.testing.assert_close(after.abs().amax(1), before.abs().amax(1), rtol=1e-6, atol=0)
@@ -27,6 +28,14 @@ def test_weights_are_steps_of_each_channel_and_the_largest_stays() -> None:
         torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-4)
         assert (after - before).abs().max() > 0
         torch.testing.assert_close(found[str(index)] * 127, before.abs().amax(1).clamp_min(1e-6), rtol=1e-5, atol=2e-6)
+
+
+def test_a_layer_of_zeros_has_steps() -> None:
+    network = small_network()
+    network[4].weight.zero_()
+    rounded, steps = round_weights(network, torch.rand(4, 3, 32, 32), steps_of_pairs)
+    assert torch.equal(rounded[4].weight, network[4].weight)
+    assert (steps["4"] == 1).all()
 
 
 def test_neighbours_fit_into_16_bits() -> None:

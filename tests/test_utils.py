@@ -114,6 +114,29 @@ def test_float32_is_no_tf32(precision: str, library_flags: None) -> None:
     assert torch.get_float32_matmul_precision() == ("high" if is_rounded else "highest")
 
 
+@pytest.mark.parametrize(
+    ("precision", "has_routines", "machine", "is_told"),
+    [
+        ("bfloat16", False, "x86_64", True),
+        ("bfloat16", True, "x86_64", False),
+        ("bfloat16", False, "arm64", False),  # never measured
+        ("auto", False, "x86_64", False),
+    ],
+)
+def test_bfloat16_without_routines_is_told(
+    precision: str,
+    has_routines: bool,
+    machine: str,
+    is_told: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(utils, "has_fused_convolution", lambda device, dtype: has_routines)
+    monkeypatch.setattr(utils.platform, "machine", lambda: machine)
+    utils.warn_of_slow_precision(torch.device("cpu"), precision)
+    assert ("ten times as long" in capsys.readouterr().out) == is_told
+
+
 def test_deterministic_sets_every_flag_and_resets_it(library_flags: None) -> None:
     for deterministic in (True, False):
         utils.setup_runtime(0, "cpu", deterministic=deterministic)

@@ -160,10 +160,9 @@ def warn_of_slow_precision(device: torch.device, precision: str) -> None:
     Those without AVX512. torch's own routines take 12 times as long there for a training step, for scoring 24 times.
     """
     is_slow = platform.machine() == "x86_64" and not has_fused_convolution(device, torch.bfloat16)
-    if precision == "bfloat16" and is_slow and process_rank() == 0:
+    if precision == "bfloat16" and is_slow and os.environ.get("RANK", "0") == "0":
         print(
-            'precision = "bfloat16" takes ten times as long as "float32" or more on this processor, which has no '
-            'AVX512; set it to "float32" in config.py',
+            'precision = "bfloat16" takes ten times as long as "float32", or more, on this processor without AVX512.',
             flush=True,
         )
 

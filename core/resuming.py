@@ -22,9 +22,17 @@ def resume_training(state: TrainState, config: ModuleType) -> Path | None:
     start, checkpoint = from_main(partial(find_start, state, config))
     if start is not None:
         load_train_state(start, checkpoint, state, config)
-        if is_of_other_run(start, checkpoint, config) and state.epoch < config.epochs:
-            state.best_score = 0.0  # the best weights of that run are not in the folder of this one
+        if state.epoch < config.epochs and from_main(partial(score_of_best, state, config)) != state.best_score:
+            state.best_score = 0.0  # weights that are not here are no reason to keep no others
     return start
+
+
+def score_of_best(state: TrainState, config: ModuleType) -> Any:
+    """The score of the weights in best.pth.tar; None if there are none, or they cannot be read."""
+    try:
+        return read_checkpoint(Path("results", config.exp_name, "best.pth.tar")).get(state.score)
+    except (ValueError, OSError):
+        return None
 
 
 def is_of_other_run(path: Path, checkpoint: dict[str, Any], config: ModuleType) -> bool:

@@ -135,6 +135,9 @@ def test_bfloat16_without_routines_is_told(
     monkeypatch.setattr(utils.platform, "machine", lambda: machine)
     utils.warn_of_slow_precision(torch.device("cpu"), precision)
     assert ("ten times as long" in capsys.readouterr().out) == is_told
+    monkeypatch.setenv("RANK", "1")  # another process of torchrun
+    utils.warn_of_slow_precision(torch.device("cpu"), precision)
+    assert capsys.readouterr().out == ""
 
 
 def test_deterministic_sets_every_flag_and_resets_it(library_flags: None) -> None:

@@ -222,7 +222,7 @@ def test_file_that_lies_gets_no_name(
     monkeypatch.setattr(task_files, "trace", trace)
     monkeypatch.setattr(export, "add_choice", lambda network, model: None)  # it is in the file
     monkeypatch.setattr(export, "SCENES", 9)
-    monkeypatch.setattr(export, "check_config", lambda config, rules: None)
+    monkeypatch.setattr(task_files, "check_config", lambda config, rules: None)
     with (
         contextlib.chdir(tmp_path),
         pytest.raises(ValueError, match=words),
@@ -234,7 +234,7 @@ def test_file_that_lies_gets_no_name(
 def test_classes_are_those_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others than those of the scenes have no mean average precision there."""
     monkeypatch.setattr(export, "SCENES", 2)
-    monkeypatch.setattr(export, "check_config", lambda config, rules: None)
+    monkeypatch.setattr(task_files, "check_config", lambda config, rules: None)
     network = network_of_many_objects(num_classes=2)
     torch.save({"state_dict": network.state_dict(), "class_names": ["bus", "dog"]}, tmp_path / "weights.pth.tar")
     with contextlib.chdir(tmp_path):

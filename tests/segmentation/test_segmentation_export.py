@@ -194,14 +194,14 @@ def test_file_that_lies_gets_no_name(
 
     monkeypatch.setattr(task_files, "trace", trace)
     monkeypatch.setattr(export, "SCENES", 9)
-    monkeypatch.setattr(export, "check_config", lambda config, rules: None)
+    monkeypatch.setattr(task_files, "check_config", lambda config, rules: None)
     with contextlib.chdir(tmp_path), pytest.raises(ValueError, match=words):
         export.main(exported.config(model_num_classes=len(CLASSES)))
     assert list((tmp_path / FOLDER).iterdir()) == []
 
 
 def test_what_cannot_be_exported_is_refused_in_one_line(exported: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "check_config", lambda config, rules: None)
+    monkeypatch.setattr(task_files, "check_config", lambda config, rules: None)
     config = exported.config(model_weights_path="a.onnx", __file__=str(ROOT / "segmentation/config.py"))
     for use in (export.main, lambda config: load_task_network(create_network, config, torch.device("cpu"))):
         with pytest.raises(ValueError, match="a.onnx was exported already; set model_weights_path to the weights"):
@@ -216,7 +216,7 @@ def test_classes_are_those_of_the_weights(
 ) -> None:
     """Others than those of the scenes have no mean IoU there."""
     monkeypatch.setattr(export, "SCENES", 2)
-    monkeypatch.setattr(export, "check_config", lambda config, rules: None)
+    monkeypatch.setattr(task_files, "check_config", lambda config, rules: None)
     names = ["background", "sky", "sea"]
     torch.manual_seed(0)
     weights = {"state_dict": DeepLabV3(3, 0.35, output_stride=8).state_dict(), "class_names": names}

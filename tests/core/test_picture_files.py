@@ -11,7 +11,7 @@ from PIL import Image
 from task_projects import load_config
 
 from core.picture_files import class_colours, read_pictures
-from segmentation.inference import load_near_square
+from segmentation.inference import load_unless_long
 from utils import describe_error
 
 CONFIG = SimpleNamespace(exp_name="Run", inference_image_path="", image_size=64, data_dir="")
@@ -78,7 +78,7 @@ def until_exit(pictures: Iterator[tuple[str, np.ndarray, Path]]) -> Iterator[tup
 def test_a_picture_that_would_be_huge_is_named_with_the_unreadable(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures = read_pictures(["photos/d.png", "photos/a.png"], CONFIG, "classes", describe_error, load_near_square)
+    pictures = read_pictures(["photos/d.png", "photos/a.png"], CONFIG, "classes", describe_error, load_unless_long)
     assert next(pictures)[0] == "photos/a.png"
     with pytest.raises(SystemExit, match="^1$"):
         next(pictures)

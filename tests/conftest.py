@@ -300,3 +300,16 @@ def trained_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def trained_copy(trained_project: Project, tmp_path: Path) -> Project:
     """A copy of a trained project that a test may change."""
     return trained_project.copy_to(tmp_path / "project")
+
+
+@pytest.fixture
+def routines(request: pytest.FixtureRequest) -> None:
+    """Of oneDNN, in the precision that a test has as `dtype`, else in float32: without them its test is skipped."""
+    import torch  # by those alone that need it
+
+    from core.folding import has_fused_convolution
+
+    call = getattr(request.node, "callspec", None)
+    dtype = call.params.get("dtype", torch.float32) if call else torch.float32
+    if not has_fused_convolution(torch.device("cpu"), dtype):
+        pytest.skip(f"needs oneDNN with {dtype}")

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual as TheirBlock
 
 from core import recomputing
-from core.folding import has_fused_convolution
 from core.frozen_blocks import TrainedPart
 from core.processes import SyncBatchNorm
 from core.recomputing import Recomputing, list_parts
@@ -20,9 +19,7 @@ from model import TENSORFLOW, TORCHVISION, Definition, InvertedResidual, MobileN
 
 # In bfloat16 more pixels, so that the few values that rounding moves over a bound of ReLU6 do not count for much.
 CASES = [(torch.float32, 12, 8), (torch.float32, 11, 9), (torch.bfloat16, 40, 38), (torch.bfloat16, 37, 39)]
-needs_routines = pytest.mark.skipif(
-    not has_fused_convolution(torch.device("cpu"), torch.bfloat16), reason="needs oneDNN with bfloat16"
-)
+needs_routines = pytest.mark.usefixtures("routines")
 
 
 @pytest.fixture(autouse=True)

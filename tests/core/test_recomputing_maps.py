@@ -10,16 +10,13 @@ from random_networks import randomise_statistics
 from torch import Tensor, nn
 
 from core import recomputing
-from core.folding import has_fused_convolution
 from core.recomputing import RecomputingMaps
 from core.small_maps import call_layers
 from detection.model import SSDLite
 from model import TENSORFLOW, TORCHVISION, Definition
 from segmentation.model import DeepLabV3
 
-pytestmark = pytest.mark.skipif(
-    not has_fused_convolution(torch.device("cpu"), torch.bfloat16), reason="needs oneDNN with bfloat16"
-)
+pytestmark = pytest.mark.usefixtures("routines")
 CLASSES = 5
 
 

@@ -225,7 +225,7 @@ def batch_norm_values(config: ModuleType, side: int) -> int:
 
 
 def check_task_together(config: ModuleType, lines: dict[str, int], one_pixel_map: str) -> None:
-    """check_together() of another task than classifying. `one_pixel_map`: what that is called."""
+    """check_together() of another task than classifying. `one_pixel_map`: the name of the map that has one pixel."""
     check_warmup(config, lines)
     if batch_norm_values(config, side=1) < 2:
         raise ValueError(

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from measuring.images import IMAGE_SIZE
+from measuring.networks import left_out
 from measuring.timing import Comparison, alternate
 from measuring.whole_runs import TRAIN_BATCH, photo_runs
 
@@ -23,7 +24,15 @@ def busy(options: argparse.Namespace) -> Iterator[Comparison]:
             candidates: dict[str, Callable[[], object]] = {kind: run}
             candidates[f"{kind}, one core busy"] = partial(beside_another, run)
             title = f"{kind} beside another program, {images} photos, {IMAGE_SIZE} px, batch {TRAIN_BATCH}"
-            yield Comparison(title, list(candidates), kind, alternate(candidates, options.rounds), images, unit="s")
+            yield Comparison(
+                title,
+                list(candidates),
+                kind,
+                alternate(candidates, options.rounds),
+                images,
+                unit="s",
+                missing=left_out(),
+            )
 
 
 def beside_another(run: Callable[[], object]) -> None:

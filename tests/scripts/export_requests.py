@@ -67,11 +67,11 @@ def request_for(
 
 
 def unequal(network: MobileNetV2) -> MobileNetV2:
-    """The network with one channel 30 times as small as the others before each depthwise layer, and as large after."""
+    """The network with one channel 60 times as small as the others before each depthwise layer, and as large after."""
     with torch.no_grad():
         for block in network.features[2:18]:
             expansion, depthwise = block.conv[0], block.conv[1]
-            expansion[1].weight[0] /= 30
-            expansion[1].bias[0] /= 30
-            depthwise[0].weight[0] *= 30
+            expansion[1].weight[0] /= 60
+            expansion[1].bias[0] /= 60
+            depthwise[0].weight[0] *= 60
     return network

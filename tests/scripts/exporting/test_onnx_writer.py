@@ -139,4 +139,4 @@ def test_channels_may_be_unequal(tmp_path: Path) -> None:
             layer.weight = nn.Parameter((layer.weight / step).round() * step, requires_grad=False)
     per_tensor = request.network(torch.from_numpy(levels)).argmax(1)
     assert (found == answers).sum() >= 56
-    assert (per_tensor == answers).sum() < 52
+    assert (per_tensor == answers).sum() < 48

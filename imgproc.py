@@ -6,6 +6,8 @@ Mixup and cutmix, which mix the images of a batch, are in core/training_loss.py.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from torch import Tensor
 from core.pixels import Image
 
 __all__ = [
+    "augmentation",
     "denormalize",
     "eval_transform",
     "normalize",
@@ -48,6 +51,19 @@ def eval_transform(image: Image, image_size: int) -> Image:
     image = resize(image, target * height // short, target * width // short)
     top, left = (round((side - image_size) / 2) for side in image.shape[:2])
     return np.ascontiguousarray(image[top : top + image_size, left : left + image_size])
+
+
+def augmentation(config: ModuleType) -> Callable[[Image, Generator], Image]:
+    """train_transform() as config.py asks for it."""
+    return partial(
+        train_transform,
+        image_size=config.image_size,
+        crop_scale=config.random_crop_scale,
+        flip_probability=config.random_flip_probability,
+        trivial_augment=config.trivial_augment,
+        erasing_probability=config.random_erasing_probability,
+        erasing_value=[255 * mean for mean in config.model_mean_parameters],
+    )
 
 
 def train_transform(

@@ -29,9 +29,10 @@ from core.metrics import ClassScores, likeliest, show_scores
 from core.plurals import counted
 from core.processes import from_main, gather_batches, joined_processes
 from core.runtimes import ExportedNetwork
-from core.score_reports import Tested, print_classes, write_scores
+from core.score_reports import print_classes, write_scores
 from core.settings import check_config, precision_name
-from core.trained_networks import find_device, load_network
+from core.tasks import Task
+from core.trained_networks import find_device, load_network, load_task_network
 from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import eval_transform
 from utils import (
@@ -46,7 +47,7 @@ from utils import (
 )
 
 
-def main(config: ModuleType, task: Tested | None = None) -> None:
+def main(config: ModuleType, task: Task | None = None) -> None:
     check_config(config, "test", task.rules if task else None)
     device = setup_runtime(config.seed, find_device(config), config.precision, config.deterministic)
     with joined_processes(device):
@@ -94,19 +95,22 @@ def test(config: ModuleType, device: torch.device) -> None:
     print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({counted(int(metrics['images']), 'image')})")
 
 
-def test_task(config: ModuleType, device: torch.device, task: Tested) -> None:
+def test_task(config: ModuleType, device: torch.device, task: Task) -> None:
     """Score the pictures of a task, each process its batches; write test.json."""
     dtype = choose_dtype(config.precision, device)
-    network, pictures, scores = task.prepare(config, device, dtype)
+    network, class_names = load_task_network(task.create_network, config, device)
+    pictures = task.open_split(config, "test", class_names)
+    form = task.score_form(network, dtype)
     check_workers(config.num_workers, config.batch_size, config.image_size, 1, pictures.target_bytes)
     if config.compile_model:
-        compile_network(network, device)
+        compile_network(form, device)
     batches = create_batches(pictures, **loader_options(config, device))
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     size, where = f"{config.image_size} x {config.image_size} pixels", name_arithmetic(config, device, dtype)
     print(f"{counted(len(pictures), 'image')} of {size}; {where}.")
+    scores = task.create_scores(config, network, device)
     metrics = evaluate(
-        network,
+        form,
         batches,
         scores,
         device=device,

@@ -11,7 +11,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -40,7 +40,6 @@ from core.processes import (
     unwrapped,
     without_averaging,
 )
-from core.recomputing import recomputing
 from core.reports import (
     Progress,
     Writer,
@@ -69,7 +68,7 @@ from dataset import (
     create_batches,
     numbered_passes,
 )
-from imgproc import denormalize, eval_transform, train_transform
+from imgproc import augmentation, denormalize, eval_transform
 from utils import (
     autocast,
     check_workers,
@@ -88,7 +87,7 @@ def main(config: ModuleType, task: Task | None = None) -> None:
     check_config(config, "train", task.rules)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     with joined_processes(device), contextlib.ExitStack() as held:
-        train_batches, valid_batches = task.create_splits(config, device)
+        train_batches, valid_batches = create_splits(config, device, task)
         warn_of_same_images(train_batches.dataset.root, valid_batches.dataset.root)
         target_bytes = max(batches.dataset.target_bytes for batches in (train_batches, valid_batches))
         check_workers(config.num_workers, config.batch_size, config.image_size, 2, target_bytes)  # before any starts
@@ -132,7 +131,7 @@ def train(
             metrics = evaluate(
                 scored_form(state, valid_batches, task),
                 valid_batches,
-                task.create_scores(config, state),
+                task.create_scores(config, state.network, state.device),
                 device=state.device,
                 dtype=state.dtype,
                 print_frequency=config.valid_print_frequency,
@@ -166,15 +165,14 @@ def pause_if_asked(
         sys.exit(128 + number)
 
 
-def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetcher, CPUPrefetcher]:
-    """The batches of the training and of the validation folder, which must have the same classes."""
-    loading = training_options(config, device)
-    train_set, valid_set = create_datasets(config)
-    for note in (*train_set.notes, *valid_set.notes):
-        print(note)
-    if config.cache_images:
+def create_splits(config: ModuleType, device: torch.device, task: Task) -> tuple[CPUPrefetcher, CPUPrefetcher]:
+    """The batches to train and to validate on, which must have the same classes."""
+    train_set = task.open_split(config, "train", None)
+    valid_set = task.open_split(config, "valid", train_set.classes)
+    if getattr(config, "cache_images", False):  # not all tasks have it
         asked_by = f"config.py line {config_lines(config).get('cache_images', '?')}: cache_images = True"
         cache_images([train_set, valid_set], int(os.environ.get("LOCAL_WORLD_SIZE", "1")), asked_by)
+    loading = training_options(config, device)
     return create_batches(train_set, **loading), create_batches(valid_set, **loading)
 
 
@@ -183,33 +181,21 @@ def training_options(config: ModuleType, device: torch.device) -> dict[str, Any]
     return loader_options(config, device) | {"on_worker_start": partial(note_worker, Path("samples", config.exp_name))}
 
 
-def create_datasets(config: ModuleType) -> tuple[ImageDataset, ImageDataset]:
-    """The training images, augmented, and the validation images; the classes of both are those of the first."""
-    augment = partial(
-        train_transform,
-        image_size=config.image_size,
-        crop_scale=config.random_crop_scale,
-        flip_probability=config.random_flip_probability,
-        trivial_augment=config.trivial_augment,
-        erasing_probability=config.random_erasing_probability,
-        erasing_value=[255 * mean for mean in config.model_mean_parameters],
-    )
-    train_set = ImageDataset(
-        config.train_image_dir,
-        augment,
+def open_split(config: ModuleType, split: str, classes: Sequence[str] | None = None) -> ImageDataset:
+    """The "train" images, augmented, or the "valid" ones; prints its notes."""
+    is_trained = split == "train"
+    dataset = ImageDataset(
+        getattr(config, f"{split}_image_dir"),
+        augmentation(config) if is_trained else partial(eval_transform, image_size=config.image_size),
         num_classes=config.model_num_classes,
-        seed=config.seed,
-        skip_bad=config.bad_images == "skip",
+        classes=classes,
+        seed=config.seed if is_trained else None,
+        skip_bad=is_trained and config.bad_images == "skip",
         apply_orientation=config.apply_orientation,
     )
-    valid_set = ImageDataset(
-        config.valid_image_dir,
-        partial(eval_transform, image_size=config.image_size),
-        num_classes=config.model_num_classes,
-        classes=train_set.classes,
-        apply_orientation=config.apply_orientation,
-    )
-    return train_set, valid_set
+    for note in dataset.notes:
+        print(note)
+    return dataset
 
 
 def create_train_state(
@@ -307,6 +293,23 @@ def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, w
     return compute_loss
 
 
+def metered(loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> Callable[..., Loss]:
+    """Task.create_loss of the other tasks: what gives loss_of(network, images, targets), and meters it."""
+
+    def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, writer: Writer) -> Loss:
+        def compute_loss(images: Tensor, targets: Tensor, index: int) -> Tensor:
+            if state.epoch == index == 0:
+                log_images(writer, denormalize(images[:16], batches.mean, batches.std))
+            with autocast(state.device, state.dtype):
+                loss = loss_of(state.parallel_network, images, targets)
+            state.meter.add_loss(loss, len(images))
+            return loss
+
+        return compute_loss
+
+    return create_loss
+
+
 def train_one_epoch(
     config: ModuleType,
     state: TrainState,
@@ -379,13 +382,12 @@ CLASSIFIER = Task(
     rules=CLASSIFIER_RULES,
     score="acc1",
     meter=EpochMeter,
-    create_splits=create_splits,
+    open_split=open_split,
     create_network=create_network,
     load_pretrained_weights=load_pretrained_weights,
-    train_form=recomputing,
     score_form=folded,
     create_loss=create_loss,
-    create_scores=lambda config, state: ClassScores(config.model_num_classes, state.device),
+    create_scores=lambda config, network, device: ClassScores(config.model_num_classes, device),
     guessing_loss=lambda config: math.log(config.model_num_classes),
     compare_losses=compare_losses,
 )

@@ -28,6 +28,7 @@ from core.folding import has_fused_convolution
 from core.metrics import show_scores
 from core.plurals import counted
 from core.processes import end_workers, let_workers_end, num_processes, process_rank
+from core.seeds import torch_seed
 from core.settings import config_lines
 from core.spare_cores import watch_cores
 
@@ -235,19 +236,6 @@ LONGEST_SOCKET_NAME = 107  # unix(7)
 def seed_step(seed: int, epoch: int, step: int) -> None:
     """Make what is random in the main process (dropout, mixup, cutmix) a function of (seed, epoch, step, rank)."""
     torch.manual_seed(torch_seed(seed, epoch, step, process_rank()))
-
-
-def torch_seed(seed: int, *key: int) -> int:
-    """A seed for torch's generators that is a function of its arguments alone."""
-    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64).item())
-
-
-@contextlib.contextmanager
-def drawing_from(seed: int) -> Iterator[None]:
-    """A block in which torch's own generator, which torchvision draws from, begins with a seed; after it, as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 def loader_options(config: ModuleType, device: torch.device) -> dict[str, Any]:

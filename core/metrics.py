@@ -46,7 +46,7 @@ class EpochMeter:
         self.sums[1:3] += topk_hits(logits.detach(), targets)
 
     def add_loss(self, loss: Tensor, count: int) -> None:
-        """loss: mean over so many images, nats."""
+        """loss: what has the weight of so many images in the mean of all, like a mean over them."""
         self.sums[0] += loss.detach() * count
         self.sums[3] += count
 

@@ -67,21 +67,6 @@ class SceneSource:
 MOST_SCENES = 2**48  # more than any run sees
 
 
-def number_in_epoch(source: Source, epoch: int, index: int) -> int:
-    """Which picture of a source a training takes as that of `index` in an epoch."""
-    return epoch * len(source) + index if source.is_endless else index
-
-
-def read_picture(source: Source, number: int, skip_bad: bool) -> Annotated | None:
-    """source[number]; None for one that cannot be read if `skip_bad`. Raises: ValueError, OSError as the source."""
-    try:
-        return source[number]
-    except (ValueError, OSError):
-        if skip_bad:
-            return None
-        raise
-
-
 def open_pictures(
     config: ModuleType, split: str, class_names: Sequence[str] | None = None, *, masks: bool = False
 ) -> Source:

@@ -13,6 +13,7 @@ network but for rounding.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -33,16 +34,17 @@ SMALLEST_MAP = 14 * 14
 def recomputing(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A form of a network, or of its last blocks, that trains the same weights; where it brings nothing, the network.
 
-    network: with `features` and `classifier`, or one that has `compute` as the networks of the other tasks have. dtype:
-    of the convolutions. It is for the CPU, with the routines of oneDNN and batch-norms of one process; a line says so
-    if these give other gradients than the network's own.
+    network: with `features` and `classifier`, or one whose forward() takes a `call`, as those of the other tasks do.
+    dtype: of the convolutions. It is for the CPU, with the routines of oneDNN and batch-norms of one process; a line
+    says so if these give other gradients than the network's own.
     """
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     is_plain = norms and all(type(layer) is nn.BatchNorm2d for layer in norms)
     device = next(network.parameters()).device
     if not is_plain or not has_fused_convolution(device, dtype):
         return network
-    form = RecomputingMaps if hasattr(network, "compute") else Recomputing
+    takes_call = "call" in inspect.signature(network.forward).parameters
+    form = RecomputingMaps if takes_call else Recomputing
     return form(network) if gives_right_gradients(dtype) else network
 
 
@@ -68,7 +70,7 @@ class Recomputing(nn.Module):
 class RecomputingMaps(nn.Module):
     """Has a network call its layers by call_sparingly(): what it takes -> what it gives.
 
-    network: its compute(call, *inputs) gives what it gives, with call(layers, x) in place of layers(x).
+    network: its forward() takes a `call`, and then computes call(layers, x) in place of layers(x).
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -86,7 +88,7 @@ class RecomputingMaps(nn.Module):
     def forward(self, *inputs: Any) -> Any:
         if not self.training or self.is_compiled:
             return self.network(*inputs)
-        return self.network.compute(self.call_sparingly, *inputs)
+        return self.network(*inputs, call=self.call_sparingly)
 
     def call_sparingly(self, layers: nn.Module, x: Tensor) -> Tensor:
         """What a run of blocks, a block or a layer gives in training but for rounding: [N, C, H, W] -> the same."""

@@ -1,30 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a task is tested, and its scores as people and programs read them: test.json, and a line for each class."""
+"""The scores of a task as people and programs read them: test.json, and a line for each class."""
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import nn
 
 from core.atomic_files import write_atomically
 from core.exported_files import hash_file
 from core.folders import shorten
-from core.settings import Rules, precision_name
-
-
-class Tested(NamedTuple):
-    """How the weights of a task other than classifying are scored."""
-
-    rules: Rules  # of its config.py
-    title: str  # of the shares of its classes, which are in its report by this name in small letters
-    # The network in the form that scores, the pictures and what is measured of them, which is utils.Scores.
-    prepare: Callable[[ModuleType, torch.device, torch.dtype], tuple[nn.Module, Any, Any]]
-    report: Callable[[ModuleType, Any, Sequence[str]], dict[str, Any]]  # what test.json has besides, by these scores
+from core.settings import precision_name
 
 
 def write_scores(config: ModuleType, scores: dict[str, Any], device: torch.device, dtype: torch.dtype) -> None:

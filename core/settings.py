@@ -224,13 +224,13 @@ def batch_norm_values(config: ModuleType, side: int) -> int:
     return int(config.batch_size) * processes * side**2
 
 
-def check_task_together(config: ModuleType, lines: dict[str, int], one_pixel_map: str) -> None:
-    """check_together() of another task than classifying. `one_pixel_map`: the name of the map that has one pixel."""
+def check_task_together(config: ModuleType, lines: dict[str, int], smallest_side: Callable[[int], int]) -> None:
+    """check_together() of another task than classifying. `smallest_side`: as of rules_of_task()."""
     check_warmup(config, lines)
-    if batch_norm_values(config, side=1) < 2:
+    if batch_norm_values(config, smallest_side(config.image_size)) < 2:
         raise ValueError(
-            f"config.py line {lines.get('batch_size', '?')}: batch_size = 1 leaves the batch-norm of {one_pixel_map} "
-            "one value of each channel, and it needs 2; set batch_size to at least 2"
+            f"config.py line {lines.get('batch_size', '?')}: batch_size = 1 leaves batch-norm one value of "
+            "each channel of the smallest map, and it needs 2; set batch_size to at least 2"
         )
 
 
@@ -244,12 +244,16 @@ TASK_TRAIN_NAMES = (
 )
 
 
-def rules_of_task(shared: dict[str, Rule], train: dict[str, Rule], one_pixel_map: str) -> Rules:
+def rules_of_task(
+    name: str, shared: dict[str, Rule], train: dict[str, Rule], smallest_side: Callable[[int], int]
+) -> Rules:
     """Those of another task than classifying, on scenes or a folder: rules of its own, and what all such tasks have.
 
-    `one_pixel_map`: as of check_task_together().
+    `name`: the network's. `smallest_side`: of the smallest map that has a batch-norm, by the side of the image.
     """
     own = SHARED_RULES | {"data_dir": PATH_OR_NONE, "inference_image_path": PATH_OR_NONE} | shared
+    own["model_arch_name"] = (lambda v: v == name, f'"{name}"')
+    own["image_size"] = (lambda v: is_int(v, 64), "an int >= 64")
     pictures: dict[str, dict[str, Rule]] = {
         mode: {f"{split}_scenes": COUNT for split in splits} | {f"{split}_split": FOLDER_NAME for split in splits}
         for mode, splits in (("train", ("train", "valid")), ("test", ("test",)))
@@ -258,7 +262,7 @@ def rules_of_task(shared: dict[str, Rule], train: dict[str, Rule], one_pixel_map
         shared={name: rule for name, rule in own.items() if name not in ("class_label_file", "apply_orientation")},
         train=pictures["train"] | {name: TRAIN_RULES[name] for name in TASK_TRAIN_NAMES} | train,
         test=pictures["test"] | {name: rule for name, rule in TEST_RULES.items() if name != "test_image_dir"},
-        check_together=partial(check_task_together, one_pixel_map=one_pixel_map),
+        check_together=partial(check_task_together, smallest_side=smallest_side),
     )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What train.py's loop needs to know of what it trains."""
+"""What the loops of train.py and test.py need to know of what they train and test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from core.checkpoints import TrainState
-from core.metrics import EpochMeter
+from core.metrics import EpochMeter, LossMeter
+from core.network_weights import load_pretrained_features
+from core.recomputing import recomputing
 from core.reports import Writer
 from core.settings import Rules
 
@@ -18,22 +20,27 @@ Form = Callable[[nn.Module, torch.dtype], nn.Module]  # what computes with the w
 
 
 class Task(NamedTuple):
-    """What is trained, on what, and how it is scored.
+    """What is trained and tested, on what, and how it is scored.
 
     train.main() opens the splits, and builds the network and what trains it (train_form). In each epoch it asks for the
     loss of every batch, then for what scores the average of the weights (score_form) and for the scores. The network
-    has `features`, and what follows them. The batches are those of dataset.create_batches().
+    has `features`, and what follows them. test.main() scores a network with trained weights, but a classifier in a way
+    of its own. A split is a dataset for dataset.create_batches().
     """
 
     rules: Rules  # of its config.py
     score: str  # by its name among the scores, that which is largest for the best weights; percent
-    meter: type[EpochMeter]  # of an epoch of training
-    create_splits: Callable[[ModuleType, torch.device], tuple[Any, Any]]  # the batches to train and to validate on
-    create_network: Callable[[ModuleType, float], nn.Module]  # with a probability of dropout
-    load_pretrained_weights: Callable[[nn.Module, ModuleType, list[str]], str]  # gives the lines that tell of it
-    train_form: Form
+    open_split: Callable[[ModuleType, str, Sequence[str] | None], Any]  # "train", "valid", "test"; the classes if known
+    create_network: Callable[..., nn.Module]  # by its config.py, and a probability of dropout
     score_form: Form
     create_loss: Callable[[ModuleType, TrainState, Any, Writer], Loss]  # for an epoch; it adds to state.meter
-    create_scores: Callable[[ModuleType, TrainState], Any]  # utils.Scores
+    create_scores: Callable[[ModuleType, Any, torch.device], Any]  # utils.Scores, by the network
     guessing_loss: Callable[[ModuleType], float]  # that of a network which knows nothing
     compare_losses: Callable[[ModuleType], str]  # a line about the losses of training and validation
+    # For test.py: what is a share of each class, and what test.json has besides by these scores, with the shares under
+    # this name in small letters.
+    title: str = ""
+    report: Callable[[ModuleType, Any, Sequence[str]], dict[str, Any]] = lambda config, scores, classes: {}
+    meter: type[EpochMeter] = LossMeter  # of an epoch of training
+    load_pretrained_weights: Callable[[nn.Module, ModuleType, list[str]], str] = load_pretrained_features  # -> lines
+    train_form: Form = recomputing

@@ -32,7 +32,7 @@ from core.digit_scenes import SCENE_CLASSES
 from core.picture_sources import BACKGROUND, SceneSource
 from core.plurals import counted
 from detection.dataset import BoxDataset
-from detection.model import SSDLite, create_network
+from detection.model import SSDLite, by_name, create_network
 from detection.scoring import Picture, average_precisions, summarise, to_picture
 from detection.settings import RULES
 from exporting.networks import Normalization, plain_copy
@@ -67,14 +67,15 @@ class LevelDetector(nn.Module):
 
     def forward(self, levels: Tensor) -> tuple[Tensor, Tensor]:
         network: Any = self.network
-        return decode(network, *network.outputs(self.normalization(levels)))
+        return decode(network, network.outputs(self.normalization(levels)))
 
 
-def decode(network: SSDLite, logits: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+def decode(network: SSDLite, outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs of all anchors as boxes [N, A, 4] in pixels, within the picture, and scores [N, C, A].
 
     There are no scores of the background.
     """
+    logits, offsets = by_name(outputs).values()
     anchors = network.anchors.expand(len(offsets), -1, -1)
     boxes = network.box_coder.decode_single(offsets.flatten(0, 1), anchors.flatten(0, 1)).view_as(anchors)
     boxes = clip_boxes_to_image(boxes, (network.image_size, network.image_size))
@@ -88,17 +89,17 @@ CHOICE = """
 choice (float[batch, {anchors}, 4] all_boxes, float[batch, {classes}, {anchors}] all_scores)
     => (float[batch, {most}, 4] boxes, float[batch, {most}] scores, int64[batch, {most}] labels)
 <
-    int64[1] candidates = {{{candidates}}}, int64[1] last = {{-1}}, int64[1] end = {{{candidates}}},
-    int64[1] axis_2 = {{2}}, int64[1] kept_of_class = {{{candidates}}}, float[1] nms_thresh = {{{nms_thresh}}},
-    float[1] score_thresh = {{{score_thresh}}}, int64[1] most = {{{most}}}, int64[2] flat = {{0, -1}},
-    int64 num_anchors = {{{anchors}}}, float zero = {{0}}, int64 one = {{1}}, int64 background = {{0}}
+    int64[1] candidates = {{{candidates}}}, int64[1] last = {{-1}}, int64[1] axis_2 = {{2}},
+    float[1] nms_thresh = {{{nms_thresh}}}, float[1] score_thresh = {{{score_thresh}}},
+    int64[1] most = {{{most}}}, int64[2] flat = {{0, -1}}, int64 num_anchors = {{{anchors}}},
+    float zero = {{0}}, int64 one = {{1}}, int64 background = {{0}}
 >
 {{
     best_scores, best_places = TopK <axis = 2> (all_scores, candidates)
-    least_score = Slice (best_scores, last, end, axis_2)
+    least_score = Slice (best_scores, last, candidates, axis_2)
     is_candidate = GreaterOrEqual (all_scores, least_score)
     candidate_scores = Where (is_candidate, all_scores, zero)
-    kept = NonMaxSuppression (all_boxes, candidate_scores, kept_of_class, nms_thresh, score_thresh)
+    kept = NonMaxSuppression (all_boxes, candidate_scores, candidates, nms_thresh, score_thresh)
     kept_scores = GatherND (all_scores, kept)
     score_shape = Shape (all_scores)
     no_scores = ConstantOfShape (score_shape)
@@ -191,9 +192,10 @@ def verify(network: SSDLite, config: ModuleType, names: list[str], answer: Answe
     for levels, targets in pictures(config.image_size):
         images = normalize(torch.from_numpy(levels).permute(0, 3, 1, 2), mean, std)
         *answers, all_boxes, all_scores = answer(levels)
-        pairs = zip((all_boxes, all_scores), decode(network, *network.outputs(images)), strict=True)
+        outputs = network(images)
+        pairs = zip((all_boxes, all_scores), decode(network, outputs), strict=True)
         comparison.add_anchors([(ours - theirs).abs().max() for ours, theirs in pairs])
-        comparison.add_objects(split_images(answers), network(images), targets)
+        comparison.add_objects(split_images(answers), network.detections(outputs), targets)
     figures = comparison.figures() | (comparison.scores(len(names)) if names == SCENE_CLASSES else {})
     box, score = figures["largest_difference_of_boxes"], figures["largest_difference_of_scores"]
     if not (box <= SAME_PLACE and score <= SAME_SCORE):

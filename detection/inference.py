@@ -17,11 +17,10 @@ if __name__ == "__main__":
 import argparse
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import torch
-from torch import nn
 
 from core.class_names import names_or_numbers
 from core.folders import shorten
@@ -29,7 +28,7 @@ from core.picture_files import class_colours, read_pictures, write_picture
 from core.pixels import Image
 from core.settings import check_config
 from core.trained_networks import load_task_network
-from detection.model import SSDLite, create_network, score_form, split_outputs
+from detection.model import create_network, score_form
 from detection.settings import RULES
 from imgproc import resize
 from inference import compute_outputs
@@ -53,23 +52,20 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     if config.compile_model:
         compile_network(form, device)
     for name, image, target in read_pictures(arguments, config, "boxes", describe_error):
-        found = find_objects(network, form, config, device, image)
+        found = find_objects(form, config, device, image)
         write_picture(target, drawn(image, found, names))
         print(f"{name}: {describe(found, names, config.inference_score_threshold)}; drawn in {target}")
 
 
 @torch.inference_mode()
-def find_objects(
-    network: SSDLite, form: nn.Module, config: ModuleType, device: torch.device, image: Image
-) -> list[Found]:
+def find_objects(form: Any, config: ModuleType, device: torch.device, image: Image) -> list[Found]:
     """The objects in a picture uint8 [H, W, 3], likeliest first, from inference_score_threshold on.
 
-    `form`: score_form() of the network, which sees the picture squashed to a square of image_size.
+    `form`: score_form() of an SSDLite, which sees the picture squashed to a square of image_size.
     Raises: as compute_outputs().
     """
     small = resize(image, config.image_size, config.image_size)
-    outputs = compute_outputs(form, config, device, small, "an output")
-    (found,) = network.detections(*split_outputs(outputs))
+    (found,) = form.detections(compute_outputs(form, config, device, small, "an output"))
     height, width = image.shape[:2]
     boxes = found["boxes"].cpu() * (torch.tensor([width, height, width, height]) / config.image_size)
     rows = zip(found["labels"].tolist(), found["scores"].tolist(), boxes.tolist(), strict=True)

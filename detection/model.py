@@ -2,10 +2,11 @@
 """SSDLite (arXiv:1801.04381, section 6.2): MobileNetV2, and boxes predicted from six of its maps."""
 
 import itertools
+import math
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
 from torchvision.ops import box_iou
 
-from core.folding import folded
+from core.folding import folded, frozen_copy
 from core.fresh_weights import start_as_identities
 from model import TORCHVISION, Definition, MobileNetV2, StridedConv2d, conv_bn_relu6, round_channels
 
@@ -24,39 +25,26 @@ from model import TORCHVISION, Definition, MobileNetV2, StridedConv2d, conv_bn_r
 Call = Callable[[nn.Module, Tensor], Tensor]
 EXPANDED_BLOCK = 14  # its expansion is the last layer of stride 16: what the authors call layer_15/expansion_output
 EXTRA_CHANNELS = (512, 256, 256, 128)  # of each layer after the last one of MobileNetV2, at width 1.0
-# Where several boxes are of one object: as in torchvision's ssdlite320_mobilenet_v3_large.
-DETECTION = {"score_thresh": 0.001, "nms_thresh": 0.55, "detections_per_img": 300, "topk_candidates": 300}
+# Of what is found: as in torchvision's ssdlite320_mobilenet_v3_large.
+LIMITS = {"score_thresh": 0.001, "nms_thresh": 0.55, "detections_per_img": 300, "topk_candidates": 300}
 
 
-class DefaultBoxes(DefaultBoxGenerator):  # type: ignore[misc]
-    """The anchors of the paper's authors: three in each place of the first map, six in each of the five others.
+def create_anchors(image_size: int) -> tuple[Tensor, list[int]]:
+    """Those of the paper's authors, and how many are in each place of the six maps: 3 of the first, 6 of the others.
 
+    Of an image of S x S pixels: [A, 4], left, top, right, bottom in pixels, in the order of the outputs.
     Sides are shares of the image's: from 0.2 to 0.95 in equal steps, with aspect ratios 1, 2, 1/2, 3 and 1/3, and one
     square between this step and the next; in the first map a square of 0.1, and 0.2 with ratios 2 and 1/2. None is
     clipped to the image. Source: create_ssd_anchors in tensorflow/models, research/object_detection/anchor_generators.
     torchvision's ssdlite320_mobilenet_v3_large has six in each place, with which SSD does not have the paper's size.
     """
-
-    def __init__(self) -> None:
-        super().__init__([[2], *[[2, 3]] * 5], min_ratio=0.2, max_ratio=0.95, clip=False)
-
-    def _generate_wh_pairs(
-        self, num_outputs: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-    ) -> list[Tensor]:
-        # torchvision 0.29.2 has no option for this: its generator puts two squares into every map.
-        first, *others = super()._generate_wh_pairs(num_outputs, dtype, device)  # first: two squares, then the ratios
-        smallest = torch.tensor([[0.1, 0.1]], dtype=dtype, device=device)
-        return [torch.cat([smallest, first[2:]]), *others]
-
-    def num_anchors_per_location(self) -> list[int]:
-        return [len(pairs) for pairs in self._wh_pairs]
-
-    def for_image(self, image_size: int) -> Tensor:
-        """Of an image of S x S pixels: [A, 4], left, top, right, bottom in pixels, in the order of the outputs."""
-        images = ImageList(torch.empty(1, 3, image_size, image_size), [(image_size, image_size)])
-        sides = [-(-image_size // 2**halvings) for halvings in range(4, 10)]  # every stride of 2 rounds up
-        (boxes,) = self(images, [torch.empty(1, 1, side, side) for side in sides])  # it reads shapes alone
-        return boxes
+    boxes = DefaultBoxGenerator([[2], *[[2, 3]] * 5], min_ratio=0.2, max_ratio=0.95, clip=False)
+    sizes = boxes._wh_pairs  # torchvision 0.29.2 has no option for this: it begins each with two squares
+    sizes[0] = torch.cat([torch.tensor([[0.1, 0.1]]), sizes[0][2:]])
+    sides = [math.ceil(image_size / 2**halvings) for halvings in range(4, 10)]  # every stride of 2 rounds up
+    maps = [torch.empty(1, 1, side, side) for side in sides]  # of these and the image it reads shapes alone
+    (anchors,) = boxes(ImageList(torch.empty(1, 3, image_size, image_size), [(image_size, image_size)]), maps)
+    return anchors, [len(each) for each in sizes]
 
 
 def extra_layer(in_channels: int, out_channels: int, definition: Definition) -> nn.Module:
@@ -78,7 +66,7 @@ def extra_layer(in_channels: int, out_channels: int, definition: Definition) -> 
 
 
 class SSDLite(SSD):  # type: ignore[misc]
-    """Normalised images [N, 3, S, S], float -> losses while training, else the objects of each image; see forward().
+    """Normalised images [N, 3, S, S], float -> losses while training, else outputs(), which detections() reads.
 
     S is `image_size`, of which the anchors are, at least 64. `num_classes` counts no background, which is class 0 of
     the outputs. `features` are those of MobileNetV2 under their own names, so that its weights fit. The first of six
@@ -102,19 +90,20 @@ class SSDLite(SSD):  # type: ignore[misc]
         features: Any = MobileNetV2(num_classes=1, width_mult=width_mult, dropout=0.0, definition=definition).features
         extra_channels = [round_channels(channels * width_mult) for channels in EXTRA_CHANNELS]
         channels = [features[EXPANDED_BLOCK].conv[0][0].out_channels, features[-1][0].out_channels, *extra_channels]
-        boxes = DefaultBoxes()
+        anchors, per_place = create_anchors(image_size)
         norm = partial(nn.BatchNorm2d, eps=definition.batch_norm_eps)
-        head = SSDLiteHead(channels, boxes.num_anchors_per_location(), num_classes + 1, norm)
-        super().__init__(nn.Identity(), boxes, (image_size, image_size), num_classes + 1, head=head, **DETECTION)
-        # SSD's forward() has these give its maps and resize its images, which maps() does and a loader has done.
-        del self.backbone, self.transform
+        head = SSDLiteHead(channels, per_place, num_classes + 1, norm)
+        unused = nn.Identity()
+        super().__init__(unused, unused, (image_size, image_size), num_classes + 1, head=head, **LIMITS)
+        # SSD's forward() has these give its maps and anchors and resize its images.
+        del self.backbone, self.anchor_generator, self.transform
         self.image_size = image_size
         self.features: nn.Sequential = features
         pairs = itertools.pairwise(channels[1:])
         self.extra = nn.ModuleList(extra_layer(before, after, definition) for before, after in pairs)
         # Made once in float32. SSD makes them for every batch, their centres in the precision of the maps: in bfloat16
         # they are off by up to half a pixel of 320 (torchvision 0.29.2).
-        self.register_buffer("anchors", boxes.for_image(image_size), persistent=False)
+        self.register_buffer("anchors", anchors, persistent=False)
 
     def compile(self, *arguments: Any, **options: Any) -> None:
         """torch.compile what gives the outputs; the loss has other shapes in every step."""
@@ -131,8 +120,8 @@ class SSDLite(SSD):  # type: ignore[misc]
             maps.append(call(layer, maps[-1]))
         return maps
 
-    def outputs(self, images: Tensor, call: Call = nn.Module.__call__) -> tuple[Tensor, Tensor]:
-        """Logits of classes [N, A, num_classes + 1] and offsets [N, A, 4] for all anchors, in their precision.
+    def outputs(self, images: Tensor, call: Call = nn.Module.__call__) -> Tensor:
+        """For all anchors [N, A, num_classes + 5] in the precision of these: logits, of the background first, offsets.
 
         Offsets are SSD's: of the centre in tenths of the anchor's sides, and log ratios of the sides in fifths.
         Raises: ValueError for images of another size than the anchors.
@@ -141,48 +130,38 @@ class SSDLite(SSD):  # type: ignore[misc]
             height, width = images.shape[2:]
             raise ValueError(f"images of {height} x {width}; the anchors are of {self.image_size} x {self.image_size}")
         maps = self.maps(images, call)
-        classes, offsets = (
-            predict(part, maps, call) for part in (self.head.classification_head, self.head.regression_head)
-        )
+        parts = [predict(part, maps, call) for part in (self.head.classification_head, self.head.regression_head)]
         # Under autocast they come in bfloat16, in which SSD would go on to compute the boxes.
-        return classes.to(self.anchors.dtype), offsets.to(self.anchors.dtype)
+        return torch.cat(parts, dim=2).to(self.anchors.dtype)
 
     def forward(
-        self, images: Tensor, targets: list[dict[str, Tensor]] | None = None
-    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Boxes are left, top, right, bottom in pixels of the images; there may be none.
-
-        In training, with `targets` of each image, "boxes" [K, 4] float with right > left and bottom > top, and
-        "labels" [K] int64 in 1..num_classes -> losses: "bbox_regression" and "classification", each a sum over the
-        batch divided by its matched anchors. In evaluation -> for each image "boxes" [D, 4], "scores" [D] in 0..1,
-        highest first, "labels" [D].
-        """
-        return self.compute(nn.Module.__call__, images, targets)
-
-    def compute(
-        self, call: Call, images: Tensor, targets: list[dict[str, Tensor]] | None = None
-    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """What forward() gives, with call(layers, x) in place of layers(x)."""
-        classes, offsets = self.outputs(images, call)
+        self, images: Tensor, targets: list[dict[str, Tensor]] | None = None, call: Call = nn.Module.__call__
+    ) -> Tensor | dict[str, Tensor]:
+        """losses() in training, else outputs()."""
+        outputs = self.outputs(images, call)
         if not self.training:
-            return self.detections(classes, offsets)
+            return outputs
         if targets is None:
             raise ValueError("training needs the targets of the images")
-        return self.losses(classes, offsets, targets)
+        return self.losses(outputs, targets)
 
-    def losses(self, classes: Tensor, offsets: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Those of forward() by the outputs of all anchors."""
-        outputs = {"cls_logits": classes, "bbox_regression": offsets}
+    def losses(self, outputs: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Of boxes and of classes, by name, each a sum over the batch divided by its matched anchors.
+
+        targets: of each image "boxes" [K, 4], left, top, right, bottom in pixels, right > left and bottom > top, and
+        "labels" [K] int64 in 1..num_classes. There may be none.
+        """
         # An image without boxes has no part in the loss: compute_loss takes three background anchors for each that is
         # matched, of the same image (torchvision 0.29.2, as in the SSD paper).
         matches = [self.match(target["boxes"]) for target in targets]
-        return self.compute_loss(targets, outputs, [self.anchors] * len(targets), matches)
+        losses: dict[str, Tensor] = self.compute_loss(targets, by_name(outputs), [self.anchors] * len(targets), matches)
+        return losses
 
-    def detections(self, classes: Tensor, offsets: Tensor) -> list[dict[str, Tensor]]:
-        """The objects of each image, as forward() gives them, by the outputs of all anchors."""
-        outputs = {"cls_logits": classes, "bbox_regression": offsets}
-        count, size = len(classes), (self.image_size, self.image_size)
-        return self.postprocess_detections(outputs, [self.anchors] * count, [size] * count)
+    def detections(self, outputs: Tensor) -> list[dict[str, Tensor]]:
+        """The objects of each image: "boxes" and "labels" as of losses(), "scores" [D] in 0..1, highest first."""
+        anchors, sizes = [self.anchors] * len(outputs), [(self.image_size, self.image_size)] * len(outputs)
+        found: list[dict[str, Tensor]] = self.postprocess_detections(by_name(outputs), anchors, sizes)
+        return found
 
     def match(self, boxes: Tensor) -> Tensor:
         """Which of the boxes [K, 4] each anchor is to find: [A] int64, -1 for none.
@@ -199,6 +178,11 @@ def predict(head: Any, maps: list[Tensor], call: Call) -> Tensor:
     """What one of the two parts of torchvision's head gives for all anchors: [N, A, columns]."""
     found = [call(layers, x).permute(0, 2, 3, 1) for layers, x in zip(head.module_list, maps, strict=True)]
     return torch.cat([each.reshape(len(each), -1, head.num_columns) for each in found], 1)
+
+
+def by_name(outputs: Tensor) -> dict[str, Tensor]:
+    """Outputs as SSD takes them."""
+    return {"cls_logits": outputs[..., :-4], "bbox_regression": outputs[..., -4:]}
 
 
 def ssdlite(
@@ -219,29 +203,9 @@ def create_network(config: ModuleType, dropout: float = 0.0) -> SSDLite:
     return network
 
 
-class Outputs(nn.Module):
-    """Normalised images [N, 3, S, S] -> the outputs of an SSDLite in one tensor [N, A, num_classes + 5].
-
-    Logits of the classes, the background first, then offsets: split_outputs() takes them apart.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network: Any = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.cat(self.network.outputs(images), dim=2)
-
-
-def split_outputs(outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """What Outputs() gives as SSDLite.losses() and detections() take it: logits and offsets, views of it."""
-    return outputs[..., :-4], outputs[..., -4:]
-
-
 def score_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Outputs() of a network to score with, folded; with TensorFlow's padding not, for its maps cannot be turned."""
-    outputs = Outputs(network)
+    """A copy to score with, folded; with TensorFlow's padding not, as the maps that the head reads cannot be turned."""
     if any(isinstance(layer, StridedConv2d) and layer.pads_same for layer in network.modules()):
-        return outputs.eval()
-    side = outputs.network.image_size
-    return folded(outputs, dtype, (3, side, side))
+        return frozen_copy(network)
+    side = cast(SSDLite, network).image_size
+    return folded(network, dtype, (3, side, side))

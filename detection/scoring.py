@@ -4,6 +4,7 @@
 import contextlib
 import io
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from core.metrics import LossMeter
 from core.processes import from_main, gather_batches
 from detection.dataset import COUNTED, DIFFICULT, KIND, LABEL, take_targets
-from detection.model import SSDLite, split_outputs
+from detection.model import SSDLite
 
 
 class Picture(NamedTuple):
@@ -25,7 +26,7 @@ class Picture(NamedTuple):
 
 
 def to_picture(rows: np.ndarray, found: dict[str, Tensor]) -> Picture:
-    """Of a row of targets [M, 6] from BoxDataset, and of the objects that SSDLite finds in a picture."""
+    """Of the targets [M, 6] of a picture from BoxDataset, and of what SSDLite finds in it."""
     columns = found["boxes"], found["labels"][:, None] - 1, found["scores"][:, None]
     return Picture(rows[rows[:, LABEL] >= 0], np.hstack([column.cpu().numpy() for column in columns]))
 
@@ -40,15 +41,12 @@ class BoxScores:
         self.network, self.num_classes = network, num_classes  # its anchors and thresholds alone, no weight
         self.meter = LossMeter(network.anchors.device)
         self.batches: list[list[Picture]] = []
-        self.of_all_pictures: np.ndarray | None = None
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
         """Of one batch."""
-        classes, offsets = split_outputs(outputs)
-        losses = self.network.losses(classes, offsets, take_targets(targets))
+        losses = self.network.losses(outputs, take_targets(targets))
         self.meter.add_loss(losses["bbox_regression"] + losses["classification"], len(outputs))
-        pairs = zip(targets.cpu().numpy(), self.network.detections(classes, offsets), strict=True)
-        self.of_all_pictures = None
+        pairs = zip(targets.cpu().numpy(), self.network.detections(outputs), strict=True)
         self.batches.append([to_picture(rows, found) for rows, found in pairs])
 
     def so_far(self, remedy: str) -> dict[str, float]:
@@ -60,14 +58,13 @@ class BoxScores:
 
     def of_all(self, remedy: str) -> dict[str, float]:
         """Loss and precision, in percent, of all processes. Raises: as so_far()."""
-        return self.meter.over_processes().averages(remedy) | summarise(self.precisions())
+        return self.meter.over_processes().averages(remedy) | summarise(self.precisions)
 
+    @cached_property
     def precisions(self) -> np.ndarray:
-        """What average_precisions() gives for the pictures of all processes, in all of them."""
-        if self.of_all_pictures is None:
-            pictures = [picture for batch in gather_batches(self.batches) for picture in batch]
-            self.of_all_pictures = from_main(lambda: average_precisions(pictures, self.num_classes))
-        return self.of_all_pictures
+        """What average_precisions() gives for the pictures of all processes, in all of them; when all are added."""
+        pictures = [picture for batch in gather_batches(self.batches) for picture in batch]
+        return from_main(lambda: average_precisions(pictures, self.num_classes))
 
 
 class Evaluation(COCOeval):  # type: ignore[misc]
@@ -75,6 +72,8 @@ class Evaluation(COCOeval):  # type: ignore[misc]
 
     What is found inside of a crowd is ignored, however small a part of it that is. On a difficult object it is if the
     two overlap as a find and its object must; and it is for as many finds as there are, as in VOCdevkit's VOCevaldet.
+    pycocotools asks "iscrowd" three times: what is ignored, what may match again, what an overlap is a share of. Only
+    the last is to see 0.
     """
 
     def computeIoU(self, image: int, label: int) -> Any:
@@ -92,12 +91,13 @@ def average_precisions(pictures: list[Picture], num_classes: int) -> np.ndarray:
 
     Of objects of all sizes, with the 100 likeliest finds of a class in a picture. NaN for a class without an object.
     """
-    objects, found = ([getattr(picture, part) for picture in pictures] for part in ("objects", "found"))
     truth = to_coco(
-        objects, num_classes, lambda row: {"iscrowd": int(row[KIND] != COUNTED), "difficult": row[KIND] == DIFFICULT}
+        [picture.objects for picture in pictures],
+        num_classes,
+        lambda row: {"iscrowd": int(row[KIND] != COUNTED), "difficult": row[KIND] == DIFFICULT},
     )
-    detections = to_coco(found, num_classes, lambda row: {"score": float(row[-1])})
-    evaluation = Evaluation(truth, detections, "bbox")
+    found = to_coco([picture.found for picture in pictures], num_classes, lambda row: {"score": float(row[-1])})
+    evaluation = Evaluation(truth, found, "bbox")
     evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
     evaluation.params.maxDets = [100]
     with contextlib.redirect_stdout(io.StringIO()):

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each value of detection/config.py must be: as in the classifier's, but for what stands here."""
 
-from core.settings import FLAG, SHARE, is_crop_scale, is_int, is_number, rules_of_task
+import math
+
+from core.settings import FLAG, SHARE, is_crop_scale, is_number, rules_of_task
 
 # torchvision divides by the whole pixels of a crop's side, so that there must be one: of the smallest picture that is
 # cropped (LEAST_CROPPED_SIDE in detection/dataset.py: 32 x 32 pixels) in a part of 1 / 32**2 of the area.
 LEAST_CROP = 0.001
 
 RULES = rules_of_task(
-    shared={
-        "model_arch_name": (lambda v: v == "ssdlite", '"ssdlite"'),
-        "image_size": (lambda v: is_int(v, 64), "an int >= 64"),
-        "inference_score_threshold": SHARE,
-    },
+    "ssdlite",
+    shared={"inference_score_threshold": SHARE},
     train={
         "random_crop_scale": (
             lambda v: is_crop_scale(v) and (v is None or v[0] >= LEAST_CROP),
@@ -21,5 +20,5 @@ RULES = rules_of_task(
         "random_zoom_out": (lambda v: is_number(v, 1, 4), "a number from 1 to 4"),
         "random_photometric_distortion": FLAG,
     },
-    one_pixel_map="the last map",
+    smallest_side=lambda image_size: math.ceil(image_size / 512),  # of the last map
 )

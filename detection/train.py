@@ -12,58 +12,37 @@ if __name__ == "__main__":
     check_environment()
 
 import math
+from collections.abc import Sequence
 from types import ModuleType
-from typing import cast
+from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import train
-from core.checkpoints import TrainState
-from core.metrics import LossMeter
-from core.network_weights import load_pretrained_features
-from core.picture_sources import open_pictures
-from core.recomputing import recomputing
-from core.reports import Writer, log_images, tell_losses_apart
-from core.tasks import Loss, Task
-from dataset import CPUPrefetcher, create_batches
-from detection.dataset import BoxDataset, augmentation, take_targets
-from detection.model import SSDLite, create_network, score_form
+from core.reports import tell_losses_apart
+from core.score_reports import name_shares
+from core.tasks import Task
+from detection.dataset import open_split, take_targets
+from detection.model import create_network, score_form
 from detection.scoring import BoxScores
 from detection.settings import RULES
-from imgproc import denormalize
-from utils import autocast, user_errors
+from utils import user_errors
 
 
-def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetcher, CPUPrefetcher]:
-    """The batches to train and to validate on."""
-    loading = train.training_options(config, device)
-    augment, skip_bad = augmentation(config), config.bad_images == "skip"
-    train_set = BoxDataset(open_pictures(config, "train"), config.image_size, config.seed, augment, skip_bad)
-    valid_set = BoxDataset(open_pictures(config, "valid", train_set.classes), config.image_size)
-    return create_batches(train_set, **loading), create_batches(valid_set, **loading)
+def compute_loss(network: nn.Module, images: Tensor, objects: Tensor) -> Tensor:
+    """Of images [N, 3, S, S] and objects [N, M, 6]: the sum of that of the classes and that of the boxes."""
+    losses = network(images, take_targets(objects))
+    loss: Tensor = losses["classification"] + losses["bbox_regression"]
+    return loss
 
 
-def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, writer: Writer) -> Loss:
-    """What gives the loss of a batch, images [N, 3, S, S] and objects [N, M, 6], and adds it to state.meter.
+def guessing_loss(config: ModuleType) -> float:
+    """What a fresh network has at most, but for a few tenths: measured in the scenes, with 1 to 400 classes.
 
-    It is the sum of that of the classes and that of the boxes.
+    For each anchor with an object four cross entropies, three of them of the anchors without one that look most like
+    objects, and one loss of a box.
     """
-
-    def compute_loss(images: Tensor, objects: Tensor, index: int) -> Tensor:
-        if state.epoch == index == 0:
-            log_images(writer, denormalize(images[:16], batches.mean, batches.std))
-        with autocast(state.device, state.dtype):
-            losses = state.parallel_network(images, take_targets(objects))
-        loss: Tensor = losses["classification"] + losses["bbox_regression"]
-        state.meter.add_loss(loss, len(images))
-        return loss
-
-    return compute_loss
-
-
-def create_scores(config: ModuleType, state: TrainState) -> BoxScores:
-    return BoxScores(cast(SSDLite, state.network), config.model_num_classes)
+    return 4 * (math.log(config.model_num_classes + 1) + 1.5) + 4
 
 
 def compare_losses(config: ModuleType) -> str:
@@ -77,29 +56,24 @@ def compare_losses(config: ModuleType) -> str:
     )
 
 
-def guessing_loss(config: ModuleType) -> float:
-    """What a fresh network has at most, but for a few tenths.
-
-    For each anchor with an object there are the classes of it and of three without. These are the three that look most
-    like objects, so that each of the four costs 1 to 1.4 more than equal shares would; and the box costs 3 to 5: all
-    measured in the scenes, with 1 to 400 classes. The most of both together does not come.
-    """
-    return 4 * (math.log(config.model_num_classes + 1) + 1.5) + 4
+def report(config: ModuleType, scores: BoxScores, classes: Sequence[str]) -> dict[str, Any]:
+    """The average precision of each class, over all overlaps and at an IoU of 0.5: percent."""
+    values = 100 * scores.precisions
+    return {"ap": name_shares(classes, values.mean(axis=0)), "ap50": name_shares(classes, values[0])}
 
 
 DETECTION = Task(
     rules=RULES,
     score="map",
-    meter=LossMeter,
-    create_splits=create_splits,
+    open_split=open_split,
     create_network=create_network,
-    load_pretrained_weights=load_pretrained_features,
-    train_form=recomputing,
     score_form=score_form,
-    create_loss=create_loss,
-    create_scores=create_scores,
+    create_loss=train.metered(compute_loss),
+    create_scores=lambda config, network, device: BoxScores(network, config.model_num_classes),
     guessing_loss=guessing_loss,
     compare_losses=compare_losses,
+    title="AP",
+    report=report,
 )
 
 if __name__ == "__main__":

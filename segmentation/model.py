@@ -48,14 +48,9 @@ class DeepLabV3(nn.Module):
                 layer.eps = definition.batch_norm_eps
         self.classifier = nn.Sequential(head, nn.Conv2d(HEAD_CHANNELS, num_classes, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.compute(nn.Module.__call__, x)
-
-    def compute(self, call: Callable[[nn.Module, Tensor], Tensor], x: Tensor) -> Tensor:
-        """The same, with call(layers, x) in place of layers(x): core/recomputing.py calls them in a way of its own."""
-        logits = call(
-            self.classifier, call(self.features, x)
-        )  # [N, C, H / output_stride, W / output_stride], rounded up
+    def forward(self, x: Tensor, call: Callable[[nn.Module, Tensor], Tensor] = nn.Module.__call__) -> Tensor:
+        """call(layers, x) gives what layers(x) gives; core/recomputing.py passes one that keeps less for gradients."""
+        logits = call(self.classifier, call(self.features, x))  # [N, C, H / output_stride, ..], rounded up
         logits = logits.float().contiguous()  # else a loss over the classes would bring all of [N, C, H, W] in order
         resize = enlarge if self.training else interpolate  # the same but for rounding and the time of the gradients
         return resize(logits, x.shape[2:])

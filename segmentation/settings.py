@@ -6,8 +6,8 @@ from core.settings import TRAIN_RULES, is_int, rules_of_task
 from model import OUTPUT_STRIDES
 
 RULES = rules_of_task(
+    "deeplab_v3",
     shared={
-        "model_arch_name": (lambda v: v == "deeplab_v3", '"deeplab_v3"'),
         "model_num_classes": (
             lambda v: is_int(v, 2) and v <= 1 + MAX_CLASSES,
             f"an int from 2 to {1 + MAX_CLASSES}: the background and the classes",
@@ -16,8 +16,7 @@ RULES = rules_of_task(
             lambda v: is_int(v, 1) and v in OUTPUT_STRIDES,  # 8.0 is in them too
             f"one of {', '.join(map(str, OUTPUT_STRIDES))}",
         ),
-        "image_size": (lambda v: is_int(v, 64), "an int >= 64"),
     },
     train={"model_dropout": TRAIN_RULES["model_dropout"]},
-    one_pixel_map="the pooled image",
+    smallest_side=lambda image_size: 1,  # of the pooled image
 )

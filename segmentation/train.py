@@ -12,59 +12,29 @@ if __name__ == "__main__":
     check_environment()
 
 import math
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import train
-from core.checkpoints import TrainState
-from core.metrics import LossMeter
-from core.network_weights import load_pretrained_features
-from core.picture_sources import open_pictures
-from core.recomputing import recomputing
-from core.reports import Writer, log_images, tell_losses_apart
-from core.tasks import Loss, Task
-from dataset import CPUPrefetcher, create_batches
-from imgproc import denormalize
-from segmentation.dataset import MaskedImages
+from core.reports import tell_losses_apart
+from core.score_reports import name_shares
+from core.tasks import Task
+from segmentation.dataset import open_split
 from segmentation.model import create_network, score_form
-from segmentation.scoring import PixelScores, pixel_loss
+from segmentation.scoring import PixelScores, intersection_over_union, pixel_loss
 from segmentation.settings import RULES
-from utils import autocast, user_errors
+from utils import user_errors
 
 
-def create_splits(config: ModuleType, device: torch.device) -> tuple[CPUPrefetcher, CPUPrefetcher]:
-    """The batches to train and to validate on."""
-    loading = train.training_options(config, device)
-    train_set = MaskedImages(
-        open_pictures(config, "train", masks=True),
-        config.image_size,
-        config.seed,
-        config.random_crop_scale,
-        config.random_flip_probability,
-        config.bad_images == "skip",
-    )
-    valid_set = MaskedImages(open_pictures(config, "valid", train_set.classes, masks=True), config.image_size)
-    return create_batches(train_set, **loading), create_batches(valid_set, **loading)
+def compute_loss(network: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
+    """Of images [N, 3, S, S] and masks [N, S, S]: nats, a mean over the pixels that count.
 
-
-def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, writer: Writer) -> Loss:
-    """What gives the loss of a batch, images [N, 3, S, S] and masks [N, S, S], and adds it to state.meter.
-
-    Nats, a mean over the pixels that count; in the mean of an epoch each batch has the weight of its images.
+    In the mean of an epoch each batch has the weight of its images.
     """
-
-    def compute_loss(images: Tensor, masks: Tensor, index: int) -> Tensor:
-        if state.epoch == index == 0:
-            log_images(writer, denormalize(images[:16], batches.mean, batches.std))
-        with autocast(state.device, state.dtype):
-            logits = state.parallel_network(images)  # [N, C, S, S]
-        loss = pixel_loss(logits, masks)
-        state.meter.add_loss(loss, len(images))
-        return loss
-
-    return compute_loss
+    return pixel_loss(network(images), masks)
 
 
 def compare_losses(config: ModuleType) -> str:
@@ -77,19 +47,24 @@ def compare_losses(config: ModuleType) -> str:
     )
 
 
+def report(config: ModuleType, scores: PixelScores, classes: Sequence[str]) -> dict[str, Any]:
+    """The IoU of each class, percent, and the output stride."""
+    shares = (100 * intersection_over_union(scores.counts())).tolist()
+    return {"iou": name_shares(classes, shares), "output_stride": config.model_output_stride}
+
+
 SEGMENTATION = Task(
     rules=RULES,
     score="miou",
-    meter=LossMeter,
-    create_splits=create_splits,
+    open_split=open_split,
     create_network=create_network,
-    load_pretrained_weights=load_pretrained_features,
-    train_form=recomputing,
     score_form=score_form,
-    create_loss=create_loss,
-    create_scores=lambda config, state: PixelScores(config.model_num_classes, state.device),
+    create_loss=train.metered(compute_loss),
+    create_scores=lambda config, network, device: PixelScores(config.model_num_classes, device),
     guessing_loss=lambda config: math.log(config.model_num_classes),
     compare_losses=compare_losses,
+    title="IoU",
+    report=report,
 )
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def test_both_splits_take_the_orientation_of_the_config(tmp_path: Path, apply_or
         **{"train_image_dir": str(tmp_path), "valid_image_dir": str(tmp_path), "model_num_classes": 3},
         **{"batch_size": 4, "num_workers": 0, "apply_orientation": apply_orientation},
     )
-    splits = train.create_splits(config, torch.device("cpu"))
+    splits = train.create_splits(config, torch.device("cpu"), train.CLASSIFIER)
     assert [batches.dataset.apply_orientation for batches in splits] == [apply_orientation] * 2
 
 

@@ -10,7 +10,8 @@ from checkpoint_files import assert_equal, read
 from conftest import Project
 
 from core.checkpoints import best_so_far, tell_changes
-from core.picture_sources import SceneSource, number_in_epoch
+from core.picture_datasets import number_in_epoch
+from core.picture_sources import SceneSource
 
 
 @pytest.mark.parametrize(

@@ -120,16 +120,24 @@ def test_one_image_in_each_of_several_processes_is_enough_for_their_common_batch
         settings.check_together(config_with(batch_size=1, sync_batch_norm=False), {})
 
 
-@pytest.mark.parametrize(("rules", "one_pixel"), [(BOXES, "the last map"), (MASKS, "the pooled image")])
+@pytest.mark.parametrize("rules", [BOXES, MASKS])
 def test_one_image_in_each_of_several_processes_is_enough_for_other_tasks(
-    monkeypatch: pytest.MonkeyPatch, rules: settings.Rules, one_pixel: str
+    monkeypatch: pytest.MonkeyPatch, rules: settings.Rules
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     rules.check_together(config_with(batch_size=1, sync_batch_norm=True), {})
     for values in ({"sync_batch_norm": False}, {"sync_batch_norm": True}):
-        with pytest.raises(ValueError, match=f"batch_size = 1 leaves the batch-norm of {one_pixel} one value"):
+        with pytest.raises(ValueError, match="batch_size = 1 leaves batch-norm one value"):
             rules.check_together(config_with(batch_size=1, **values), {})
         monkeypatch.setenv("WORLD_SIZE", "1")
+
+
+def test_one_image_is_enough_where_the_smallest_map_has_several_pixels() -> None:
+    """Of SSDLite that has a 512th of the side, rounded up; what DeepLabv3 pools is one pixel of any image."""
+    BOXES.check_together(config_with(batch_size=1, image_size=513), {})
+    for rules, image_size in ((BOXES, 512), (MASKS, 513)):
+        with pytest.raises(ValueError, match="batch_size = 1 leaves"):
+            rules.check_together(config_with(batch_size=1, image_size=image_size), {})
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ from random_networks import assert_equal_tensors, random_images, randomise_stati
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.models.detection.ssdlite import SSDLiteHead, _extra_block
 from torchvision.ops import box_iou
 
 from core.network_weights import load_features
-from detection.model import DefaultBoxes, SSDLite, ssdlite
+from detection.model import SSDLite, create_anchors, ssdlite
 from model import TENSORFLOW, TORCHVISION, Definition, MobileNetV2, StridedConv2d
 
 CLASSES = 5
@@ -58,13 +59,24 @@ class TheirBackbone(nn.Module):
         return OrderedDict(enumerate(maps))
 
 
+class SameAnchors(nn.Module):
+    """For SSD: those of ours, which have tests of their own."""
+
+    def __init__(self, anchors: Tensor) -> None:
+        super().__init__()
+        self.anchors = anchors
+
+    def forward(self, images: ImageList, maps: list[Tensor]) -> list[Tensor]:
+        return [self.anchors] * len(images.tensors)
+
+
 def their_ssd(network: SSDLite) -> SSD:
     """torchvision's SSD from torchvision's parts, with the weights of ours, for images that are already normalised."""
     head = SSDLiteHead(CHANNELS, ANCHORS, CLASSES + 1, nn.BatchNorm2d)
     names = ("score_thresh", "nms_thresh", "detections_per_img", "topk_candidates")
     options = {name: getattr(network, name) for name in names} | {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
     size = (network.image_size, network.image_size)
-    theirs = SSD(TheirBackbone(), DefaultBoxes(), size, CLASSES + 1, head=head, **options)
+    theirs = SSD(TheirBackbone(), SameAnchors(network.anchors), size, CLASSES + 1, head=head, **options)
     weights = network.state_dict()
     theirs.load_state_dict(
         {name if name.startswith("head.") else f"backbone.{name}": weights[name] for name in weights}
@@ -123,7 +135,7 @@ def test_cost_with_ordinary_convolutions_is_that_of_the_paper() -> None:
 
 def test_anchors_by_hand() -> None:
     """Of 320 pixels: in the first place of the first and second map, and in the only one of the last."""
-    anchors = DefaultBoxes().for_image(320)
+    anchors = create_anchors(320)[0]
     assert anchors.shape == (3 * 20**2 + 6 * (10**2 + 5**2 + 3**2 + 2**2 + 1), 4)
     assert anchors.dtype == torch.float32
 
@@ -145,17 +157,17 @@ def test_anchors_by_hand() -> None:
 
 def test_anchors_of_all_maps_but_the_first_equal_torchvisions() -> None:
     theirs = DefaultBoxGenerator([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95, clip=False)
-    images = torchvision.models.detection.image_list.ImageList(torch.empty(1, 3, 97, 97), [(97, 97)])
+    images = ImageList(torch.empty(1, 3, 97, 97), [(97, 97)])
     sides = [7, 4, 2, 1, 1, 1]  # 97 pixels, halved and rounded up four to nine times
     expected = theirs(images, [torch.empty(1, 1, side, side) for side in sides])[0]
-    assert torch.equal(DefaultBoxes().for_image(97)[3 * 7**2 :], expected[6 * 7**2 :])
+    assert torch.equal(create_anchors(97)[0][3 * 7**2 :], expected[6 * 7**2 :])
 
 
 def test_every_object_of_at_least_32_pixels_overlaps_an_anchor() -> None:
     """COCO calls smaller ones small."""
     corners = torch.rand(500, 2, generator=torch.Generator().manual_seed(0)) * 288
     squares = torch.cat([corners, corners + 32], 1)
-    assert box_iou(squares, DefaultBoxes().for_image(320)).max(1).values.min() > 1 / 3
+    assert box_iou(squares, create_anchors(320)[0]).max(1).values.min() > 1 / 3
 
 
 # Outputs, losses and detections
@@ -166,11 +178,11 @@ def test_every_object_of_at_least_32_pixels_overlaps_an_anchor() -> None:
 def test_outputs_equal_torchvisions(image_size: int) -> None:
     network, images = network_with_statistics(image_size), random_images(image_size, image_size)
     theirs = their_ssd(network)
-    classes, offsets = network.outputs(images)
+    outputs = network(images)
     expected = theirs.head(list(theirs.backbone(images).values()))
-    assert classes.shape == (2, len(network.anchors), CLASSES + 1)
-    assert torch.equal(classes, expected["cls_logits"])
-    assert torch.equal(offsets, expected["bbox_regression"])
+    assert outputs.shape == (2, len(network.anchors), CLASSES + 5)
+    assert torch.equal(outputs[..., :-4], expected["cls_logits"])
+    assert torch.equal(outputs[..., -4:], expected["bbox_regression"])
 
 
 @pytest.mark.parametrize("reversed_images", [False, True])
@@ -194,7 +206,7 @@ def test_losses_and_gradients_equal_torchvisions(reversed_images: bool) -> None:
 @pytest.mark.parametrize("image_size", [96, 97])
 def test_detections_equal_torchvisions(image_size: int) -> None:
     network, images = network_with_statistics(image_size), random_images(image_size, image_size)
-    found, expected = network(images), their_ssd(network)(list(images))
+    found, expected = network.detections(network(images)), their_ssd(network)(list(images))
     assert len(found) == 2
     for ours, theirs in zip(found, expected, strict=True):
         assert_equal_tensors(ours, theirs)
@@ -207,7 +219,7 @@ def test_detections_equal_torchvisions(image_size: int) -> None:
 def test_an_image_in_which_nothing_is_likely_has_no_boxes() -> None:
     network = network_with_statistics()
     network.score_thresh = 1.0
-    for found in network(random_images(96, 96)):
+    for found in network.detections(network(random_images(96, 96))):
         assert {name: list(values.shape) for name, values in found.items()} == {
             "boxes": [0, 4],
             "scores": [0],
@@ -250,7 +262,7 @@ def test_losses_under_autocast_are_near_those_in_float32() -> None:
     expected = network(images, two_targets())
     network, images = (moved.to(memory_format=torch.channels_last) for moved in (network, images))
     with torch.autocast("cpu", torch.bfloat16):
-        assert [output.dtype for output in network.outputs(images)] == [torch.float32] * 2
+        assert network.outputs(images).dtype == torch.float32
         assert network.maps(images)[0].dtype == torch.bfloat16
         losses = network(images, two_targets())
     sum(losses.values()).backward()
@@ -296,8 +308,7 @@ def test_other_widths(width: float, channels: list[int]) -> None:
     network = ssdlite(CLASSES, 64, width).eval()
     images = random_images(64, 64)
     assert [found.shape[1] for found in network.maps(images)] == channels
-    assert network.outputs(images)[1].shape == (2, 3 * 4**2 + 6 * (2**2 + 1 + 1 + 1 + 1), 4)
-    assert len(network(images)) == 2
+    assert network(images).shape == (2, 3 * 4**2 + 6 * (2**2 + 1 + 1 + 1 + 1), CLASSES + 5)
 
 
 @pytest.mark.parametrize("width", [0.35, 1.0, 1.4])

@@ -9,7 +9,7 @@ from torchmetrics.detection import MeanAveragePrecision
 
 from core.picture_sources import SceneSource
 from detection.dataset import COUNTED, CROWD, DIFFICULT, BoxDataset, take_targets
-from detection.model import Outputs, score_form, ssdlite
+from detection.model import score_form, ssdlite
 from detection.scoring import BoxScores, Picture, average_precisions, summarise
 from model import Definition
 
@@ -133,7 +133,7 @@ def scene_batch(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_scores_are_those_of_the_network() -> None:
-    """Loss and objects of Outputs() are those that the network itself gives."""
+    """Loss and objects of batches are those that the network itself gives."""
     torch.manual_seed(0)
     network = ssdlite(10, 64, 0.35)
     images, targets = scene_batch(4)
@@ -141,13 +141,11 @@ def test_scores_are_those_of_the_network() -> None:
     with torch.no_grad():
         network.train()(images, take_targets(targets))  # moves the statistics
         network.eval()
-        outputs = Outputs(network)(images)
+        outputs = network(images)
         for batch in (slice(0, 2), slice(2, 4)):
             scores.add(outputs[batch], targets[batch])
-        expected = network(images)
-        losses = [
-            network.losses(*network.outputs(images[b]), take_targets(targets[b])) for b in (slice(2), slice(2, 4))
-        ]
+        expected = network.detections(outputs)
+        losses = [network.losses(network(images[b]), take_targets(targets[b])) for b in (slice(2), slice(2, 4))]
     measured = scores.of_all("")
     assert measured["loss"] == pytest.approx(np.mean([float(sum(each.values())) for each in losses]))
     found = [picture.found for batch in scores.batches for picture in batch]
@@ -165,7 +163,7 @@ def test_form_that_scores_gives_the_same_outputs(padding: str) -> None:
     images, targets = scene_batch(4)
     with torch.no_grad():
         network.train()(images, take_targets(targets))
-        expected = Outputs(network.eval())(images)
+        expected = network.eval()(images)
         found = score_form(network, torch.float32).eval()(images)
     assert found.shape == (4, 96, 15)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())

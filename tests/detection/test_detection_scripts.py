@@ -148,6 +148,8 @@ def one_object(network: SSDLite, box: list[float], label: int) -> nn.Module:
     best = int(places.abs().sum(1).argmin())
 
     class Form(nn.Module):
+        detections = staticmethod(network.detections)
+
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             outputs = torch.zeros(1, len(network.anchors), 15)
             outputs[..., 0] = 20  # the background
@@ -167,7 +169,7 @@ def test_objects_are_found_where_they_are_in_the_picture() -> None:
     config = SimpleNamespace(image_size=64, inference_score_threshold=0.5, **plain)
     form = one_object(network, [16.0, 32.0, 48.0, 48.0], 7)
     image = np.zeros((128, 256, 3), np.uint8)
-    (found,) = inference.find_objects(network, form, config, torch.device("cpu"), image)
+    (found,) = inference.find_objects(form, config, torch.device("cpu"), image)
     assert found.label == 7
     assert found.score == pytest.approx(1)
     assert found.box == pytest.approx((64, 64, 192, 96), abs=0.01)
@@ -179,10 +181,8 @@ def test_objects_are_found_where_they_are_in_the_picture() -> None:
     assert (columns.min(), columns.max()) == pytest.approx((64, 192), abs=1)
     assert rows.max() == pytest.approx(96, abs=1)
     config.inference_score_threshold = 1.0
-    assert (
-        len(inference.find_objects(network, score_form(network, torch.float32), config, torch.device("cpu"), image))
-        == 0
-    )
+    form = score_form(network, torch.float32)
+    assert inference.find_objects(form, config, torch.device("cpu"), image) == []
 
 
 def test_inference_draws_pictures_of_any_size_or_a_scene(trained: tuple[Path, str], tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_the_forms_that_score_are_compiled(trained: tuple[Path, str], monkeypatc
     ("values", "message"),
     [
         ({"model_num_classes": 0}, "model_num_classes = 0; expected an int >= 1"),
-        ({"batch_size": 1}, "batch_size = 1 leaves the batch-norm of the last map one value"),
+        ({"batch_size": 1}, "batch_size = 1 leaves batch-norm one value"),
         ({"random_zoom_out": 0.5}, "random_zoom_out = 0.5; expected a number from 1 to 4"),
         (
             {"random_crop_scale": (1e-9, 1.0)},

@@ -18,7 +18,7 @@ from core.picture_sources import SceneSource
 from dataset import create_batches
 from segmentation.dataset import MaskedImages
 from segmentation.scoring import PixelScores, intersection_over_union, pixel_loss
-from segmentation.train import create_loss
+from segmentation.train import SEGMENTATION
 
 CPU = torch.device("cpu")
 create_plain_batches = partial(create_batches, batch_size=4, mean=[0, 0, 0], std=[1, 1, 1], device=CPU)
@@ -109,7 +109,7 @@ def test_batch_without_a_pixel_that_counts_changes_nothing() -> None:
     network = torch.nn.Conv2d(3, 5, 1)
     images = torch.randn(3, 3, 20, 30, generator=torch.Generator().manual_seed(0))
     state = SimpleNamespace(parallel_network=network, device=CPU, dtype=torch.float32, epoch=1, meter=LossMeter(CPU))
-    compute_loss = create_loss(ModuleType("config"), state, None, None)
+    compute_loss = SEGMENTATION.create_loss(ModuleType("config"), state, None, None)
     (compute_loss(images, random_masks(5, 0), 0) / 2).backward()
     before = [weight.grad.clone() for weight in network.parameters()]
     loss = compute_loss(images, torch.full((3, 20, 30), IGNORED, dtype=torch.uint8), 1)

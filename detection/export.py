@@ -32,7 +32,7 @@ from core.digit_scenes import SCENE_CLASSES
 from core.picture_sources import BACKGROUND, SceneSource
 from core.plurals import counted
 from detection.dataset import BoxDataset
-from detection.model import SSDLite, by_name, create_network
+from detection.model import SSDLite, create_network
 from detection.scoring import Picture, average_precisions, summarise, to_picture
 from detection.settings import RULES
 from exporting.networks import Normalization, plain_copy
@@ -70,12 +70,12 @@ class LevelDetector(nn.Module):
         return decode(network, network.outputs(self.normalization(levels)))
 
 
-def decode(network: SSDLite, outputs: Tensor) -> tuple[Tensor, Tensor]:
+def decode(network: SSDLite, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Outputs of all anchors as boxes [N, A, 4] in pixels, within the picture, and scores [N, C, A].
 
     There are no scores of the background.
     """
-    logits, offsets = by_name(outputs).values()
+    logits, offsets = outputs["cls_logits"], outputs["bbox_regression"]
     anchors = network.anchors.expand(len(offsets), -1, -1)
     boxes = network.box_coder.decode_single(offsets.flatten(0, 1), anchors.flatten(0, 1)).view_as(anchors)
     boxes = clip_boxes_to_image(boxes, (network.image_size, network.image_size))
@@ -192,7 +192,7 @@ def verify(network: SSDLite, config: ModuleType, names: list[str], answer: Answe
     for levels, targets in pictures(config.image_size):
         images = normalize(torch.from_numpy(levels).permute(0, 3, 1, 2), mean, std)
         *answers, all_boxes, all_scores = answer(levels)
-        outputs = network(images)
+        outputs = network.outputs(images)
         pairs = zip((all_boxes, all_scores), decode(network, outputs), strict=True)
         comparison.add_anchors([(ours - theirs).abs().max() for ours, theirs in pairs])
         comparison.add_objects(split_images(answers), network.detections(outputs), targets)

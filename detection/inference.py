@@ -28,7 +28,7 @@ from core.picture_files import class_colours, read_pictures, write_picture
 from core.pixels import Image
 from core.settings import check_config
 from core.trained_networks import load_task_network
-from detection.model import create_network, score_form
+from detection.model import by_name, create_network, score_form
 from detection.settings import RULES
 from imgproc import resize
 from inference import compute_outputs
@@ -65,7 +65,8 @@ def find_objects(form: Any, config: ModuleType, device: torch.device, image: Ima
     Raises: as compute_outputs().
     """
     small = resize(image, config.image_size, config.image_size)
-    (found,) = form.detections(compute_outputs(form, config, device, small, "an output"))
+    outputs = compute_outputs(form, config, device, small, "an output")
+    (found,) = form.detections(by_name(outputs))
     height, width = image.shape[:2]
     boxes = found["boxes"].cpu() * (torch.tensor([width, height, width, height]) / config.image_size)
     rows = zip(found["labels"].tolist(), found["scores"].tolist(), boxes.tolist(), strict=True)

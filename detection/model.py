@@ -66,7 +66,7 @@ def extra_layer(in_channels: int, out_channels: int, definition: Definition) -> 
 
 
 class SSDLite(SSD):  # type: ignore[misc]
-    """Normalised images [N, 3, S, S], float -> losses while training, else outputs(), which detections() reads.
+    """Normalised images [N, 3, S, S], float -> losses while training, else outputs; see forward().
 
     S is `image_size`, of which the anchors are, at least 64. `num_classes` counts no background, which is class 0 of
     the outputs. `features` are those of MobileNetV2 under their own names, so that its weights fit. The first of six
@@ -120,8 +120,8 @@ class SSDLite(SSD):  # type: ignore[misc]
             maps.append(call(layer, maps[-1]))
         return maps
 
-    def outputs(self, images: Tensor, call: Call = nn.Module.__call__) -> Tensor:
-        """For all anchors [N, A, num_classes + 5] in the precision of these: logits, of the background first, offsets.
+    def outputs(self, images: Tensor, call: Call = nn.Module.__call__) -> dict[str, Tensor]:
+        """For all anchors, by SSD's names for them: logits [N, A, num_classes + 1] and offsets [N, A, 4], float32.
 
         Offsets are SSD's: of the centre in tenths of the anchor's sides, and log ratios of the sides in fifths.
         Raises: ValueError for images of another size than the anchors.
@@ -129,23 +129,25 @@ class SSDLite(SSD):  # type: ignore[misc]
         if images.shape[2:] != (self.image_size, self.image_size):
             height, width = images.shape[2:]
             raise ValueError(f"images of {height} x {width}; the anchors are of {self.image_size} x {self.image_size}")
-        maps = self.maps(images, call)
-        parts = [predict(part, maps, call) for part in (self.head.classification_head, self.head.regression_head)]
+        maps, head = self.maps(images, call), self.head
         # Under autocast they come in bfloat16, in which SSD would go on to compute the boxes.
-        return torch.cat(parts, dim=2).to(self.anchors.dtype)
+        return {
+            "cls_logits": predict(head.classification_head, maps, call).to(self.anchors.dtype),
+            "bbox_regression": predict(head.regression_head, maps, call).to(self.anchors.dtype),
+        }
 
     def forward(
         self, images: Tensor, targets: list[dict[str, Tensor]] | None = None, call: Call = nn.Module.__call__
     ) -> Tensor | dict[str, Tensor]:
-        """losses() in training, else outputs()."""
+        """losses() in training, else outputs() in one tensor [N, A, num_classes + 5], which by_name() takes apart."""
         outputs = self.outputs(images, call)
         if not self.training:
-            return outputs
+            return torch.cat([outputs["cls_logits"], outputs["bbox_regression"]], dim=2)
         if targets is None:
             raise ValueError("training needs the targets of the images")
         return self.losses(outputs, targets)
 
-    def losses(self, outputs: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def losses(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Of boxes and of classes, by name, each a sum over the batch divided by its matched anchors.
 
         targets: of each image "boxes" [K, 4], left, top, right, bottom in pixels, right > left and bottom > top, and
@@ -154,13 +156,14 @@ class SSDLite(SSD):  # type: ignore[misc]
         # An image without boxes has no part in the loss: compute_loss takes three background anchors for each that is
         # matched, of the same image (torchvision 0.29.2, as in the SSD paper).
         matches = [self.match(target["boxes"]) for target in targets]
-        losses: dict[str, Tensor] = self.compute_loss(targets, by_name(outputs), [self.anchors] * len(targets), matches)
+        losses: dict[str, Tensor] = self.compute_loss(targets, outputs, [self.anchors] * len(targets), matches)
         return losses
 
-    def detections(self, outputs: Tensor) -> list[dict[str, Tensor]]:
+    def detections(self, outputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """The objects of each image: "boxes" and "labels" as of losses(), "scores" [D] in 0..1, highest first."""
-        anchors, sizes = [self.anchors] * len(outputs), [(self.image_size, self.image_size)] * len(outputs)
-        found: list[dict[str, Tensor]] = self.postprocess_detections(by_name(outputs), anchors, sizes)
+        count = len(outputs["cls_logits"])
+        anchors, sizes = [self.anchors] * count, [(self.image_size, self.image_size)] * count
+        found: list[dict[str, Tensor]] = self.postprocess_detections(outputs, anchors, sizes)
         return found
 
     def match(self, boxes: Tensor) -> Tensor:
@@ -181,7 +184,7 @@ def predict(head: Any, maps: list[Tensor], call: Call) -> Tensor:
 
 
 def by_name(outputs: Tensor) -> dict[str, Tensor]:
-    """Outputs as SSD takes them."""
+    """SSDLite.outputs(), views of what it gives in evaluation."""
     return {"cls_logits": outputs[..., :-4], "bbox_regression": outputs[..., -4:]}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from core.metrics import LossMeter
 from core.processes import from_main, gather_batches
 from detection.dataset import COUNTED, DIFFICULT, KIND, LABEL, take_targets
-from detection.model import SSDLite
+from detection.model import SSDLite, by_name
 
 
 class Picture(NamedTuple):
@@ -44,9 +44,10 @@ class BoxScores:
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
         """Of one batch."""
-        losses = self.network.losses(outputs, take_targets(targets))
+        by_anchor = by_name(outputs)
+        losses = self.network.losses(by_anchor, take_targets(targets))
         self.meter.add_loss(losses["bbox_regression"] + losses["classification"], len(outputs))
-        pairs = zip(targets.cpu().numpy(), self.network.detections(outputs), strict=True)
+        pairs = zip(targets.cpu().numpy(), self.network.detections(by_anchor), strict=True)
         self.batches.append([to_picture(rows, found) for rows, found in pairs])
 
     def so_far(self, remedy: str) -> dict[str, float]:

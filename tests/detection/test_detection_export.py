@@ -111,7 +111,7 @@ def assert_same_objects(found: dict[str, Tensor], expected: dict[str, Tensor]) -
 @pytest.mark.parametrize("count", [1, 5])
 def test_file_finds_the_objects_of_torch(exported: SimpleNamespace, count: int) -> None:
     levels = scenes(count, SIZE)
-    expected = exported.network.detections(exported.network(normalised(levels)))
+    expected = exported.network.detections(exported.network.outputs(normalised(levels)))
     found = run(exported.path, images=levels)
     assert len(found) == count
     for one, other in zip(found, expected, strict=True):
@@ -132,7 +132,7 @@ def choose(network: SSDLite, logits: Tensor, offsets: Tensor, folder: Path) -> l
     export.add_choice(network, model)
     save(model, folder / "choice.onnx")
     detector = export.LevelDetector(network, MEAN, STD)
-    detector.network.outputs = lambda images: torch.cat([logits, offsets], 2)
+    detector.network.outputs = lambda images: {"cls_logits": logits, "bbox_regression": offsets}
     boxes, scores = detector(torch.zeros(len(logits), SIZE, SIZE, 3, dtype=torch.uint8))
     return run(folder / "choice.onnx", all_boxes=boxes.numpy(), all_scores=scores.numpy())
 
@@ -168,7 +168,7 @@ def test_choice_is_that_of_torchvision(values: dict[str, float], count: int, tmp
 @pytest.mark.parametrize("image_size", [96, 75])
 def test_plain_layers_are_the_network(definition: Definition, image_size: int) -> None:
     network, levels = network_of_many_objects(definition, image_size), scenes(2, image_size)
-    logits = network.outputs(normalised(levels))[..., :-4]
+    logits = network.outputs(normalised(levels))["cls_logits"]
     boxes, scores = export.LevelDetector(network, MEAN, STD).eval()(torch.from_numpy(levels))
     torch.testing.assert_close(scores, logits.softmax(2)[..., 1:].transpose(1, 2), rtol=0, atol=1e-4)
     assert boxes.shape == (2, len(network.anchors), 4)

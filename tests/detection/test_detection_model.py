@@ -18,7 +18,7 @@ from torchvision.models.detection.ssdlite import SSDLiteHead, _extra_block
 from torchvision.ops import box_iou
 
 from core.network_weights import load_features
-from detection.model import SSDLite, create_anchors, ssdlite
+from detection.model import SSDLite, by_name, create_anchors, ssdlite
 from model import TENSORFLOW, TORCHVISION, Definition, MobileNetV2, StridedConv2d
 
 CLASSES = 5
@@ -178,11 +178,12 @@ def test_every_object_of_at_least_32_pixels_overlaps_an_anchor() -> None:
 def test_outputs_equal_torchvisions(image_size: int) -> None:
     network, images = network_with_statistics(image_size), random_images(image_size, image_size)
     theirs = their_ssd(network)
-    outputs = network(images)
+    outputs = network.outputs(images)
     expected = theirs.head(list(theirs.backbone(images).values()))
-    assert outputs.shape == (2, len(network.anchors), CLASSES + 5)
-    assert torch.equal(outputs[..., :-4], expected["cls_logits"])
-    assert torch.equal(outputs[..., -4:], expected["bbox_regression"])
+    assert outputs["cls_logits"].shape == (2, len(network.anchors), CLASSES + 1)
+    for name, values in expected.items():
+        assert torch.equal(outputs[name], values)
+        assert torch.equal(by_name(network(images))[name], values)
 
 
 @pytest.mark.parametrize("reversed_images", [False, True])
@@ -206,7 +207,7 @@ def test_losses_and_gradients_equal_torchvisions(reversed_images: bool) -> None:
 @pytest.mark.parametrize("image_size", [96, 97])
 def test_detections_equal_torchvisions(image_size: int) -> None:
     network, images = network_with_statistics(image_size), random_images(image_size, image_size)
-    found, expected = network.detections(network(images)), their_ssd(network)(list(images))
+    found, expected = network.detections(network.outputs(images)), their_ssd(network)(list(images))
     assert len(found) == 2
     for ours, theirs in zip(found, expected, strict=True):
         assert_equal_tensors(ours, theirs)
@@ -219,7 +220,7 @@ def test_detections_equal_torchvisions(image_size: int) -> None:
 def test_an_image_in_which_nothing_is_likely_has_no_boxes() -> None:
     network = network_with_statistics()
     network.score_thresh = 1.0
-    for found in network.detections(network(random_images(96, 96))):
+    for found in network.detections(network.outputs(random_images(96, 96))):
         assert {name: list(values.shape) for name, values in found.items()} == {
             "boxes": [0, 4],
             "scores": [0],
@@ -262,7 +263,7 @@ def test_losses_under_autocast_are_near_those_in_float32() -> None:
     expected = network(images, two_targets())
     network, images = (moved.to(memory_format=torch.channels_last) for moved in (network, images))
     with torch.autocast("cpu", torch.bfloat16):
-        assert network.outputs(images).dtype == torch.float32
+        assert [output.dtype for output in network.outputs(images).values()] == [torch.float32] * 2
         assert network.maps(images)[0].dtype == torch.bfloat16
         losses = network(images, two_targets())
     sum(losses.values()).backward()

@@ -144,8 +144,8 @@ def test_scores_are_those_of_the_network() -> None:
         outputs = network(images)
         for batch in (slice(0, 2), slice(2, 4)):
             scores.add(outputs[batch], targets[batch])
-        expected = network.detections(outputs)
-        losses = [network.losses(network(images[b]), take_targets(targets[b])) for b in (slice(2), slice(2, 4))]
+        expected = network.detections(network.outputs(images))
+        losses = [network.losses(network.outputs(images[b]), take_targets(targets[b])) for b in (slice(2), slice(2, 4))]
     measured = scores.of_all("")
     assert measured["loss"] == pytest.approx(np.mean([float(sum(each.values())) for each in losses]))
     found = [picture.found for batch in scores.batches for picture in batch]

@@ -76,7 +76,7 @@ def test_scores_are_those_of_the_plain_network(trained: tuple[Path, str]) -> Non
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     images = torch.from_numpy(np.stack([scene.image for scene in scenes]))
     with torch.no_grad():
-        found = network.eval()((images / 255 - mean).div(std).permute(0, 3, 1, 2))
+        found = network.detections(network.eval().outputs((images / 255 - mean).div(std).permute(0, 3, 1, 2)))
     ious, recalls = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()
     metric = MeanAveragePrecision(iou_thresholds=ious, rec_thresholds=recalls)  # its own are rounded to float32
     metric.warn_on_many_detections = False

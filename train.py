@@ -294,7 +294,7 @@ def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, w
 
 
 def metered(loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> Callable[..., Loss]:
-    """Task.create_loss of the other tasks: what gives loss_of(network, images, targets), and meters it."""
+    """create_loss of other tasks: loss_of(network, images, targets), metered with the weight of its images."""
 
     def create_loss(config: ModuleType, state: TrainState, batches: CPUPrefetcher, writer: Writer) -> Loss:
         def compute_loss(images: Tensor, targets: Tensor, index: int) -> Tensor:

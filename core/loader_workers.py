@@ -60,10 +60,9 @@ class Stack:
 def check_readable(readable: int, images: int) -> None:
     """Raise ValueError if too few images of a batch are left."""
     if readable < min(2, images):
-        raise ValueError(
-            f"fewer than 2 of {images} images of a batch can be read, and batch-norm needs 2; raise batch_size, or "
-            "remove those that scripts/check_dataset.py names"
-        )
+        few = f"fewer than 2 of {images} images of a batch can be read, and batch-norm needs 2"
+        what = few if images > 1 else "the only image of a batch cannot be read"
+        raise ValueError(f"{what}; raise batch_size, or remove those that scripts/check_dataset.py names")
 
 
 def start_worker(worker_id: int, on_start: Callable[[], None] | None) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures of a source as the loader of dataset.py asks for them."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -12,7 +12,7 @@ from core.pixels import Image
 from core.seeds import torch_seed
 
 
-class PictureDataset(Dataset[tuple[Image, np.ndarray] | None]):
+class PictureDataset(Dataset[tuple[Image, np.ndarray] | None], ABC):
     """dataset[epoch, index] -> what a network takes of a picture, as take() of a task's dataset gives it.
 
     With a `seed` (training) that is a function of (seed, epoch, index). With `skip_bad` the item of a picture that

@@ -24,7 +24,7 @@ class Source(Protocol):
     classes: list[str]  # without the background
     notes: list[str]  # lines that people should see
     most_objects: int  # in one picture; 0 where only masks are read
-    has_crowds: bool  # whether what is ignored are crowds, of which each part is one find, or objects like others
+    has_crowds: bool  # whether what is ignored are crowds (COCO) or difficult objects (Pascal VOC)
     remedy: str  # for other classes than were asked for
     is_endless: bool  # whether there are others than those that it counts, so that every epoch has new ones
 

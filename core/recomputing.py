@@ -13,7 +13,6 @@ network but for rounding.
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -34,7 +33,7 @@ SMALLEST_MAP = 14 * 14
 def recomputing(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A form of a network, or of its last blocks, that trains the same weights; where it brings nothing, the network.
 
-    network: with `features` and `classifier`, or one whose forward() takes a `call`, as those of the other tasks do.
+    network: with `features` and `classifier`, or one with a `call`, as those of the other tasks have.
     dtype: of the convolutions. It is for the CPU, with the routines of oneDNN and batch-norms of one process; a line
     says so if these give other gradients than the network's own.
     """
@@ -43,8 +42,7 @@ def recomputing(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     device = next(network.parameters()).device
     if not is_plain or not has_fused_convolution(device, dtype):
         return network
-    takes_call = "call" in inspect.signature(network.forward).parameters
-    form = RecomputingMaps if takes_call else Recomputing
+    form = RecomputingMaps if hasattr(network, "call") else Recomputing
     return form(network) if gives_right_gradients(dtype) else network
 
 
@@ -70,7 +68,7 @@ class Recomputing(nn.Module):
 class RecomputingMaps(nn.Module):
     """Has a network call its layers by call_sparingly(): what it takes -> what it gives.
 
-    network: its forward() takes a `call`, and then computes call(layers, x) in place of layers(x).
+    network: it computes self.call(layers, x) in place of layers(x).
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -88,7 +86,11 @@ class RecomputingMaps(nn.Module):
     def forward(self, *inputs: Any) -> Any:
         if not self.training or self.is_compiled:
             return self.network(*inputs)
-        return self.network(*inputs, call=self.call_sparingly)
+        self.network.call = self.call_sparingly
+        try:
+            return self.network(*inputs)
+        finally:
+            del self.network.call
 
     def call_sparingly(self, layers: nn.Module, x: Tensor) -> Tensor:
         """What a run of blocks, a block or a layer gives in training but for rounding: [N, C, H, W] -> the same."""

@@ -30,17 +30,20 @@ class Task(NamedTuple):
 
     rules: Rules  # of its config.py
     score: str  # by its name among the scores, that which is largest for the best weights; percent
-    open_split: Callable[[ModuleType, str, Sequence[str] | None], Any]  # "train", "valid", "test"; the classes if known
+    open_split: Callable[
+        [ModuleType, str, Sequence[str] | None], Any
+    ]  # "train" or "valid", for test.py "test"; its classes
     create_network: Callable[..., nn.Module]  # by its config.py, and a probability of dropout
     score_form: Form
     create_loss: Callable[[ModuleType, TrainState, Any, Writer], Loss]  # for an epoch; it adds to state.meter
     create_scores: Callable[[ModuleType, Any, torch.device], Any]  # utils.Scores, by the network
-    guessing_loss: Callable[[ModuleType], float]  # that of a network which knows nothing
+    guessing_loss: Callable[[ModuleType], float]  # about the most that one has which knows nothing
     compare_losses: Callable[[ModuleType], str]  # a line about the losses of training and validation
-    # For test.py: what is a share of each class, and what test.json has besides by these scores, with the shares under
-    # this name in small letters.
+    # For test.py: what the figure of a class is called, like AP, and what test.json has besides: under this name in
+    # small letters the figures.
     title: str = ""
     report: Callable[[ModuleType, Any, Sequence[str]], dict[str, Any]] = lambda config, scores, classes: {}
-    meter: type[EpochMeter] = LossMeter  # of an epoch of training
+    # For train.py, what all but the classifier have in common.
+    meter: type[EpochMeter] = LossMeter  # of an epoch
     load_pretrained_weights: Callable[[nn.Module, ModuleType, list[str]], str] = load_pretrained_features  # -> lines
     train_form: Form = recomputing

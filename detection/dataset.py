@@ -18,15 +18,14 @@ from core.pixels import Image
 from core.seeds import drawing_from
 from imgproc import resize
 
-COLUMNS, LABEL, KIND = 6, 4, 5  # of a row of the targets, and two of their places; before them is the box
+COLUMNS, LABEL, KIND = 6, 4, 5  # of a row of the targets: the four of a box, a label from 0, a kind; -1: no object
 COUNTED, CROWD, DIFFICULT = 0, 1, 2  # the kinds
 LEAST_CROPPED_SIDE = 32  # pixels of a picture: smaller ones have too few to cut from
 LARGEST_SHORT_SIDE = 4  # in sizes of the network's image: all that a crop to a sixteenth of the area can show
 LARGEST_AREA = 2  # in squares of that short side: what is longer than 2 : 1 would take many times as much
 LEAST_BOX_SIDE = 1  # pixels of an object that is trained on; the log of much less would be most of a loss
-# What intersection over union a crop must have with an object, at random: 0 is any with the centre of one; 1, by
-# torchvision's rule, is the whole picture. Its own list goes up to 0.9, which small objects never reach: looking for it
-# takes 20 ms.
+# What intersection over union a crop must have with an object, at random: 0 is any with the centre of one, 1 is the
+# whole picture. Not torchvision's 0.1 to 0.9: small objects never reach the larger ones, and looking takes 20 ms.
 OVERLAPS = [0.0, 0.0, 0.0, 1.0]
 
 

@@ -85,6 +85,8 @@ def decode(network: SSDLite, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor
 # SSD's choice of boxes in each image, as torchvision's postprocess_detections() makes it, in the text form of ONNX. The
 # exporter of torch 2.15 cannot take that: how many values it looks at depends on the values. What NonMaxSuppression has
 # as scalars are vectors of one here: all runtimes take both, ONNX's reference (1.23.2) takes vectors alone.
+# The best `candidates` of each class, up to candidate_scores; of these what NMS keeps, with its score in its place, up
+# to scores_of_kept; of all classes the `most` best, with zeros behind them.
 CHOICE = """
 choice (float[batch, {anchors}, 4] all_boxes, float[batch, {classes}, {anchors}] all_scores)
     => (float[batch, {most}, 4] boxes, float[batch, {most}] scores, int64[batch, {most}] labels)
@@ -142,7 +144,7 @@ def add_choice(network: SSDLite, model: Any) -> None:
 
 
 def most_objects(network: SSDLite) -> int:
-    """In an image."""
+    """How many objects the file gives of an image."""
     classes = network.head.classification_head.num_columns - 1
     return int(min(network.detections_per_img, classes * min(network.topk_candidates, len(network.anchors))))
 
@@ -221,7 +223,7 @@ class Comparison:
 
     def add_anchors(self, differences: list[Tensor]) -> None:
         """The largest of a box and of a score in a batch."""
-        # As torch has it the largest is NaN where one is, which no limit allows.
+        # maximum() keeps a NaN, which no limit allows.
         self.differences = self.differences.maximum(torch.stack(differences))
 
     def add_objects(

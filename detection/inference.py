@@ -47,11 +47,11 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
     device = setup_runtime(config.seed, config.device, config.precision, config.deterministic)
     network, names = load_task_network(create_network, config, device)
-    names = names_or_numbers(names, [], config.model_num_classes)
+    names = names_or_numbers(names, first=[], count=config.model_num_classes)
     form = score_form(network, choose_dtype(config.precision, device))
     if config.compile_model:
         compile_network(form, device)
-    for name, image, target in read_pictures(arguments, config, "boxes", describe_error):
+    for name, image, target in read_pictures(arguments, config, ending="boxes", describe=describe_error):
         found = find_objects(form, config, device, image)
         write_picture(target, drawn(image, found, names))
         print(f"{name}: {describe(found, names, config.inference_score_threshold)}; drawn in {target}")
@@ -65,7 +65,7 @@ def find_objects(form: Any, config: ModuleType, device: torch.device, image: Ima
     Raises: as compute_outputs().
     """
     small = resize(image, config.image_size, config.image_size)
-    outputs = compute_outputs(form, config, device, small, "an output")
+    outputs = compute_outputs(form, config, device, small, what="an output")
     (found,) = form.detections(by_name(outputs))
     height, width = image.shape[:2]
     boxes = found["boxes"].cpu() * (torch.tensor([width, height, width, height]) / config.image_size)

@@ -20,9 +20,6 @@ from core.folding import folded, frozen_copy
 from core.fresh_weights import start_as_identities
 from model import TORCHVISION, Definition, MobileNetV2, StridedConv2d, conv_bn_relu6, round_channels
 
-# call(layers, x) gives what layers(x) gives. Only core/recomputing.py passes another than that, which keeps less for
-# gradients; so no layer with weights may be called in another way, not even by the forward() of torchvision's head.
-Call = Callable[[nn.Module, Tensor], Tensor]
 EXPANDED_BLOCK = 14  # its expansion is the last layer of stride 16: what the authors call layer_15/expansion_output
 EXTRA_CHANNELS = (512, 256, 256, 128)  # of each layer after the last one of MobileNetV2, at width 1.0
 # Of what is found: as in torchvision's ssdlite320_mobilenet_v3_large.
@@ -36,19 +33,19 @@ def create_anchors(image_size: int) -> tuple[Tensor, list[int]]:
     Sides are shares of the image's: from 0.2 to 0.95 in equal steps, with aspect ratios 1, 2, 1/2, 3 and 1/3, and one
     square between this step and the next; in the first map a square of 0.1, and 0.2 with ratios 2 and 1/2. None is
     clipped to the image. Source: create_ssd_anchors in tensorflow/models, research/object_detection/anchor_generators.
-    torchvision's ssdlite320_mobilenet_v3_large has six in each place, with which SSD does not have the paper's size.
+    torchvision's ssdlite320_mobilenet_v3_large has six in each place; SSD of Table 5 would have 16.1 M parameters so.
     """
     boxes = DefaultBoxGenerator([[2], *[[2, 3]] * 5], min_ratio=0.2, max_ratio=0.95, clip=False)
-    sizes = boxes._wh_pairs  # torchvision 0.29.2 has no option for this: it begins each with two squares
+    sizes = boxes._wh_pairs  # to be changed: torchvision 0.29.2 begins each with two squares, and has no option
     sizes[0] = torch.cat([torch.tensor([[0.1, 0.1]]), sizes[0][2:]])
     sides = [math.ceil(image_size / 2**halvings) for halvings in range(4, 10)]  # every stride of 2 rounds up
-    maps = [torch.empty(1, 1, side, side) for side in sides]  # of these and the image it reads shapes alone
+    maps = [torch.empty(1, 1, side, side) for side in sides]  # whose values are not read; the anchors are float32 too
     (anchors,) = boxes(ImageList(torch.empty(1, 3, image_size, image_size), [(image_size, image_size)]), maps)
     return anchors, [len(each) for each in sizes]
 
 
 def extra_layer(in_channels: int, out_channels: int, definition: Definition) -> nn.Module:
-    """[N, in, H, W] -> [N, out, H / 2, W / 2]: a 1 x 1 convolution to half of out, a depthwise 3 x 3, a 1 x 1.
+    """[N, in, H, W] -> [N, out, H / 2, W / 2], rounded up: 1 x 1 to half of out, depthwise 3 x 3, 1 x 1.
 
     As the authors build them (multi_resolution_feature_maps in tensorflow/models, research/object_detection), and
     torchvision's SSDLite too.
@@ -68,7 +65,7 @@ def extra_layer(in_channels: int, out_channels: int, definition: Definition) -> 
 class SSDLite(SSD):  # type: ignore[misc]
     """Normalised images [N, 3, S, S], float -> losses while training, else outputs; see forward().
 
-    S is `image_size`, of which the anchors are, at least 64. `num_classes` counts no background, which is class 0 of
+    S is `image_size`, of which the anchors are. `num_classes` counts no background, which is class 0 of
     the outputs. `features` are those of MobileNetV2 under their own names, so that its weights fit. The first of six
     maps is the expansion in block 14 (stride 16; at width 1.0 576 channels), the second what features end with (stride
     32, 1280), the others come from `extra` (strides 64 to 512). Width scales the extra layers too, by the rule of
@@ -77,8 +74,11 @@ class SSDLite(SSD):  # type: ignore[misc]
     compute_loss() and postprocess_detections(), whose `score_thresh`, `nms_thresh`, `detections_per_img` and
     `topk_candidates` may be set at any time. The loss is that of the SSD paper
     (arXiv:1512.02325), with softmax; the authors' configuration has a sigmoid for each class.
-    A batch to train on needs two images: batch-norm needs two values, and the last map may be one.
+    Up to 512 pixels a batch to train on needs two images: batch-norm needs two values, and the last map is one pixel.
     """
+
+    # call(layers, x) gives what layers(x) gives; core/recomputing.py puts one here that keeps less for gradients.
+    call: Callable[[nn.Module, Tensor], Tensor] = staticmethod(nn.Module.__call__)
 
     def __init__(
         self,
@@ -109,18 +109,18 @@ class SSDLite(SSD):  # type: ignore[misc]
         """torch.compile what gives the outputs; the loss has other shapes in every step."""
         self.outputs = torch.compile(self.outputs, *arguments, **options)  # type: ignore[method-assign]
 
-    def maps(self, images: Tensor, call: Call = nn.Module.__call__) -> list[Tensor]:
+    def maps(self, images: Tensor) -> list[Tensor]:
         """The six that the head reads: [N, C, side, side] of strides 16, 32, 64, 128, 256, 512."""
         block: Any = self.features[EXPANDED_BLOCK]
-        x = call(self.features[:EXPANDED_BLOCK], images)
-        maps = [call(block.conv[0], x)]
-        x = call(block.conv[1:], maps[0])  # its stride is 2, so that it adds no input
-        maps.append(call(self.features[EXPANDED_BLOCK + 1 :], x))
+        x = self.call(self.features[:EXPANDED_BLOCK], images)
+        maps = [self.call(block.conv[0], x)]  # the expansion
+        x = self.call(block.conv[1:], maps[0])  # its stride is 2, so that it adds no input
+        maps.append(self.call(self.features[EXPANDED_BLOCK + 1 :], x))
         for layer in self.extra:
-            maps.append(call(layer, maps[-1]))
+            maps.append(self.call(layer, maps[-1]))
         return maps
 
-    def outputs(self, images: Tensor, call: Call = nn.Module.__call__) -> dict[str, Tensor]:
+    def outputs(self, images: Tensor) -> dict[str, Tensor]:
         """For all anchors, by SSD's names for them: logits [N, A, num_classes + 1] and offsets [N, A, 4], float32.
 
         Offsets are SSD's: of the centre in tenths of the anchor's sides, and log ratios of the sides in fifths.
@@ -129,18 +129,21 @@ class SSDLite(SSD):  # type: ignore[misc]
         if images.shape[2:] != (self.image_size, self.image_size):
             height, width = images.shape[2:]
             raise ValueError(f"images of {height} x {width}; the anchors are of {self.image_size} x {self.image_size}")
-        maps, head = self.maps(images, call), self.head
-        # Under autocast they come in bfloat16, in which SSD would go on to compute the boxes.
+        maps = self.maps(images)
         return {
-            "cls_logits": predict(head.classification_head, maps, call).to(self.anchors.dtype),
-            "bbox_regression": predict(head.regression_head, maps, call).to(self.anchors.dtype),
+            "cls_logits": self.predict(self.head.classification_head, maps),
+            "bbox_regression": self.predict(self.head.regression_head, maps),
         }
 
-    def forward(
-        self, images: Tensor, targets: list[dict[str, Tensor]] | None = None, call: Call = nn.Module.__call__
-    ) -> Tensor | dict[str, Tensor]:
+    def predict(self, head: Any, maps: list[Tensor]) -> Tensor:
+        """What one of the two parts of torchvision's head gives for all anchors: float32 [N, A, columns]."""
+        found = [self.call(layers, x).permute(0, 2, 3, 1) for layers, x in zip(head.module_list, maps, strict=True)]
+        by_anchor = torch.cat([each.reshape(len(each), -1, head.num_columns) for each in found], 1)
+        return by_anchor.to(self.anchors.dtype)  # not the bfloat16 of autocast, in which SSD would go on with the boxes
+
+    def forward(self, images: Tensor, targets: list[dict[str, Tensor]] | None = None) -> Tensor | dict[str, Tensor]:
         """losses() in training, else outputs() in one tensor [N, A, num_classes + 5], which by_name() takes apart."""
-        outputs = self.outputs(images, call)
+        outputs = self.outputs(images)
         if not self.training:
             return torch.cat([outputs["cls_logits"], outputs["bbox_regression"]], dim=2)
         if targets is None:
@@ -177,14 +180,8 @@ class SSDLite(SSD):  # type: ignore[misc]
         return self.proposal_matcher(box_iou(boxes, self.anchors))
 
 
-def predict(head: Any, maps: list[Tensor], call: Call) -> Tensor:
-    """What one of the two parts of torchvision's head gives for all anchors: [N, A, columns]."""
-    found = [call(layers, x).permute(0, 2, 3, 1) for layers, x in zip(head.module_list, maps, strict=True)]
-    return torch.cat([each.reshape(len(each), -1, head.num_columns) for each in found], 1)
-
-
 def by_name(outputs: Tensor) -> dict[str, Tensor]:
-    """SSDLite.outputs(), views of what it gives in evaluation."""
+    """SSDLite.outputs() again, by the one tensor that folded() and evaluate() can take."""
     return {"cls_logits": outputs[..., :-4], "bbox_regression": outputs[..., -4:]}
 
 
@@ -207,7 +204,10 @@ def create_network(config: ModuleType, dropout: float = 0.0) -> SSDLite:
 
 
 def score_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy to score with, folded; with TensorFlow's padding not, as the maps that the head reads cannot be turned."""
+    """A copy to score with: folded, unless it has TensorFlow's padding.
+
+    Then folded() would turn the maps (core.folding.turn_padding()), and the head reads six of them.
+    """
     if any(isinstance(layer, StridedConv2d) and layer.pads_same for layer in network.modules()):
         return frozen_copy(network)
     side = cast(SSDLite, network).image_size

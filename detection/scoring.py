@@ -71,18 +71,17 @@ class BoxScores:
 class Evaluation(COCOeval):  # type: ignore[misc]
     """pycocotools' own, in which an object can also be "difficult": ignored like a crowd, by Pascal VOC's rule.
 
-    What is found inside of a crowd is ignored, however small a part of it that is. On a difficult object it is if the
-    two overlap as a find and its object must; and it is for as many finds as there are, as in VOCdevkit's VOCevaldet.
-    pycocotools asks "iscrowd" three times: what is ignored, what may match again, what an overlap is a share of. Only
-    the last is to see 0.
+    What is found inside of a crowd is ignored, however small a part of it that is. What is found on a difficult object
+    is ignored if their IoU is as large as is asked for, and any number of finds, as in VOCdevkit's VOCevaldet. So both
+    are crowds to pycocotools, but for the overlap, which it takes as a share of what is found in a crowd.
     """
 
     def computeIoU(self, image: int, label: int) -> Any:
         difficult = [each for each in self._gts[image, label] if each["difficult"]]
-        for each in difficult:  # of a crowd, pycocotools divides by the area of the find and not by the union
+        for each in difficult:
             each["iscrowd"] = 0
         overlaps = super().computeIoU(image, label)
-        for each in difficult:  # so that any number of finds may match it
+        for each in difficult:
             each["iscrowd"] = 1
         return overlaps
 

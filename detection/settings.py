@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each value of detection/config.py must be: as in the classifier's, but for what stands here."""
+"""What each value of detection/config.py must be: what core.settings.rules_of_task() has for all tasks, and this."""
 
 import math
 
 from core.settings import FLAG, SHARE, is_crop_scale, is_number, rules_of_task
 
-# torchvision divides by the whole pixels of a crop's side, so that there must be one: of the smallest picture that is
-# cropped (LEAST_CROPPED_SIDE in detection/dataset.py: 32 x 32 pixels) in a part of 1 / 32**2 of the area.
+# Of a side of 32 pixels, the smallest that is cropped (LEAST_CROPPED_SIDE in detection/dataset.py), it leaves one:
+# RandomIoUCrop divides by it.
 LEAST_CROP = 0.001
 
 RULES = rules_of_task(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Average precision of the weights of detection/config.py on pictures never trained on: python3 detection/test.py."""
+"""Average precision of the weights of detection/config.py on its test pictures: python3 detection/test.py."""
 
 import sys
 from pathlib import Path

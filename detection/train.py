@@ -37,10 +37,10 @@ def compute_loss(network: nn.Module, images: Tensor, objects: Tensor) -> Tensor:
 
 
 def guessing_loss(config: ModuleType) -> float:
-    """What a fresh network has at most, but for a few tenths: measured in the scenes, with 1 to 400 classes.
+    """At least the loss of a fresh network, but for a few tenths: measured in the scenes, with 1 to 400 classes.
 
-    For each anchor with an object four cross entropies, three of them of the anchors without one that look most like
-    objects, and one loss of a box.
+    Of each anchor with an object: four cross entropies, at most log(classes) + 1.5, three of them of background that
+    looks like objects; and at most 4 for the box.
     """
     return 4 * (math.log(config.model_num_classes + 1) + 1.5) + 4
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of segmentation/; names mean what they do in the classifier's."""
+"""Every setting of segmentation/; names mean what they do in the classifier's, but where a comment says otherwise."""
 
 import os
 

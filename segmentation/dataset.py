@@ -15,6 +15,7 @@ from core.picture_datasets import PictureDataset
 from core.picture_sources import BACKGROUND, Source, open_pictures
 from core.pixels import Image
 from core.seeds import drawing_from
+from imgproc import resize
 
 
 class MaskedImages(PictureDataset):
@@ -22,7 +23,8 @@ class MaskedImages(PictureDataset):
 
     dataset[epoch, index] -> uint8 [S, S, 3] and uint8 [S, S], a place in `classes` for each pixel, or 255 to ignore.
     The whole picture is resized to S x S, whatever its shape. In training a part of it is, its share of the area within
-    `crop_scale` and its sides from 3:4 to 4:3, unless `crop_scale` is None; and it is flipped with `flip_probability`.
+    `crop_scale` and its sides from 3:4 to 4:3 if it is not too long for that, unless `crop_scale` is None; and it is
+    flipped with `flip_probability`.
     The picture is interpolated with antialiasing, the mask takes the nearest pixel.
     """
 
@@ -48,10 +50,10 @@ class MaskedImages(PictureDataset):
         if seed is not None:
             with drawing_from(seed):
                 pixels, mask = self.augmented(pixels, mask)
-        size = [self.image_size] * 2
-        pixels = functional.resize(pixels, size, antialias=True)
-        mask = functional.resize(mask, size, InterpolationMode.NEAREST_EXACT)
-        return to_array(pixels.permute(1, 2, 0)), to_array(mask[0])
+        side = self.image_size
+        image = resize(pixels.permute(1, 2, 0).numpy(), side, side)
+        mask = functional.resize(mask, [side, side], InterpolationMode.NEAREST_EXACT)
+        return np.ascontiguousarray(image), np.ascontiguousarray(mask[0].numpy())
 
     def augmented(self, pixels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """A part of a picture [3, H, W] and of its mask [1, H, W], flipped or not, by torch's generator."""
@@ -71,7 +73,3 @@ def open_split(config: ModuleType, split: str, class_names: Sequence[str] | None
         return MaskedImages(source, config.image_size)
     augment = config.random_crop_scale, config.random_flip_probability
     return MaskedImages(source, config.image_size, config.seed, *augment, config.bad_images == "skip")
-
-
-def to_array(pixels: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(pixels.numpy())

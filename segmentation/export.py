@@ -34,13 +34,13 @@ from exporting.networks import Normalization, plain_copy
 from exporting.task_files import Answer, Exported, export_task, in_batches, load_for_export
 from imgproc import normalize
 from segmentation.dataset import MaskedImages
-from segmentation.model import DeepLabV3, create_network
+from segmentation.model import DeepLabV3, create_network, interpolate
 from segmentation.scoring import summarise
 from segmentation.settings import RULES
 from utils import user_errors
 
 SCENES = 100  # that are compared
-OTHER_SIDES = ((33, 18), (0, 71))  # pixels more than image_size, high and wide: of some no whole strides
+OTHER_SIDES = ((33, 18), (0, 71))  # pixels more than image_size, high and wide: not all multiples of the stride
 # Of the largest logit, and of 10 where that is smaller. Ten times a classifier's, which are sums over whole maps:
 # random networks whose batch-norms have the statistics of scenes reached 2.5e-5 in 400,000 logits.
 LOGIT_TOLERANCE = 1e-4
@@ -73,8 +73,7 @@ class LevelSegmenter(nn.Module):
 
     def forward(self, levels: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.classifier(self.features(self.normalization(levels)))
-        full = nn.functional.interpolate(logits, levels.shape[1:3], mode="bilinear", align_corners=False)
-        return full.argmax(1).to(torch.uint8), logits
+        return interpolate(logits, levels.shape[1:3]).argmax(1).to(torch.uint8), logits
 
 
 def to_export(network: DeepLabV3, config: ModuleType, names: list[str]) -> Exported:
@@ -115,7 +114,8 @@ def verify(network: DeepLabV3, config: ModuleType, names: list[str], answer: Ans
     for levels, masks in pictures(config.image_size):
         images = normalize(torch.from_numpy(levels).permute(0, 3, 1, 2), mean, std)
         small = network.classifier(network.features(images))
-        comparison.add(answer(levels), network(images).argmax(1), small, torch.from_numpy(masks).long())
+        classes = interpolate(small, images.shape[2:]).argmax(1)
+        comparison.add(answer(levels), classes, small, torch.from_numpy(masks).long())
     figures = comparison.figures()
     tolerance = LOGIT_TOLERANCE * max(10.0, figures["largest_logit"])
     difference, equal = figures["largest_difference"], figures["equal_pixels"]
@@ -165,7 +165,7 @@ class Comparison:
             table += torch.bincount(places, minlength=table.numel()).view_as(table)
 
     def figures(self) -> dict[str, Any]:
-        """In percent but for the logits."""
+        """Counts, percent, and logits as they are."""
         scores = {
             name: summarise(table)["miou"] for name, table in zip(("miou", "torch_miou"), self.tables, strict=True)
         }

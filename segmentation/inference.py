@@ -44,8 +44,8 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     form = score_form(network, choose_dtype(config.precision, device))
     if config.compile_model:
         compile_network(form, device)
-    names = names_or_numbers(names, [BACKGROUND], config.model_num_classes)
-    for name, image, target in read_pictures(arguments, config, "classes", describe_error, load_unless_long):
+    names = names_or_numbers(names, first=[BACKGROUND], count=config.model_num_classes)
+    for name, image, target in read_pictures(arguments, config, "classes", describe_error, load=load_unless_long):
         classes = classify_pixels(form, config, device, image)
         write_picture(target, coloured(image, classes, len(names)))
         print(f"{name}: {describe(classes, names)}; coloured in {target}")
@@ -69,8 +69,8 @@ def load_unless_long(path: Path) -> Image:
 def classify_pixels(form: nn.Module, config: ModuleType, device: torch.device, image: Image) -> np.ndarray:
     """The class of each pixel: uint8 [H, W, 3] -> int64 [H, W].
 
-    The network sees the picture with a short side of image_size, and gives logits of that size; those are then resized
-    to the picture. `form`: score_form() of the network. Raises: as compute_outputs().
+    The network sees the picture with a short side of image_size, where validation squashes it, and gives logits of that
+    size; those are then resized to the picture. `form`: score_form() of the network. Raises: as compute_outputs().
     """
     height, width = image.shape[:2]
     scale = config.image_size / min(height, width)

@@ -20,13 +20,16 @@ class DeepLabV3(nn.Module):
 
     `features` are those of MobileNetV2 under their own names, so that its weights fit: all but the last one, as in
     Table 7 of the paper, or with `last_map` that too, which at width 1.0 has four times the channels. Of
-    DeepLabv3's head (arXiv:1706.05587) there are the 1 x 1 convolution and the pooled image, not the dilated ones.
+    DeepLabv3's head (arXiv:1706.05587) there are the 1 x 1 convolution and the pooled image, not the dilated ones, nor
+    the 3 x 3 that torchvision adds.
     `output_stride` (8, 16 or 32): how many times smaller than the image the map is that the head reads. `dropout`
     (probability, 0 <= p < 1) acts before the last convolution, while training.
     A batch to train on needs two images: batch-norm needs two values, and a pooled image is one.
     """
 
-    gives_map = True  # for core.folding.turn_padding(): where it turns the images, it turns back what comes out
+    gives_map = True  # for core.folding.turn_padding(), which then turns back the map that `features` give
+    # call(layers, x) gives what layers(x) gives; core/recomputing.py puts one here that keeps less for gradients.
+    call: Callable[[nn.Module, Tensor], Tensor] = staticmethod(nn.Module.__call__)
 
     def __init__(
         self,
@@ -48,10 +51,9 @@ class DeepLabV3(nn.Module):
                 layer.eps = definition.batch_norm_eps
         self.classifier = nn.Sequential(head, nn.Conv2d(HEAD_CHANNELS, num_classes, 1))
 
-    def forward(self, x: Tensor, call: Callable[[nn.Module, Tensor], Tensor] = nn.Module.__call__) -> Tensor:
-        """call(layers, x) gives what layers(x) gives; core/recomputing.py passes one that keeps less for gradients."""
-        logits = call(self.classifier, call(self.features, x))  # [N, C, H / output_stride, ..], rounded up
-        logits = logits.float().contiguous()  # else a loss over the classes would bring all of [N, C, H, W] in order
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.call(self.classifier, self.call(self.features, x))  # [N, C, H / output_stride, ..], rounded up
+        logits = logits.float().contiguous()  # of channels_last maps cross_entropy would copy all of [N, C, H, W]
         resize = enlarge if self.training else interpolate  # the same but for rounding and the time of the gradients
         return resize(logits, x.shape[2:])
 
@@ -61,13 +63,13 @@ def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
 
     On a GPU those of interpolate() have other bits each time, or with deterministic = True come by a slow routine.
     """
-    # In each column the shares that a pixel of the large map takes of those of the small one.
-    rows, columns = (  # [H, height], [W, width]
+    # In column j the shares that pixel j of the large side takes of those of the small one.
+    down, across = (  # [H, height], [W, width]
         nn.functional.interpolate(torch.eye(small, device=maps.device)[None], large, mode="linear")[0]
         for small, large in zip(maps.shape[2:], size, strict=True)
     )
     with torch.autocast(maps.device.type, enabled=False):
-        return rows.t() @ (maps @ columns)
+        return down.t() @ (maps @ across)
 
 
 def interpolate(maps: Tensor, size: Sequence[int]) -> Tensor:
@@ -98,8 +100,5 @@ def create_network(config: ModuleType, dropout: float = 0.0) -> DeepLabV3:
 
 
 def score_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The network, folded."""
-    return folded(network, dtype, PROBE)
-
-
-PROBE = (3, 64, 64)  # an image to try it with
+    """A copy to score with, folded."""
+    return folded(network, dtype, (3, 64, 64))

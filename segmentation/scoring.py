@@ -28,7 +28,7 @@ class PixelScores:
 
     def __init__(self, num_classes: int, device: torch.device) -> None:
         self.meter, self.num_classes = LossMeter(device), num_classes
-        # At t * num_classes + p the pixels of class t that were taken for p; in the end those that do not count.
+        # At t * num_classes + p the pixels of class t that were taken for p; at the last place those that do not count.
         self.sums = torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=device)
 
     def add(self, logits: Tensor, masks: Tensor) -> None:

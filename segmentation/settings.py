@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each value of segmentation/config.py must be: as in the classifier's, but for what stands here."""
+"""What each value of segmentation/config.py must be: what core.settings.rules_of_task() has for all tasks, and this."""
 
 from core.annotated_images import MAX_CLASSES
 from core.settings import TRAIN_RULES, is_int, rules_of_task

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mean IoU of the weights of segmentation/config.py on pictures never trained on: python3 segmentation/test.py."""
+"""Mean IoU of the weights of segmentation/config.py on its test pictures: python3 segmentation/test.py."""
 
 import sys
 from pathlib import Path

@@ -30,10 +30,7 @@ from utils import user_errors
 
 
 def compute_loss(network: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
-    """Of images [N, 3, S, S] and masks [N, S, S]: nats, a mean over the pixels that count.
-
-    In the mean of an epoch each batch has the weight of its images.
-    """
+    """Of images [N, 3, S, S] and masks [N, S, S]: nats, a mean over the pixels that count."""
     return pixel_loss(network(images), masks)
 
 

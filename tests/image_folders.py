@@ -30,9 +30,9 @@ def train_batches(folder: Path, num_workers: int = 0, seed: int = 3) -> CPUPrefe
     return batches_of(dataset, num_workers)
 
 
-def batches_of(dataset: ImageDataset, num_workers: int = 0) -> CPUPrefetcher:
+def batches_of(dataset: ImageDataset, num_workers: int = 0, batch_size: int = 4) -> CPUPrefetcher:
     return create_batches(
-        dataset, batch_size=4, num_workers=num_workers, mean=MEAN, std=STD, device=torch.device("cpu")
+        dataset, batch_size=batch_size, num_workers=num_workers, mean=MEAN, std=STD, device=torch.device("cpu")
     )
 
 

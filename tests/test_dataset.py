@@ -270,8 +270,12 @@ def test_a_batch_of_unreadable_images_stops_training(tmp_path: Path) -> None:
     write_images(tmp_path, 2)
     for path in tmp_path.glob("*/*"):
         damage(path)
-    with pytest.raises(ValueError, match=r"fewer than 2 of 4 images of a batch can be read"):
-        list(batches_of(ImageDataset(tmp_path, TRAIN, num_classes=3, seed=3, skip_bad=True)))
+    for size, message in (
+        (4, "fewer than 2 of 4 images of a batch can be read"),
+        (1, "the only image of a batch cannot"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            list(batches_of(ImageDataset(tmp_path, TRAIN, num_classes=3, seed=3, skip_bad=True), batch_size=size))
 
 
 def test_a_pipe_and_a_link_to_nothing_count_as_unreadable(tmp_path: Path) -> None:

@@ -203,6 +203,7 @@ def test_names_starting_with_an_underscore_are_the_users_own(tmp_path: Path, mon
 
 
 def test_importing_config_has_no_side_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     torch.manual_seed(5)
     state = torch.get_rng_state()
     load_config(tmp_path, monkeypatch, "train")

@@ -160,7 +160,12 @@ def test_anchors_of_all_maps_but_the_first_equal_torchvisions() -> None:
     images = ImageList(torch.empty(1, 3, 97, 97), [(97, 97)])
     sides = [7, 4, 2, 1, 1, 1]  # 97 pixels, halved and rounded up four to nine times
     expected = theirs(images, [torch.empty(1, 1, side, side) for side in sides])[0]
-    assert torch.equal(create_anchors(97)[0][3 * 7**2 :], expected[6 * 7**2 :])
+    anchors, per_place = create_anchors(97)
+    assert per_place == ANCHORS
+    assert torch.equal(anchors[3 * 7**2 :], expected[6 * 7**2 :])
+    centres = (anchors[: 3 * 7**2, :2] + anchors[: 3 * 7**2, 2:]) / 2  # of the first: row by row, three in each place
+    places = [[(column + 0.5) * 97 / 7, (row + 0.5) * 97 / 7] for row in range(7) for column in range(7)]
+    torch.testing.assert_close(centres, torch.tensor(places).repeat_interleave(3, 0))
 
 
 def test_every_object_of_at_least_32_pixels_overlaps_an_anchor() -> None:
@@ -355,6 +360,16 @@ def test_new_layers_start_as_the_authors() -> None:
     new = [layer for part in (network.extra, network.head) for layer in part.modules() if isinstance(layer, nn.Conv2d)]
     assert len(new) == 4 * 3 + 6 * 4
     assert [layer.weight.std().item() for layer in new] == pytest.approx([0.03] * len(new), rel=0.1)
+
+
+@pytest.mark.parametrize("definition", [TORCHVISION, TENSORFLOW])
+def test_one_image_trains_where_the_last_map_has_more_than_a_pixel(definition: Definition) -> None:
+    """As the rules of its config.py have it."""
+    targets = two_targets()[:1]
+    losses = SSDLite(CLASSES, 513, 0.1, definition).train()(random_images(513, 513)[:1], targets)
+    assert all(loss.isfinite() for loss in losses.values())
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        SSDLite(CLASSES, 512, 0.1, definition).train()(random_images(512, 512)[:1], targets)
 
 
 def test_network_learns_where_the_bright_squares_are() -> None:

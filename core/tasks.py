@@ -32,7 +32,7 @@ class Task(NamedTuple):
     score: str  # by its name among the scores, that which is largest for the best weights; percent
     open_split: Callable[
         [ModuleType, str, Sequence[str] | None], Any
-    ]  # "train" or "valid", for test.py "test"; its classes
+    ]  # "train", "valid", "test"; the classes to have, or None
     create_network: Callable[..., nn.Module]  # by its config.py, and a probability of dropout
     score_form: Form
     create_loss: Callable[[ModuleType, TrainState, Any, Writer], Loss]  # for an epoch; it adds to state.meter

@@ -22,7 +22,7 @@ COLUMNS, LABEL, KIND = 6, 4, 5  # of a row of the targets: the four of a box, a 
 COUNTED, CROWD, DIFFICULT = 0, 1, 2  # the kinds
 LEAST_CROPPED_SIDE = 32  # pixels of a picture: smaller ones have too few to cut from
 LARGEST_SHORT_SIDE = 4  # in sizes of the network's image: all that a crop to a sixteenth of the area can show
-LARGEST_AREA = 2  # in squares of that short side: what is longer than 2 : 1 would take many times as much
+LARGEST_AREA = 2  # in squares of that short side: else a strip of 40 : 1 would take twenty times as much
 LEAST_BOX_SIDE = 1  # pixels of an object that is trained on; the log of much less would be most of a loss
 # What intersection over union a crop must have with an object, at random: 0 is any with the centre of one, 1 is the
 # whole picture. Not torchvision's 0.1 to 0.9: small objects never reach the larger ones, and looking takes 20 ms.
@@ -34,7 +34,8 @@ class BoxDataset(PictureDataset):
 
     dataset[epoch, index] -> uint8 [S, S, 3] and float32 [M, 6]: left, top, right, bottom in pixels of S, label, and
     COUNTED, or CROWD or DIFFICULT for what neither counts nor is trained on. M is the same for all pictures, and rows
-    without an object are -1 throughout. In training a picture with an object is augmented, if it is not tiny.
+    without an object are -1 throughout. In training, with a `seed`, a picture with an object is augmented, if it is
+    not tiny.
     """
 
     def __init__(
@@ -80,9 +81,7 @@ def shrunk(image: Image, boxes: np.ndarray, largest_short_side: int) -> tuple[Im
     A photo of 12 megapixels on a canvas of 16 times its area would take a gigabyte.
     """
     height, width = image.shape[:2]
-    ratio = min(
-        largest_short_side / min(height, width), largest_short_side * math.sqrt(LARGEST_AREA / (height * width))
-    )
+    ratio = largest_short_side * min(1 / min(height, width), math.sqrt(LARGEST_AREA / (height * width)))
     if ratio >= 1:
         return image, boxes
     size = round(ratio * height), round(ratio * width)

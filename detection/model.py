@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SSDLite (arXiv:1801.04381, section 6.2): MobileNetV2, and boxes predicted from six of its maps."""
+"""SSDLite (arXiv:1801.04381, section 6.2): MobileNetV2, four layers after it, and boxes predicted from six maps."""
 
 import itertools
 import math
@@ -11,10 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
-from torchvision.ops import box_iou
+from torchvision.ops import box_convert, box_iou
 
 from core.folding import folded, frozen_copy
 from core.fresh_weights import start_as_identities
@@ -30,18 +29,18 @@ def create_anchors(image_size: int) -> tuple[Tensor, list[int]]:
     """Those of the paper's authors, and how many are in each place of the six maps: 3 of the first, 6 of the others.
 
     Of an image of S x S pixels: [A, 4], left, top, right, bottom in pixels, in the order of the outputs.
-    Sides are shares of the image's: from 0.2 to 0.95 in equal steps, with aspect ratios 1, 2, 1/2, 3 and 1/3, and one
-    square between this step and the next; in the first map a square of 0.1, and 0.2 with ratios 2 and 1/2. None is
-    clipped to the image. Source: create_ssd_anchors in tensorflow/models, research/object_detection/anchor_generators.
-    torchvision's ssdlite320_mobilenet_v3_large has six in each place; SSD of Table 5 would have 16.1 M parameters so.
+    Scales, the roots of the areas, are shares of the image's side: from 0.2 to 0.95 in equal steps, with aspect ratios
+    1, 2, 1/2, 3 and 1/3, and one square of the geometric mean of this scale and the next, 1.0 after the last; in the
+    first map a square of 0.1, and 0.2 with ratios 2 and 1/2. None is clipped to the image.
+    Source: create_ssd_anchors in tensorflow/models, research/object_detection/anchor_generators. torchvision's
+    ssdlite320_mobilenet_v3_large has six in each place; SSD of Table 5 would have 16.1 M parameters so.
     """
     boxes = DefaultBoxGenerator([[2], *[[2, 3]] * 5], min_ratio=0.2, max_ratio=0.95, clip=False)
     sizes = boxes._wh_pairs  # to be changed: torchvision 0.29.2 begins each with two squares, and has no option
     sizes[0] = torch.cat([torch.tensor([[0.1, 0.1]]), sizes[0][2:]])
     sides = [math.ceil(image_size / 2**halvings) for halvings in range(4, 10)]  # every stride of 2 rounds up
-    maps = [torch.empty(1, 1, side, side) for side in sides]  # whose values are not read; the anchors are float32 too
-    (anchors,) = boxes(ImageList(torch.empty(1, 3, image_size, image_size), [(image_size, image_size)]), maps)
-    return anchors, [len(each) for each in sizes]
+    shares = boxes._grid_default_boxes([[side, side] for side in sides], [image_size, image_size])
+    return image_size * box_convert(shares, "cxcywh", "xyxy"), [len(each) for each in sizes]
 
 
 def extra_layer(in_channels: int, out_channels: int, definition: Definition) -> nn.Module:
@@ -93,9 +92,9 @@ class SSDLite(SSD):  # type: ignore[misc]
         anchors, per_place = create_anchors(image_size)
         norm = partial(nn.BatchNorm2d, eps=definition.batch_norm_eps)
         head = SSDLiteHead(channels, per_place, num_classes + 1, norm)
+        # An SSD for its loss and its choice of boxes alone, without what gives maps and anchors and resizes images.
         unused = nn.Identity()
         super().__init__(unused, unused, (image_size, image_size), num_classes + 1, head=head, **LIMITS)
-        # SSD's forward() has these give its maps and anchors and resize its images.
         del self.backbone, self.anchor_generator, self.transform
         self.image_size = image_size
         self.features: nn.Sequential = features
@@ -204,9 +203,9 @@ def create_network(config: ModuleType, dropout: float = 0.0) -> SSDLite:
 
 
 def score_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy to score with: folded, unless it has TensorFlow's padding.
+    """A copy to score with, as folded() makes it, unless it has TensorFlow's padding.
 
-    Then folded() would turn the maps (core.folding.turn_padding()), and the head reads six of them.
+    For that folded() turns image and kernels by 180 degrees, and the maps that the head reads would be upside down.
     """
     if any(isinstance(layer, StridedConv2d) and layer.pads_same for layer in network.modules()):
         return frozen_copy(network)

@@ -77,12 +77,10 @@ class Evaluation(COCOeval):  # type: ignore[misc]
     """
 
     def computeIoU(self, image: int, label: int) -> Any:
-        difficult = [each for each in self._gts[image, label] if each["difficult"]]
-        for each in difficult:
-            each["iscrowd"] = 0
+        objects = self._gts[image, label]
+        self._gts[image, label] = [each | {"iscrowd": each["iscrowd"] and not each["difficult"]} for each in objects]
         overlaps = super().computeIoU(image, label)
-        for each in difficult:
-            each["iscrowd"] = 1
+        self._gts[image, label] = objects
         return overlaps
 
 

@@ -39,8 +39,8 @@ def compute_loss(network: nn.Module, images: Tensor, objects: Tensor) -> Tensor:
 def guessing_loss(config: ModuleType) -> float:
     """At least the loss of a fresh network, but for a few tenths: measured in the scenes, with 1 to 400 classes.
 
-    Of each anchor with an object: four cross entropies, at most log(classes) + 1.5, three of them of background that
-    looks like objects; and at most 4 for the box.
+    Of each anchor with an object: four cross entropies, at most log(classes + 1) + 1.5, three of them of background
+    that looks like objects; and at most 4 for the box.
     """
     return 4 * (math.log(config.model_num_classes + 1) + 1.5) + 4
 

@@ -5,7 +5,7 @@ import os
 
 import torch
 
-dataset_name = "scenes"
+dataset_name = "scenes"  # names the run alone; the pictures are those of data_dir
 data_dir = ""  # scenes of digits; or a folder in the layout of Pascal VOC or COCO: docs/annotated_folders.md
 exp_name = os.environ.get("EXP_NAME", f"DeepLabV3-{dataset_name}")  # names the folders in samples and results
 seed = 0
@@ -13,10 +13,10 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 precision = "auto"  # "float32", "tf32", "bfloat16", "float16"; "auto": the fastest of a GPU, float32 on a CPU
 compile_model = False
 deterministic = False
-image_size = 128  # pixels a side, of the scenes too
+image_size = 128  # pixels a side, of the scenes too; at least 64; in inference of the short side
 
 model_arch_name = "deeplab_v3"
-model_width_mult = 0.5  # 1.0 for photos, as published weights have it
+model_width_mult = 0.5  # that of the pretrained weights, usually 1.0
 model_mean_parameters = [0.485, 0.456, 0.406]
 model_std_parameters = [0.229, 0.224, 0.225]
 model_num_classes = 11  # with the background; of Pascal VOC 21

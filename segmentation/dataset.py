@@ -22,9 +22,9 @@ class MaskedImages(PictureDataset):
     """The pictures of a source with masks as a network takes them.
 
     dataset[epoch, index] -> uint8 [S, S, 3] and uint8 [S, S], a place in `classes` for each pixel, or 255 to ignore.
-    The whole picture is resized to S x S, whatever its shape. In training a part of it is, its share of the area within
-    `crop_scale` and its sides from 3:4 to 4:3 if it is not too long for that, unless `crop_scale` is None; and it is
-    flipped with `flip_probability`.
+    The whole picture is resized to S x S, whatever its shape. In training, with a `seed`, a part of it is, with sides
+    from 3:4 to 4:3 and, unless the picture is too long for that, a share of the area within `crop_scale`, if that is
+    not None; and it is flipped with `flip_probability`.
     The picture is interpolated with antialiasing, the mask takes the nearest pixel.
     """
 
@@ -38,7 +38,7 @@ class MaskedImages(PictureDataset):
         skip_bad: bool = False,
     ) -> None:
         super().__init__(source, image_size, seed, skip_bad)
-        self.crop = v2.RandomResizedCrop(image_size, tuple(crop_scale)) if crop_scale else None
+        self.crop = v2.RandomResizedCrop(image_size, tuple(crop_scale)) if crop_scale else None  # chooses the part
         self.flip_probability = flip_probability
         self.target_bytes = image_size**2  # a byte for each pixel
         self.classes = [BACKGROUND, *source.classes]

@@ -61,9 +61,9 @@ class DeepLabV3(nn.Module):
 def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
     """interpolate() but for rounding, as products of matrices, of which the gradients take half the time on a CPU.
 
-    On a GPU those of interpolate() have other bits each time, or with deterministic = True come by a slow routine.
+    On a GPU the gradients of interpolate() have other bits each time, or by deterministic = True a slow routine.
     """
-    # In column j the shares that pixel j of the large side takes of those of the small one.
+    # What interpolate() makes of the identity is its matrix, as it is linear.
     down, across = (  # [H, height], [W, width]
         nn.functional.interpolate(torch.eye(small, device=maps.device)[None], large, mode="linear")[0]
         for small, large in zip(maps.shape[2:], size, strict=True)
@@ -100,5 +100,5 @@ def create_network(config: ModuleType, dropout: float = 0.0) -> DeepLabV3:
 
 
 def score_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy to score with, folded."""
+    """A copy to score with, as folded() makes it."""
     return folded(network, dtype, (3, 64, 64))

@@ -14,7 +14,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cv2
 import numpy
@@ -31,7 +31,6 @@ from core.processes import from_main, gather_batches, joined_processes
 from core.runtimes import ExportedNetwork
 from core.score_reports import print_classes, write_scores
 from core.settings import check_config, precision_name
-from core.tasks import Task
 from core.trained_networks import find_device, load_network, load_task_network
 from dataset import CPUPrefetcher, ImageDataset, create_batches
 from imgproc import eval_transform
@@ -46,8 +45,11 @@ from utils import (
     user_errors,
 )
 
+if TYPE_CHECKING:
+    from core.tasks import Task  # which imports what trains
 
-def main(config: ModuleType, task: Task | None = None) -> None:
+
+def main(config: ModuleType, task: "Task | None" = None) -> None:
     check_config(config, "test", task.rules if task else None)
     device = setup_runtime(config.seed, find_device(config), config.precision, config.deterministic)
     with joined_processes(device):
@@ -95,7 +97,7 @@ def test(config: ModuleType, device: torch.device) -> None:
     print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({counted(int(metrics['images']), 'image')})")
 
 
-def test_task(config: ModuleType, device: torch.device, task: Task) -> None:
+def test_task(config: ModuleType, device: torch.device, task: "Task") -> None:
     """Score the pictures of a task, each process its batches; write test.json."""
     dtype = choose_dtype(config.precision, device)
     network, class_names = load_task_network(task.create_network, config, device)

@@ -224,13 +224,20 @@ def batch_norm_values(config: ModuleType, side: int) -> int:
     return int(config.batch_size) * processes * side**2
 
 
-def check_task_together(config: ModuleType, lines: dict[str, int], smallest_side: Callable[[int], int]) -> None:
-    """check_together() of another task than classifying. `smallest_side`: as of rules_of_task()."""
+class SmallestMap(NamedTuple):
+    """A map of a network: what it is called, and its side in pixels by that of the image."""
+
+    name: str
+    side: Callable[[int], int]
+
+
+def check_task_together(config: ModuleType, lines: dict[str, int], smallest_map: SmallestMap) -> None:
+    """check_together() of another task than classifying. `smallest_map`: as of rules_of_task()."""
     check_warmup(config, lines)
-    if batch_norm_values(config, smallest_side(config.image_size)) < 2:
+    if batch_norm_values(config, smallest_map.side(config.image_size)) < 2:
         raise ValueError(
-            f"config.py line {lines.get('batch_size', '?')}: batch_size = 1 leaves batch-norm one value of "
-            "each channel of the smallest map, and it needs 2; set batch_size to at least 2"
+            f"config.py line {lines.get('batch_size', '?')}: batch_size = 1 leaves the batch-norm of "
+            f"{smallest_map.name} one value of each channel, and it needs 2; set batch_size to at least 2"
         )
 
 
@@ -244,12 +251,10 @@ TASK_TRAIN_NAMES = (
 )
 
 
-def rules_of_task(
-    name: str, shared: dict[str, Rule], train: dict[str, Rule], smallest_side: Callable[[int], int]
-) -> Rules:
+def rules_of_task(name: str, shared: dict[str, Rule], train: dict[str, Rule], smallest_map: SmallestMap) -> Rules:
     """Those of another task than classifying, on scenes or a folder: rules of its own, and what all such tasks have.
 
-    `name`: the network's. `smallest_side`: of the smallest map that has a batch-norm, by the side of the image.
+    `name`: the network's. `smallest_map`: of those that have a batch-norm.
     """
     own = SHARED_RULES | {"data_dir": PATH_OR_NONE, "inference_image_path": PATH_OR_NONE} | shared
     own["model_arch_name"] = (lambda v: v == name, f'"{name}"')
@@ -262,7 +267,7 @@ def rules_of_task(
         shared={name: rule for name, rule in own.items() if name not in ("class_label_file", "apply_orientation")},
         train=pictures["train"] | {name: TRAIN_RULES[name] for name in TASK_TRAIN_NAMES} | train,
         test=pictures["test"] | {name: rule for name, rule in TEST_RULES.items() if name != "test_image_dir"},
-        check_together=partial(check_task_together, smallest_side=smallest_side),
+        check_together=partial(check_task_together, smallest_map=smallest_map),
     )
 
 

@@ -30,9 +30,8 @@ class Task(NamedTuple):
 
     rules: Rules  # of its config.py
     score: str  # by its name among the scores, that which is largest for the best weights; percent
-    open_split: Callable[
-        [ModuleType, str, Sequence[str] | None], Any
-    ]  # "train", "valid", "test"; the classes to have, or None
+    # By its config.py "train", "valid" or "test", and the classes to have if they are known.
+    open_split: Callable[[ModuleType, str, Sequence[str] | None], Any]
     create_network: Callable[..., nn.Module]  # by its config.py, and a probability of dropout
     score_form: Form
     create_loss: Callable[[ModuleType, TrainState, Any, Writer], Loss]  # for an epoch; it adds to state.meter

@@ -64,15 +64,15 @@ def extra_layer(in_channels: int, out_channels: int, definition: Definition) -> 
 class SSDLite(SSD):  # type: ignore[misc]
     """Normalised images [N, 3, S, S], float -> losses while training, else outputs; see forward().
 
-    S is `image_size`, of which the anchors are. `num_classes` counts no background, which is class 0 of
-    the outputs. `features` are those of MobileNetV2 under their own names, so that its weights fit. The first of six
-    maps is the expansion in block 14 (stride 16; at width 1.0 576 channels), the second what features end with (stride
-    32, 1280), the others come from `extra` (strides 64 to 512). Width scales the extra layers too, by the rule of
-    model.py, which rounds to multiples of 8; the authors round them down, to 179 channels and the like.
+    S is `image_size`, of which the anchors are. `num_classes` counts no background, which is class 0 of the outputs.
+    `features` are those of MobileNetV2 under their own names, so that its weights fit. The first of six maps is the
+    expansion in block 14 (stride 16; at width 1.0 576 channels), the second what features end with (stride 32, 1280),
+    the others come from `extra` (strides 64 to 512). Width scales the extra layers too, by the rule of model.py, which
+    rounds to multiples of 8; the authors round them down, to 179 channels and the like.
     Head, matching, loss and choice of boxes are torchvision's: of SSD there are proposal_matcher, box_coder,
     compute_loss() and postprocess_detections(), whose `score_thresh`, `nms_thresh`, `detections_per_img` and
-    `topk_candidates` may be set at any time. The loss is that of the SSD paper
-    (arXiv:1512.02325), with softmax; the authors' configuration has a sigmoid for each class.
+    `topk_candidates` may be set at any time. The loss is that of the SSD paper (arXiv:1512.02325), with softmax; the
+    authors' configuration has a sigmoid for each class.
     Up to 512 pixels a batch to train on needs two images: batch-norm needs two values, and the last map is one pixel.
     """
 

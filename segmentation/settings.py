@@ -2,7 +2,7 @@
 """What each value of segmentation/config.py must be: what core.settings.rules_of_task() has for all tasks, and this."""
 
 from core.annotated_images import MAX_CLASSES
-from core.settings import TRAIN_RULES, is_int, rules_of_task
+from core.settings import TRAIN_RULES, SmallestMap, is_int, rules_of_task
 from model import OUTPUT_STRIDES
 
 RULES = rules_of_task(
@@ -18,5 +18,5 @@ RULES = rules_of_task(
         ),
     },
     train={"model_dropout": TRAIN_RULES["model_dropout"]},
-    smallest_side=lambda image_size: 1,  # of the pooled image
+    smallest_map=SmallestMap("the pooled image", lambda image_size: 1),
 )

@@ -120,14 +120,14 @@ def test_one_image_in_each_of_several_processes_is_enough_for_their_common_batch
         settings.check_together(config_with(batch_size=1, sync_batch_norm=False), {})
 
 
-@pytest.mark.parametrize("rules", [BOXES, MASKS])
+@pytest.mark.parametrize(("rules", "one_pixel"), [(BOXES, "the last map"), (MASKS, "the pooled image")])
 def test_one_image_in_each_of_several_processes_is_enough_for_other_tasks(
-    monkeypatch: pytest.MonkeyPatch, rules: settings.Rules
+    monkeypatch: pytest.MonkeyPatch, rules: settings.Rules, one_pixel: str
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     rules.check_together(config_with(batch_size=1, sync_batch_norm=True), {})
     for values in ({"sync_batch_norm": False}, {"sync_batch_norm": True}):
-        with pytest.raises(ValueError, match="batch_size = 1 leaves batch-norm one value"):
+        with pytest.raises(ValueError, match=f"batch_size = 1 leaves the batch-norm of {one_pixel} one value"):
             rules.check_together(config_with(batch_size=1, **values), {})
         monkeypatch.setenv("WORLD_SIZE", "1")
 

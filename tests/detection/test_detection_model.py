@@ -59,15 +59,11 @@ class TheirBackbone(nn.Module):
         return OrderedDict(enumerate(maps))
 
 
-class SameAnchors(nn.Module):
-    """For SSD: those of ours, which have tests of their own."""
-
-    def __init__(self, anchors: Tensor) -> None:
-        super().__init__()
-        self.anchors = anchors
-
-    def forward(self, images: ImageList, maps: list[Tensor]) -> list[Tensor]:
-        return [self.anchors] * len(images.tensors)
+def their_anchors() -> DefaultBoxGenerator:
+    """torchvision's, made of the maps that it sees, but for those of the first: a small square, no two of its own."""
+    boxes = DefaultBoxGenerator([[2], *[[2, 3]] * 5], min_ratio=0.2, max_ratio=0.95, clip=False)
+    boxes._wh_pairs[0] = torch.cat([torch.tensor([[0.1, 0.1]]), boxes._wh_pairs[0][2:]])
+    return boxes
 
 
 def their_ssd(network: SSDLite) -> SSD:
@@ -76,7 +72,7 @@ def their_ssd(network: SSDLite) -> SSD:
     names = ("score_thresh", "nms_thresh", "detections_per_img", "topk_candidates")
     options = {name: getattr(network, name) for name in names} | {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
     size = (network.image_size, network.image_size)
-    theirs = SSD(TheirBackbone(), SameAnchors(network.anchors), size, CLASSES + 1, head=head, **options)
+    theirs = SSD(TheirBackbone(), their_anchors(), size, CLASSES + 1, head=head, **options)
     weights = network.state_dict()
     theirs.load_state_dict(
         {name if name.startswith("head.") else f"backbone.{name}": weights[name] for name in weights}

@@ -213,7 +213,7 @@ def test_the_forms_that_score_are_compiled(trained: tuple[Path, str], monkeypatc
     ("values", "message"),
     [
         ({"model_num_classes": 0}, "model_num_classes = 0; expected an int >= 1"),
-        ({"batch_size": 1}, "batch_size = 1 leaves batch-norm one value"),
+        ({"batch_size": 1}, "batch_size = 1 leaves the batch-norm of the last map one value"),
         ({"random_zoom_out": 0.5}, "random_zoom_out = 0.5; expected a number from 1 to 4"),
         (
             {"random_crop_scale": (1e-9, 1.0)},

@@ -255,7 +255,7 @@ def test_the_forms_that_score_are_compiled(trained: tuple[Path, str], monkeypatc
             {"model_num_classes": 1},
             "model_num_classes = 1; expected an int from 2 to 255: the background",
         ),
-        ({"batch_size": 1}, "batch_size = 1 leaves batch-norm one value"),
+        ({"batch_size": 1}, "batch_size = 1 leaves the batch-norm of the pooled image one value"),
         ({"model_output_stride": 8.0}, "model_output_stride = 8.0; expected one of 8, 16, 32"),
         ({"lr_warmup_epochs": 2}, "lr_warmup_epochs = 2 is not below epochs = 2"),
     ],

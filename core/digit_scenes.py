@@ -121,7 +121,7 @@ class DigitScenes:
             lay_over(image[window], choose_colour(luma[window], generator), alpha)
             taken[window] |= alpha > 0
             mask[window][alpha >= HALF] = 1 + self.labels[number]
-            boxes.append(box_of(alpha, window))
+            boxes.append(moved(box_of(alpha), window[1].start, window[0].start))
             labels.append(self.labels[number])
         noise = generator.integers(-NOISE, NOISE, image.shape, np.int8)
         image = cv2.add(image, noise, dtype=cv2.CV_8U)  # over the digits, too, as a camera's would be
@@ -160,29 +160,38 @@ def draw_digit(ink: np.ndarray, side: int, generator: Generator) -> np.ndarray:
 
 def find_window(alpha: np.ndarray, taken: np.ndarray, boxes: list[Box], generator: Generator) -> Window | None:
     """A place on the canvas where a digit meets no ink of another, and its box hardly a box; None if none is found."""
-    height, width = alpha.shape
+    (height, width), ink, box = alpha.shape, alpha > 0, box_of(alpha)
     for _ in range(PLACES):
-        x, y = (int(generator.integers(len(taken) - length, endpoint=True)) for length in (width, height))
+        x = int(generator.integers(len(taken) - width, endpoint=True))
+        y = int(generator.integers(len(taken) - height, endpoint=True))
         window = slice(y, y + height), slice(x, x + width)
-        box = box_of(alpha, window)
-        if not taken[window][alpha > 0].any() and all(iou(box, other) <= MAX_IOU for other in boxes):
+        placed = moved(box, x, y)
+        if all(iou(placed, other) <= MAX_IOU for other in boxes) and not (taken[window] & ink).any():
             return window
     return None
 
 
-def box_of(alpha: np.ndarray, window: Window) -> Box:
+def box_of(alpha: np.ndarray) -> Box:
     """The box around a digit's mask, of which each side has a pixel."""
     x, y, width, height = cv2.boundingRect((alpha >= HALF).astype(np.uint8))
-    left, top = window[1].start + x, window[0].start + y
-    return left, top, left + width, top + height
+    return x, y, x + width, y + height
+
+
+def moved(box: Box, x: int, y: int) -> Box:
+    left, top, right, bottom = box
+    return left + x, top + y, right + x, bottom + y
 
 
 def iou(box: Box, other: Box) -> float:
     """The area that two boxes share over the area that they cover, 0..1."""
-    width, height = (min(box[i + 2], other[i + 2]) - max(box[i], other[i]) for i in (0, 1))
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
     shared = max(width, 0) * max(height, 0)
-    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (box, other)]
-    return shared / (sum(areas) - shared)
+    return shared / (area(box) + area(other) - shared)
+
+
+def area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def choose_colour(luma: np.ndarray, generator: Generator) -> np.ndarray:

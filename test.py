@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Top-1 and top-5 error of config.model_weights_path on config.test_image_dir: python3 test.py."""
+"""Top-1 and top-5 error of config.model_weights_path on config.test_image_dir: MODE=test python3 test.py."""
 
 from core.environment import check_environment
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures with boxes around objects: scenes of digits or a folder, cropped at random with their boxes."""
+"""Pictures with boxes around objects: scenes of digits or a folder, augmented with their boxes."""
 
 import math
 from collections.abc import Sequence
@@ -21,11 +21,12 @@ from imgproc import resize
 COLUMNS, LABEL, KIND = 6, 4, 5  # of a row of the targets: the four of a box, a label from 0, a kind; -1: no object
 COUNTED, CROWD, DIFFICULT = 0, 1, 2  # the kinds
 LEAST_CROPPED_SIDE = 32  # pixels of a picture: smaller ones have too few to cut from
-LARGEST_SHORT_SIDE = 4  # in sizes of the network's image: all that a crop to a sixteenth of the area can show
-LARGEST_AREA = 2  # in squares of that short side: else a strip of 40 : 1 would take twenty times as much
+LARGEST_SHORT_SIDE = 4  # times the side of the network's image: all that a crop to a sixteenth of the area can show
+LARGEST_AREA = 2  # times the square of that short side: else a strip of 40 : 1 would take twenty times as much
 LEAST_BOX_SIDE = 1  # pixels of an object that is trained on; the log of much less would be most of a loss
-# What intersection over union a crop must have with an object, at random: 0 is any with the centre of one, 1 is the
-# whole picture. Not torchvision's 0.1 to 0.9: small objects never reach the larger ones, and looking takes 20 ms.
+# How much a crop must overlap an object at least (intersection over union); RandomIoUCrop takes one of these at random.
+# 0 is any crop with the centre of an object, 1 the whole picture. Not torchvision's 0.1 to 0.9: small objects never
+# reach the larger ones, and looking takes 20 ms.
 OVERLAPS = [0.0, 0.0, 0.0, 1.0]
 
 
@@ -34,8 +35,8 @@ class BoxDataset(PictureDataset):
 
     dataset[epoch, index] -> uint8 [S, S, 3] and float32 [M, 6]: left, top, right, bottom in pixels of S, label, and
     COUNTED, or CROWD or DIFFICULT for what neither counts nor is trained on. M is the same for all pictures, and rows
-    without an object are -1 throughout. In training, with a `seed`, a picture with an object is augmented, if it is
-    not tiny.
+    without an object are -1 throughout. In training, with a `seed`, there are only rows that count, and a picture with
+    an object is augmented, if it is not tiny.
     """
 
     def __init__(
@@ -54,8 +55,8 @@ class BoxDataset(PictureDataset):
         image, boxes, labels, ignored, _ = picture
         kinds = np.where(ignored, CROWD if self.source.has_crowds else DIFFICULT, COUNTED)
         if seed is not None:
-            boxes, labels, kinds = boxes[~ignored], labels[~ignored], kinds[~ignored]
-            if self.augment and len(boxes):  # a crop needs an object to look for
+            boxes, labels, kinds = boxes[~ignored], labels[~ignored], kinds[~ignored]  # no crop looks for the others
+            if self.augment is not None and len(boxes):  # a crop needs an object to look for
                 image, boxes = shrunk(image, boxes, LARGEST_SHORT_SIDE * self.image_size)
                 image, boxes = augmented(image, boxes, self.augment, seed)
         side, (height, width) = self.image_size, image.shape[:2]
@@ -78,13 +79,13 @@ def shrunk(image: Image, boxes: np.ndarray, largest_short_side: int) -> tuple[Im
     """A picture and its boxes, float32 [N, 4], with at most so many pixels in its short side, and LARGEST_AREA squares
     of that in all.
 
-    A photo of 12 megapixels on a canvas of 16 times its area would take a gigabyte.
+    A photo of 12 megapixels on a canvas of 16 times its area would take 576 MB, and its copies as much.
     """
     height, width = image.shape[:2]
     ratio = largest_short_side * min(1 / min(height, width), math.sqrt(LARGEST_AREA / (height * width)))
     if ratio >= 1:
         return image, boxes
-    size = round(ratio * height), round(ratio * width)
+    size = max(1, round(ratio * height)), max(1, round(ratio * width))
     scale = np.array([size[1] / width, size[0] / height] * 2, np.float32)
     return resize(image, *size), boxes * scale
 
@@ -119,7 +120,7 @@ def augmentation(config: ModuleType) -> v2.Transform:
 
 
 def take_targets(rows: Tensor) -> list[dict[str, Tensor]]:
-    """What SSDLite.losses() takes of a batch [N, M, 6]: the objects that count, if they have a pixel in each side."""
+    """What SSDLite.losses() takes of a batch [N, M, 6]: what counts, with sides of LEAST_BOX_SIDE or more."""
     sides = rows[..., 2:4] - rows[..., :2]
     has_loss = (rows[..., KIND] == COUNTED) & (sides >= LEAST_BOX_SIDE).all(2)  # in a row without an object all is -1
     counted = [each[chosen] for each, chosen in zip(rows, has_loss, strict=True)]

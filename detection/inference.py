@@ -7,7 +7,7 @@ Without arguments it takes inference_image_path of detection/config.py, or, wher
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has files of the same names
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `import train` takes the one there, not the one here
 
 from core.environment import check_environment
 
@@ -36,7 +36,7 @@ from utils import choose_dtype, compile_network, describe_error, setup_runtime, 
 
 
 class Found(NamedTuple):
-    """An object in a picture."""
+    """An object that was found."""
 
     label: int  # the place of its class, from 0
     score: float  # 0..1
@@ -57,7 +57,6 @@ def main(config: ModuleType, arguments: list[str]) -> None:
         print(f"{name}: {describe(found, names, config.inference_score_threshold)}; drawn in {target}")
 
 
-@torch.inference_mode()
 def find_objects(form: Any, config: ModuleType, device: torch.device, image: Image) -> list[Found]:
     """The objects in a picture uint8 [H, W, 3], likeliest first, from inference_score_threshold on.
 

@@ -3,7 +3,6 @@
 
 import itertools
 import math
-from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 from typing import Any, cast
@@ -17,26 +16,27 @@ from torchvision.ops import box_convert, box_iou
 
 from core.folding import folded, frozen_copy
 from core.fresh_weights import start_as_identities
-from model import TORCHVISION, Definition, MobileNetV2, StridedConv2d, conv_bn_relu6, round_channels
+from model import TORCHVISION, Definition, MobileNetV2, conv_bn_relu6, round_channels
 
 EXPANDED_BLOCK = 14  # its expansion is the last layer of stride 16: what the authors call layer_15/expansion_output
 EXTRA_CHANNELS = (512, 256, 256, 128)  # of each layer after the last one of MobileNetV2, at width 1.0
-# Of what is found: as in torchvision's ssdlite320_mobilenet_v3_large.
+# Which of the found boxes stay: as in torchvision's ssdlite320_mobilenet_v3_large.
 LIMITS = {"score_thresh": 0.001, "nms_thresh": 0.55, "detections_per_img": 300, "topk_candidates": 300}
 
 
 def create_anchors(image_size: int) -> tuple[Tensor, list[int]]:
-    """Those of the paper's authors, and how many are in each place of the six maps: 3 of the first, 6 of the others.
+    """The anchors of the paper's authors, and how many there are in each place of the six maps.
 
-    Of an image of S x S pixels: [A, 4], left, top, right, bottom in pixels, in the order of the outputs.
-    Scales, the roots of the areas, are shares of the image's side: from 0.2 to 0.95 in equal steps, with aspect ratios
-    1, 2, 1/2, 3 and 1/3, and one square of the geometric mean of this scale and the next, 1.0 after the last; in the
-    first map a square of 0.1, and 0.2 with ratios 2 and 1/2. None is clipped to the image.
+    Of an image of S x S pixels: [A, 4], left, top, right, bottom in pixels, in the order of the outputs, not clipped to
+    the image. With scales, the roots of the areas, as shares of S:
+    first map: 0.1 with the aspect ratio 1; 0.2 with 2 and 1/2
+    map k of 2 to 6: 0.2 + 0.15 (k - 1) with 1, 2, 1/2, 3 and 1/3; the root of its product with the next scale, with 1
+    After the last scale, 0.95, the next is 1.
     Source: create_ssd_anchors in tensorflow/models, research/object_detection/anchor_generators. torchvision's
-    ssdlite320_mobilenet_v3_large has six in each place; SSD of Table 5 would have 16.1 M parameters so.
+    ssdlite320_mobilenet_v3_large has six in each place of the first map too.
     """
     boxes = DefaultBoxGenerator([[2], *[[2, 3]] * 5], min_ratio=0.2, max_ratio=0.95, clip=False)
-    sizes = boxes._wh_pairs  # to be changed: torchvision 0.29.2 begins each with two squares, and has no option
+    sizes = boxes._wh_pairs  # those of the first map are others, for which torchvision 0.29.2 has no option
     sizes[0] = torch.cat([torch.tensor([[0.1, 0.1]]), sizes[0][2:]])
     sides = [math.ceil(image_size / 2**halvings) for halvings in range(4, 10)]  # every stride of 2 rounds up
     shares = boxes._grid_default_boxes([[side, side] for side in sides], [image_size, image_size])
@@ -73,32 +73,30 @@ class SSDLite(SSD):  # type: ignore[misc]
     compute_loss() and postprocess_detections(), whose `score_thresh`, `nms_thresh`, `detections_per_img` and
     `topk_candidates` may be set at any time. The loss is that of the SSD paper (arXiv:1512.02325), with softmax; the
     authors' configuration has a sigmoid for each class.
-    Up to 512 pixels a batch to train on needs two images: batch-norm needs two values, and the last map is one pixel.
+    With an `image_size` up to 512 a batch to train on needs two images: batch-norm needs two values, and the last map
+    is one pixel.
     """
-
-    # call(layers, x) gives what layers(x) gives; core/recomputing.py puts one here that keeps less for gradients.
-    call: Callable[[nn.Module, Tensor], Tensor] = staticmethod(nn.Module.__call__)
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int = 80,  # those of COCO
         image_size: int = 320,
         width_mult: float = 1.0,
         definition: Definition = TORCHVISION,
     ) -> None:
         features: Any = MobileNetV2(num_classes=1, width_mult=width_mult, dropout=0.0, definition=definition).features
         extra_channels = [round_channels(channels * width_mult) for channels in EXTRA_CHANNELS]
-        channels = [features[EXPANDED_BLOCK].conv[0][0].out_channels, features[-1][0].out_channels, *extra_channels]
+        map_channels = [features[EXPANDED_BLOCK].conv[0][0].out_channels, features[-1][0].out_channels, *extra_channels]
         anchors, per_place = create_anchors(image_size)
         norm = partial(nn.BatchNorm2d, eps=definition.batch_norm_eps)
-        head = SSDLiteHead(channels, per_place, num_classes + 1, norm)
-        # An SSD for its loss and its choice of boxes alone, without what gives maps and anchors and resizes images.
+        head = SSDLiteHead(map_channels, per_place, num_classes + 1, norm)
+        # Of SSD's parts these stay: head, proposal_matcher, box_coder and the limits.
         unused = nn.Identity()
         super().__init__(unused, unused, (image_size, image_size), num_classes + 1, head=head, **LIMITS)
         del self.backbone, self.anchor_generator, self.transform
-        self.image_size = image_size
+        self.image_size, self.definition = image_size, definition
         self.features: nn.Sequential = features
-        pairs = itertools.pairwise(channels[1:])
+        pairs = itertools.pairwise(map_channels[1:])
         self.extra = nn.ModuleList(extra_layer(before, after, definition) for before, after in pairs)
         # Made once in float32. SSD makes them for every batch, their centres in the precision of the maps: in bfloat16
         # they are off by up to half a pixel of 320 (torchvision 0.29.2).
@@ -107,6 +105,11 @@ class SSDLite(SSD):  # type: ignore[misc]
     def compile(self, *arguments: Any, **options: Any) -> None:
         """torch.compile what gives the outputs; the loss has other shapes in every step."""
         self.outputs = torch.compile(self.outputs, *arguments, **options)  # type: ignore[method-assign]
+
+    def call(self, layers: nn.Module, x: Tensor) -> Tensor:
+        """layers(x); in training core/recomputing.py puts a method here that keeps less for the gradients."""
+        y: Tensor = layers(x)
+        return y
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The six that the head reads: [N, C, side, side] of strides 16, 32, 64, 128, 256, 512."""
@@ -135,7 +138,7 @@ class SSDLite(SSD):  # type: ignore[misc]
         }
 
     def predict(self, head: Any, maps: list[Tensor]) -> Tensor:
-        """What one of the two parts of torchvision's head gives for all anchors: float32 [N, A, columns]."""
+        """head(maps) by call(), for one of the two parts of torchvision's head: float32 [N, A, columns]."""
         found = [self.call(layers, x).permute(0, 2, 3, 1) for layers, x in zip(head.module_list, maps, strict=True)]
         by_anchor = torch.cat([each.reshape(len(each), -1, head.num_columns) for each in found], 1)
         return by_anchor.to(self.anchors.dtype)  # not the bfloat16 of autocast, in which SSD would go on with the boxes
@@ -150,10 +153,10 @@ class SSDLite(SSD):  # type: ignore[misc]
         return self.losses(outputs, targets)
 
     def losses(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Of boxes and of classes, by name, each a sum over the batch divided by its matched anchors.
+        """The losses "bbox_regression" and "classification", each a sum over the batch divided by its matched anchors.
 
         targets: of each image "boxes" [K, 4], left, top, right, bottom in pixels, right > left and bottom > top, and
-        "labels" [K] int64 in 1..num_classes. There may be none.
+        "labels" [K] int64 in 1..num_classes. K may be 0.
         """
         # An image without boxes has no part in the loss: compute_loss takes three background anchors for each that is
         # matched, of the same image (torchvision 0.29.2, as in the SSD paper).
@@ -180,24 +183,14 @@ class SSDLite(SSD):  # type: ignore[misc]
 
 
 def by_name(outputs: Tensor) -> dict[str, Tensor]:
-    """SSDLite.outputs() again, by the one tensor that folded() and evaluate() can take."""
+    """SSDLite.outputs() from the one tensor that folded() and evaluate() can take."""
     return {"cls_logits": outputs[..., :-4], "bbox_regression": outputs[..., -4:]}
-
-
-def ssdlite(
-    num_classes: int = 80,
-    image_size: int = 320,
-    width_mult: float = 1.0,
-    definition: Definition = TORCHVISION,
-) -> SSDLite:
-    """Build an SSDLite; 80 classes are those of COCO."""
-    return SSDLite(num_classes, image_size, width_mult, definition)
 
 
 def create_network(config: ModuleType, dropout: float = 0.0) -> SSDLite:
     """The network of detection/config.py with fresh weights; it has no dropout."""
     definition = Definition(config.model_padding, config.model_batch_norm_eps)
-    network = ssdlite(config.model_num_classes, config.image_size, config.model_width_mult, definition)
+    network = SSDLite(config.model_num_classes, config.image_size, config.model_width_mult, definition)
     start_as_identities(network)
     return network
 
@@ -205,9 +198,9 @@ def create_network(config: ModuleType, dropout: float = 0.0) -> SSDLite:
 def score_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy to score with, as folded() makes it, unless it has TensorFlow's padding.
 
-    For that folded() turns image and kernels by 180 degrees, and the maps that the head reads would be upside down.
+    Then folded() turns the image by 180 degrees, which the mean of a map does not notice, but this head would.
     """
-    if any(isinstance(layer, StridedConv2d) and layer.pads_same for layer in network.modules()):
+    network = cast(SSDLite, network)
+    if network.definition.padding == "same":
         return frozen_copy(network)
-    side = cast(SSDLite, network).image_size
-    return folded(network, dtype, (3, side, side))
+    return folded(network, dtype, (3, network.image_size, network.image_size))

@@ -26,7 +26,7 @@ class Picture(NamedTuple):
 
 
 def to_picture(rows: np.ndarray, found: dict[str, Tensor]) -> Picture:
-    """Of the targets [M, 6] of a picture from BoxDataset, and of what SSDLite finds in it."""
+    """Of the targets [M, 6] of a picture from BoxDataset, and of what SSDLite.detections() has for it."""
     columns = found["boxes"], found["labels"][:, None] - 1, found["scores"][:, None]
     return Picture(rows[rows[:, LABEL] >= 0], np.hstack([column.cpu().numpy() for column in columns]))
 
@@ -43,7 +43,7 @@ class BoxScores:
         self.batches: list[list[Picture]] = []
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
-        """Of one batch."""
+        """Take in a batch."""
         by_anchor = by_name(outputs)
         losses = self.network.losses(by_anchor, take_targets(targets))
         self.meter.add_loss(losses["bbox_regression"] + losses["classification"], len(outputs))
@@ -63,7 +63,7 @@ class BoxScores:
 
     @cached_property
     def precisions(self) -> np.ndarray:
-        """What average_precisions() gives for the pictures of all processes, in all of them; when all are added."""
+        """average_precisions() of the pictures of all processes, in each; kept, so ask after the last add()."""
         pictures = [picture for batch in gather_batches(self.batches) for picture in batch]
         return from_main(lambda: average_precisions(pictures, self.num_classes))
 
@@ -71,9 +71,9 @@ class BoxScores:
 class Evaluation(COCOeval):  # type: ignore[misc]
     """pycocotools' own, in which an object can also be "difficult": ignored like a crowd, by Pascal VOC's rule.
 
-    What is found inside of a crowd is ignored, however small a part of it that is. What is found on a difficult object
-    is ignored if their IoU is as large as is asked for, and any number of finds, as in VOCdevkit's VOCevaldet. So both
-    are crowds to pycocotools, but for the overlap, which it takes as a share of what is found in a crowd.
+    To pycocotools both are crowds: any number of finds may match one, and those do not count. But where it takes the
+    overlaps, a difficult object is none: that with a crowd is a share of what is found, so that a small part of the
+    crowd is enough; with a difficult object it is the IoU, as in VOCdevkit's VOCevaldet.
     """
 
     def computeIoU(self, image: int, label: int) -> Any:
@@ -89,16 +89,16 @@ def average_precisions(pictures: list[Picture], num_classes: int) -> np.ndarray:
 
     Of objects of all sizes, with the 100 likeliest finds of a class in a picture. NaN for a class without an object.
     """
-    truth = to_coco(
-        [picture.objects for picture in pictures],
-        num_classes,
-        lambda row: {"iscrowd": int(row[KIND] != COUNTED), "difficult": row[KIND] == DIFFICULT},
-    )
-    found = to_coco([picture.found for picture in pictures], num_classes, lambda row: {"score": float(row[-1])})
-    evaluation = Evaluation(truth, found, "bbox")
-    evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
-    evaluation.params.maxDets = [100]
     with contextlib.redirect_stdout(io.StringIO()):
+        truth = to_coco(
+            [picture.objects for picture in pictures],
+            num_classes,
+            lambda row: {"iscrowd": int(row[KIND] != COUNTED), "difficult": row[KIND] == DIFFICULT},
+        )
+        found = to_coco([picture.found for picture in pictures], num_classes, lambda row: {"score": float(row[-1])})
+        evaluation = Evaluation(truth, found, "bbox")
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.params.maxDets = [100]
         evaluation.evaluate()
         evaluation.accumulate()
     precision = evaluation.eval["precision"][..., 0, 0]  # [IoU, recall, class], -1 for a class without an object
@@ -106,12 +106,17 @@ def average_precisions(pictures: list[Picture], num_classes: int) -> np.ndarray:
 
 
 def to_coco(pictures: list[np.ndarray], num_classes: int, more: Callable[[np.ndarray], dict[str, Any]]) -> COCO:
-    """The boxes of each picture, with what pycocotools is to know of each box besides."""
+    """The boxes of each picture; more(row) is what pycocotools is to know of a box besides."""
     rows = [(image, row) for image, picture in enumerate(pictures) for row in picture.astype(np.float64)]
     annotations = [
-        {"image_id": image, "category_id": int(row[LABEL]), "bbox": [*row[:2], *(row[2:4] - row[:2])]}
-        | {"id": number, "area": (row[2] - row[0]) * (row[3] - row[1])}
-        | more(row)
+        {
+            "id": number,
+            "image_id": image,
+            "category_id": int(row[LABEL]),
+            "bbox": [*row[:2], *(row[2:4] - row[:2])],
+            "area": (row[2] - row[0]) * (row[3] - row[1]),
+            **more(row),
+        }
         for number, (image, row) in enumerate(rows, start=1)  # with the id 0 an object would never be found
     ]
     coco = COCO()
@@ -120,8 +125,7 @@ def to_coco(pictures: list[np.ndarray], num_classes: int, more: Callable[[np.nda
         "categories": [{"id": label} for label in range(num_classes)],
         "annotations": annotations,
     }
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
+    coco.createIndex()
     return coco
 
 

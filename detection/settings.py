@@ -5,8 +5,8 @@ import math
 
 from core.settings import FLAG, SHARE, SmallestMap, is_crop_scale, is_number, rules_of_task
 
-# Of a side of 32 pixels, the smallest that is cropped (LEAST_CROPPED_SIDE in detection/dataset.py), it leaves one:
-# RandomIoUCrop divides by it.
+# A share of the area: int(32 * sqrt(0.001)) is 1 pixel of the smallest side that is cropped (LEAST_CROPPED_SIDE in
+# detection/dataset.py), and RandomIoUCrop divides by that number.
 LEAST_CROP = 0.001
 
 RULES = rules_of_task(
@@ -20,5 +20,5 @@ RULES = rules_of_task(
         "random_zoom_out": (lambda v: is_number(v, 1, 4), "a number from 1 to 4"),
         "random_photometric_distortion": FLAG,
     },
-    smallest_map=SmallestMap("the last map", lambda image_size: math.ceil(image_size / 512)),
+    smallest_map=SmallestMap("the last map", lambda image_size: math.ceil(image_size / 512)),  # 512: its stride
 )

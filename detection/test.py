@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Average precision of the weights of detection/config.py on its test pictures: python3 detection/test.py."""
+"""Average precision of the weights of detection/config.py on its test pictures: MODE=test python3 detection/test.py."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has files of the same names
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `import train` takes the one there, not the one here
 
 from core.environment import check_environment
 

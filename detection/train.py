@@ -4,7 +4,7 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has files of the same names
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `import train` takes the one there, not the one here
 
 from core.environment import check_environment
 
@@ -30,17 +30,17 @@ from utils import user_errors
 
 
 def compute_loss(network: nn.Module, images: Tensor, objects: Tensor) -> Tensor:
-    """Of images [N, 3, S, S] and objects [N, M, 6]: the sum of that of the classes and that of the boxes."""
+    """Of images [N, 3, S, S] and objects [N, M, 6]: the loss of the classes and that of the boxes, added up."""
     losses = network(images, take_targets(objects))
     loss: Tensor = losses["classification"] + losses["bbox_regression"]
     return loss
 
 
 def guessing_loss(config: ModuleType) -> float:
-    """At least the loss of a fresh network, but for a few tenths: measured in the scenes, with 1 to 400 classes.
+    """About the most that the loss of a fresh network is, to a few tenths; train.py says so if one is far above it.
 
-    Of each anchor with an object: four cross entropies, at most log(classes + 1) + 1.5, three of them of background
-    that looks like objects; and at most 4 for the box.
+    For each anchor with an object: its own cross entropy and those of three background anchors, log(classes + 1) + 1.5
+    each, and 4 for the box. Measured in the scenes, with 1 to 400 classes.
     """
     return 4 * (math.log(config.model_num_classes + 1) + 1.5) + 4
 

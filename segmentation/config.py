@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of segmentation/; names mean what they do in the classifier's, but where a comment says otherwise."""
+"""Every setting of segmentation/; names mean what they do in the classifier's, unless a comment says otherwise."""
 
 import os
 
 import torch
 
-dataset_name = "scenes"  # names the run alone; the pictures are those of data_dir
-data_dir = ""  # scenes of digits; or a folder in the layout of Pascal VOC or COCO: docs/annotated_folders.md
+dataset_name = "scenes"  # only names the run; the pictures are those of data_dir
+data_dir = ""  # "": scenes of digits; or a folder in the layout of Pascal VOC or COCO: docs/annotated_folders.md
 exp_name = os.environ.get("EXP_NAME", f"DeepLabV3-{dataset_name}")  # names the folders in samples and results
 seed = 0
 device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -16,7 +16,7 @@ deterministic = False
 image_size = 128  # pixels a side, of the scenes too; at least 64; in inference of the short side
 
 model_arch_name = "deeplab_v3"
-model_width_mult = 0.5  # that of the pretrained weights, usually 1.0
+model_width_mult = 0.5  # with pretrained weights theirs, usually 1.0
 model_mean_parameters = [0.485, 0.456, 0.406]
 model_std_parameters = [0.229, 0.224, 0.225]
 model_num_classes = 11  # with the background; of Pascal VOC 21
@@ -57,7 +57,7 @@ if mode == "train":
     keep_checkpoints = 3
 
 if mode == "test":
-    test_scenes = 500  # others than those of training and validation
+    test_scenes = 500  # others than those of validation, of the same digits
     test_split = "val"  # of data_dir
     batch_size = 16
     num_workers = 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures with a class for every pixel: scenes of digits or a folder, cropped at random with their masks."""
+"""Pictures with a class for every pixel: scenes of digits or a folder, augmented with their masks."""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -19,12 +19,11 @@ from imgproc import resize
 
 
 class MaskedImages(PictureDataset):
-    """The pictures of a source with masks as a network takes them.
+    """The pictures of a source, and their masks.
 
     dataset[epoch, index] -> uint8 [S, S, 3] and uint8 [S, S], a place in `classes` for each pixel, or 255 to ignore.
-    The whole picture is resized to S x S, whatever its shape. In training, with a `seed`, a part of it is, with sides
-    from 3:4 to 4:3 and, unless the picture is too long for that, a share of the area within `crop_scale`, if that is
-    not None; and it is flipped with `flip_probability`.
+    The whole picture is resized to S x S, whatever its shape. In training, with a `seed`, a part of it is, if
+    `crop_scale` is not None, chosen as torchvision's RandomResizedCrop does; and it is flipped with `flip_probability`.
     The picture is interpolated with antialiasing, the mask takes the nearest pixel.
     """
 
@@ -38,9 +37,9 @@ class MaskedImages(PictureDataset):
         skip_bad: bool = False,
     ) -> None:
         super().__init__(source, image_size, seed, skip_bad)
-        self.crop = v2.RandomResizedCrop(image_size, tuple(crop_scale)) if crop_scale else None  # chooses the part
+        self.crop = v2.RandomResizedCrop(image_size, tuple(crop_scale)) if crop_scale else None  # it only chooses
         self.flip_probability = flip_probability
-        self.target_bytes = image_size**2  # a byte for each pixel
+        self.target_bytes = image_size**2
         self.classes = [BACKGROUND, *source.classes]
 
     def take(self, picture: Annotated, seed: int | None) -> tuple[Image, np.ndarray]:
@@ -59,8 +58,7 @@ class MaskedImages(PictureDataset):
         """A part of a picture [3, H, W] and of its mask [1, H, W], flipped or not, by torch's generator."""
         if self.crop:
             place = self.crop.make_params([pixels])
-            corner, sides = [place["top"], place["left"]], [place["height"], place["width"]]
-            pixels, mask = (functional.crop(each, *corner, *sides) for each in (pixels, mask))
+            pixels, mask = functional.crop(pixels, **place), functional.crop(mask, **place)
         if torch.rand(1) < self.flip_probability:
             pixels, mask = pixels.flip(-1), mask.flip(-1)
         return pixels, mask

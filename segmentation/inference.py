@@ -7,7 +7,7 @@ Without arguments it takes inference_image_path of segmentation/config.py, or, w
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has files of the same names
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `import train` takes the one there, not the one here
 
 from core.environment import check_environment
 
@@ -36,6 +36,9 @@ from segmentation.model import create_network, interpolate, score_form
 from segmentation.settings import RULES
 from utils import choose_dtype, compile_network, describe_error, setup_runtime, user_errors
 
+MAX_ASPECT_RATIO = 8
+SMALL_SIDES = 128  # height and width together, up to which torch's routine rounds otherwise
+
 
 def main(config: ModuleType, arguments: list[str]) -> None:
     check_config(config, rules=RULES)
@@ -51,9 +54,6 @@ def main(config: ModuleType, arguments: list[str]) -> None:
         print(f"{name}: {describe(classes, names)}; coloured in {target}")
 
 
-MAX_ASPECT_RATIO = 8
-
-
 def load_unless_long(path: Path) -> Image:
     """As load_stored(). Raises: ValueError too for a picture that would be huge with a short side of image_size."""
     image = load_stored(path)
@@ -65,12 +65,12 @@ def load_unless_long(path: Path) -> Image:
     return image
 
 
-@torch.inference_mode()
 def classify_pixels(form: nn.Module, config: ModuleType, device: torch.device, image: Image) -> np.ndarray:
     """The class of each pixel: uint8 [H, W, 3] -> int64 [H, W].
 
-    The network sees the picture with a short side of image_size, where validation squashes it, and gives logits of that
-    size; those are then resized to the picture. `form`: score_form() of the network. Raises: as compute_outputs().
+    The network sees the picture with a short side of image_size, while validation squashes it to a square, and gives
+    logits of that size; those are then resized to the picture. `form`: score_form() of the network.
+    Raises: as compute_outputs().
     """
     height, width = image.shape[:2]
     scale = config.image_size / min(height, width)
@@ -80,14 +80,10 @@ def classify_pixels(form: nn.Module, config: ModuleType, device: torch.device, i
     return classes
 
 
-SMALL_SIDES = 128  # height and width together
-
-
 def likeliest_classes(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """The class of each pixel of a picture by finite, contiguous logits [1, C, h, w] of another size: int64 [H, W].
+    """interpolate(logits, size)[0].argmax(0) bit for bit, with the memory of one class: int64 [H, W].
 
-    Bit for bit interpolate(logits, size)[0].argmax(0), but a class at a time: all of 21 would take a gigabyte for a
-    photo of 12 megapixels.
+    logits: [1, C, h, w], finite and contiguous. All maps of 21 classes take a gigabyte for a photo of 12 megapixels.
     """
     # torch has routines of their own, which round otherwise, for three maps and for small ones (2.15: UpSampleKernel).
     if logits.shape[1] == 3 or sum(size) <= SMALL_SIDES:
@@ -111,7 +107,8 @@ def describe(classes: np.ndarray, names: Sequence[str]) -> str:
 def coloured(image: Image, classes: np.ndarray, num_classes: int) -> Image:
     """The picture with a colour mixed into each class but the background."""
     colours = class_colours(num_classes - 1)
-    mixed = cv2.addWeighted(image, 0.4, np.concatenate([colours[:1], colours])[classes], 0.6, 0)
+    colours = np.concatenate([colours[:1], colours])  # any for the background, which stays as it is
+    mixed = cv2.addWeighted(image, 0.4, colours[classes], 0.6, 0)
     return np.where(classes[..., None] > 0, mixed, image)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mobile DeepLabv3 (arXiv:1801.04381, section 6.3): MobileNetV2 with dilations, and a class for every pixel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 
 import torch
@@ -18,8 +18,8 @@ HEAD_CHANNELS = 256
 class DeepLabV3(nn.Module):
     """Normalised images [N, 3, H, W], float -> logits [N, num_classes, H, W].
 
-    `features` are those of MobileNetV2 under their own names, so that its weights fit: all but the last one, as in
-    Table 7 of the paper, or with `last_map` that too, which at width 1.0 has four times the channels. Of
+    `features` are those of MobileNetV2 under their own names, so that its weights fit: without the last 1 x 1
+    convolution, as in Table 7 of the paper, or with `last_map` all, which at width 1.0 are four times the channels. Of
     DeepLabv3's head (arXiv:1706.05587) there are the 1 x 1 convolution and the pooled image, not the dilated ones, nor
     the 3 x 3 that torchvision adds.
     `output_stride` (8, 16 or 32): how many times smaller than the image the map is that the head reads. `dropout`
@@ -27,13 +27,11 @@ class DeepLabV3(nn.Module):
     A batch to train on needs two images: batch-norm needs two values, and a pooled image is one.
     """
 
-    gives_map = True  # for core.folding.turn_padding(), which then turns back the map that `features` give
-    # call(layers, x) gives what layers(x) gives; core/recomputing.py puts one here that keeps less for gradients.
-    call: Callable[[nn.Module, Tensor], Tensor] = staticmethod(nn.Module.__call__)
+    gives_map = True  # folded() turns images upside down for TensorFlow's padding, and then turns back this map
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int = 21,  # those of Pascal VOC with the background
         width_mult: float = 1.0,
         dropout: float = 0.5,
         definition: Definition = TORCHVISION,
@@ -41,35 +39,44 @@ class DeepLabV3(nn.Module):
         last_map: bool = False,
     ) -> None:
         super().__init__()
-        features = MobileNetV2(1, width_mult, 0.0, definition, output_stride).features
+        # Its classifier is not used.
+        features = MobileNetV2(
+            num_classes=1, width_mult=width_mult, dropout=0.0, definition=definition, output_stride=output_stride
+        ).features
         self.features = features if last_map else features[:-1]
         channels = [layer for layer in self.features.modules() if isinstance(layer, nn.BatchNorm2d)][-1].num_features
         head = ASPP(channels, atrous_rates=(), out_channels=HEAD_CHANNELS)
         head.project[-1].p = dropout
-        for layer in head.modules():
+        for layer in head.modules():  # torchvision's ASPP takes no eps
             if isinstance(layer, nn.BatchNorm2d):
                 layer.eps = definition.batch_norm_eps
         self.classifier = nn.Sequential(head, nn.Conv2d(HEAD_CHANNELS, num_classes, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.call(self.classifier, self.call(self.features, x))  # [N, C, H / output_stride, ..], rounded up
-        logits = logits.float().contiguous()  # of channels_last maps cross_entropy would copy all of [N, C, H, W]
-        resize = enlarge if self.training else interpolate  # the same but for rounding and the time of the gradients
-        return resize(logits, x.shape[2:])
+        logits = logits.float().contiguous()  # in channels_last cross_entropy would copy all of [N, C, H, W]
+        upsample = enlarge if self.training else interpolate  # the same but for rounding
+        return upsample(logits, x.shape[2:])
+
+    def call(self, layers: nn.Module, x: Tensor) -> Tensor:
+        """layers(x); in training core/recomputing.py puts a method here that keeps less for the gradients."""
+        y: Tensor = layers(x)
+        return y
 
 
 def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """interpolate() but for rounding, as products of matrices, of which the gradients take half the time on a CPU.
+    """interpolate() but for rounding, as two products: R^T maps C, with its matrices for the rows and the columns.
 
-    On a GPU the gradients of interpolate() have other bits each time, or by deterministic = True a slow routine.
+    The gradients take half the time on a CPU. On a GPU those of interpolate() have other bits each time, or with
+    deterministic = True take a slow routine.
     """
-    # What interpolate() makes of the identity is its matrix, as it is linear.
-    down, across = (  # [H, height], [W, width]
+    # interpolate() is linear: what it makes of the identity is its matrix.
+    rows, columns = (  # [H, height], [W, width]
         nn.functional.interpolate(torch.eye(small, device=maps.device)[None], large, mode="linear")[0]
         for small, large in zip(maps.shape[2:], size, strict=True)
     )
     with torch.autocast(maps.device.type, enabled=False):
-        return down.t() @ (maps @ across)
+        return rows.t() @ (maps @ columns)
 
 
 def interpolate(maps: Tensor, size: Sequence[int]) -> Tensor:
@@ -77,22 +84,10 @@ def interpolate(maps: Tensor, size: Sequence[int]) -> Tensor:
     return nn.functional.interpolate(maps, list(size), mode="bilinear", align_corners=False)
 
 
-def deeplab_v3(
-    num_classes: int = 21,
-    width_mult: float = 1.0,
-    dropout: float = 0.5,
-    definition: Definition = TORCHVISION,
-    output_stride: int = 16,
-    last_map: bool = False,
-) -> DeepLabV3:
-    """Build a DeepLabV3; 21 classes are those of Pascal VOC with the background."""
-    return DeepLabV3(num_classes, width_mult, dropout, definition, output_stride, last_map)
-
-
 def create_network(config: ModuleType, dropout: float = 0.0) -> DeepLabV3:
     """The network of segmentation/config.py with fresh weights."""
     definition = Definition(config.model_padding, config.model_batch_norm_eps)
-    network = deeplab_v3(
+    network = DeepLabV3(
         config.model_num_classes, config.model_width_mult, dropout, definition, config.model_output_stride
     )
     start_as_identities(network)
@@ -100,5 +95,5 @@ def create_network(config: ModuleType, dropout: float = 0.0) -> DeepLabV3:
 
 
 def score_form(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy to score with, as folded() makes it."""
+    """As folded() makes it, which tries images of 64 x 64 pixels."""
     return folded(network, dtype, (3, 64, 64))

@@ -14,8 +14,8 @@ def pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
     0, with gradients of 0, if none does: of none there is no mean, and NaN would end the run.
     """
-    # Summed by itself: on a GPU torch refuses a sum within the loss of maps if deterministic = True. That of rows of
-    # pixels it takes, but that takes seven times as long on a CPU.
+    # With deterministic = True torch has no other `reduction` on a GPU for [N, C, H, W]; for rows of pixels it has, but
+    # with these the loss takes seven times as long on a CPU.
     losses = nn.functional.cross_entropy(logits, masks.long(), ignore_index=IGNORED, reduction="none")
     return losses.sum() / (masks != IGNORED).sum().clamp(min=1)
 
@@ -28,34 +28,34 @@ class PixelScores:
 
     def __init__(self, num_classes: int, device: torch.device) -> None:
         self.meter, self.num_classes = LossMeter(device), num_classes
-        # At t * num_classes + p the pixels of class t that were taken for p; at the last place those that do not count.
-        self.sums = torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=device)
+        # A confusion matrix: at t * num_classes + p the pixels of class t that were taken for p; then those IGNORED.
+        self.cells = torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=device)
 
     def add(self, logits: Tensor, masks: Tensor) -> None:
-        """Of one batch."""
+        """Take in a batch."""
         self.meter.add_loss(pixel_loss(logits, masks), len(logits))
         places = masks.long() * self.num_classes + logits.argmax(1)
-        places = places.masked_fill_(masks == IGNORED, len(self.sums) - 1).flatten()
-        self.sums.index_add_(0, places, torch.ones_like(places))
+        places = places.masked_fill_(masks == IGNORED, len(self.cells) - 1).flatten()
+        self.cells.index_add_(0, places, torch.ones_like(places))
 
     def so_far(self, remedy: str) -> dict[str, float]:
         """Those of this process: loss in nats, IoU and share in percent. Raises: FloatingPointError as LossMeter."""
-        return self.meter.averages(remedy) | summarise(self._table(self.sums))
+        return self.meter.averages(remedy) | summarise(self._table(self.cells))
 
     def of_all(self, remedy: str) -> dict[str, float]:
         """Those of all processes, as so_far()."""
         return self.meter.over_processes().averages(remedy) | summarise(self.counts())
 
     def counts(self) -> Tensor:
-        """Pixels of all processes, int64 [true class, predicted class]."""
-        return self._table(sum_over_processes(self.sums))
+        """The confusion matrix, of all processes: pixels, int64 [true class, predicted class]."""
+        return self._table(sum_over_processes(self.cells))
 
-    def _table(self, sums: Tensor) -> Tensor:
-        return sums[:-1].view(self.num_classes, self.num_classes)
+    def _table(self, cells: Tensor) -> Tensor:
+        return cells[:-1].view(self.num_classes, self.num_classes)
 
 
 def intersection_over_union(counts: Tensor) -> Tensor:
-    """Counts [C, C] -> float64 [C], 0..1: pixels of a class that are found, of all that are it or are taken for it.
+    """A confusion matrix [C, C] -> float64 [C], 0..1: true positives / (these, false positives, false negatives).
 
     NaN for a class that is in no mask and is never predicted.
     """

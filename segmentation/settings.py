@@ -13,10 +13,10 @@ RULES = rules_of_task(
             f"an int from 2 to {1 + MAX_CLASSES}: the background and the classes",
         ),
         "model_output_stride": (
-            lambda v: is_int(v, 1) and v in OUTPUT_STRIDES,  # 8.0 is in them too
+            lambda v: is_int(v, 1) and v in OUTPUT_STRIDES,  # for Python 8.0 is one of them too
             f"one of {', '.join(map(str, OUTPUT_STRIDES))}",
         ),
     },
     train={"model_dropout": TRAIN_RULES["model_dropout"]},
-    smallest_map=SmallestMap("the pooled image", lambda image_size: 1),
+    smallest_map=SmallestMap("the pooled image", lambda image_size: 1),  # one value for batch-norm in each image
 )

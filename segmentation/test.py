@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mean IoU of the weights of segmentation/config.py on its test pictures: python3 segmentation/test.py."""
+"""Mean IoU of the weights of segmentation/config.py on its test pictures: MODE=test python3 segmentation/test.py."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has files of the same names
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `import train` takes the one there, not the one here
 
 from core.environment import check_environment
 

@@ -11,10 +11,10 @@ from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
 from core.recomputing import recomputing
-from detection.model import ssdlite
+from detection.model import SSDLite
 from measuring.networks import BASELINE, CPU, Action, left_out, precisions
 from measuring.timing import Comparison, alternate, in_own_process
-from segmentation.model import deeplab_v3
+from segmentation.model import DeepLabV3
 from utils import autocast, setup_runtime
 
 BATCH, STEPS = 8, 2  # images in a step, steps in a run
@@ -44,7 +44,7 @@ def tasks(options: argparse.Namespace) -> Iterator[Comparison]:
         others = {title: in_own_process(settled, their_steps, name, *mode) for title, mode in modes.items()}
         ours = {title: in_own_process(settled, our_steps, name, dtype) for title, dtype in dtypes.items()}
         times = alternate(others | ours, options.rounds)
-        title = f"training step on the CPU, {work.ours.__name__} beside {work.theirs.__name__}"
+        title = f"training step on the CPU, {name} beside {work.theirs.__name__}"
         title += f", batch {BATCH}, {work.image_size} px"
         yield Comparison(title, list(ours), BASELINE, times, BATCH * STEPS, missing=left_out())
 
@@ -122,6 +122,6 @@ def segmentation_loss(network: nn.Module, images: Tensor, masks: Tensor) -> Tens
 
 
 WORKS = {
-    "detection": Work(ssdlite320_mobilenet_v3_large, ssdlite, DETECTED, 320, create_boxes, detection_loss),
-    "segmentation": Work(deeplabv3_mobilenet_v3_large, deeplab_v3, SEGMENTED, 224, create_masks, segmentation_loss),
+    "ssdlite": Work(ssdlite320_mobilenet_v3_large, SSDLite, DETECTED, 320, create_boxes, detection_loss),
+    "deeplab_v3": Work(deeplabv3_mobilenet_v3_large, DeepLabV3, SEGMENTED, 224, create_masks, segmentation_loss),
 }

@@ -14,9 +14,9 @@ from small_networks import small_network
 from torch import nn
 
 from core import network_weights, weights_files
-from detection.model import ssdlite
+from detection.model import SSDLite
 from model import MobileNetV2
-from segmentation.model import deeplab_v3
+from segmentation.model import DeepLabV3
 
 
 def test_same_weights_with_and_without_prefix_are_refused() -> None:
@@ -258,7 +258,7 @@ def load_features(tmp_path: Path, trained: nn.Module, network: nn.Module, names:
 def test_head_of_other_classes_starts_fresh(names: list[str], tmp_path: Path) -> None:
     """Its rows are those of the classes in their order: with others, a class would have the row of another."""
     torch.manual_seed(0)
-    trained, network = deeplab_v3(4, 0.35), deeplab_v3(1 + len(names), 0.35)
+    trained, network = DeepLabV3(4, 0.35), DeepLabV3(1 + len(names), 0.35)
     before = network.state_dict()["classifier.1.weight"].clone()
     known = ["background", "ant", "bee", "cow"]
     line = load_features(tmp_path, trained, network, ["background", *names], class_names=known)
@@ -274,7 +274,7 @@ MATCHED = ".\nThey were trained with these classes in another order; the head's 
 
 
 def test_rows_of_pixels_follow_the_names_of_the_classes(tmp_path: Path) -> None:
-    trained, network, images = deeplab_v3(4, 0.35).eval(), deeplab_v3(4, 0.35).eval(), torch.randn(1, 3, 64, 64)
+    trained, network, images = DeepLabV3(4, 0.35).eval(), DeepLabV3(4, 0.35).eval(), torch.randn(1, 3, 64, 64)
     names, known = ["background", "ant", "bee", "cow"], ["background", "cow", "ant", "bee"]
     assert load_features(tmp_path, trained, network, names, class_names=known) == MATCHED
     assert torch.equal(network(images), trained(images)[:, [0, 2, 3, 1]])
@@ -282,14 +282,14 @@ def test_rows_of_pixels_follow_the_names_of_the_classes(tmp_path: Path) -> None:
 
 def test_rows_of_anchors_follow_the_names_of_the_classes(tmp_path: Path) -> None:
     """The background, which is in front of the classes of each anchor, stays there."""
-    trained, network, images = ssdlite(3, 64, 0.35).eval(), ssdlite(3, 64, 0.35).eval(), torch.randn(1, 3, 64, 64)
+    trained, network, images = SSDLite(3, 64, 0.35).eval(), SSDLite(3, 64, 0.35).eval(), torch.randn(1, 3, 64, 64)
     assert load_features(tmp_path, trained, network, ["a", "b", "c"], class_names=["c", "a", "b"]) == MATCHED
     assert torch.equal(network(images), trained(images)[..., [0, 2, 3, 1, 4, 5, 6, 7]])
 
 
 def test_weights_of_a_task_are_told_apart_as_those_of_a_classifier(tmp_path: Path) -> None:
     """Without class names, or trained with another normalisation."""
-    trained, network = deeplab_v3(3, 0.35), deeplab_v3(3, 0.35)
+    trained, network = DeepLabV3(3, 0.35), DeepLabV3(3, 0.35)
     names = ["background", "ant", "bee"]
     line = load_features(tmp_path, trained, network, names, model_mean_parameters=[0.5, 0.5, 0.5])
     assert line.splitlines() == [

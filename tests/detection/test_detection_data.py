@@ -15,7 +15,7 @@ from core.digit_scenes import DIGITS, SCENE_SPLITS, DigitScenes
 from core.picture_sources import SceneSource
 from dataset import create_batches
 from detection.dataset import LEAST_CROPPED_SIDE, BoxDataset, augmentation, take_targets
-from detection.model import ssdlite
+from detection.model import SSDLite
 from detection.settings import LEAST_CROP
 from detection.train import guessing_loss
 
@@ -133,7 +133,7 @@ def test_fresh_network_has_no_greater_loss_than_guessing(classes: int) -> None:
     images, rows = (torch.from_numpy(np.stack(each)) for each in zip(*(dataset[0, n] for n in range(8)), strict=True))
     rows[..., 4] = rows[..., 4].clamp(max=classes - 1)
     torch.manual_seed(0)
-    network = ssdlite(classes, 96, 0.5).train()
+    network = SSDLite(classes, 96, 0.5).train()
     with torch.no_grad():
         losses = network(images.permute(0, 3, 1, 2) / 64.0 - 2, take_targets(rows))
     loss = float(losses["classification"] + losses["bbox_regression"])

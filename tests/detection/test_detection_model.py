@@ -18,7 +18,7 @@ from torchvision.models.detection.ssdlite import SSDLiteHead, _extra_block
 from torchvision.ops import box_iou
 
 from core.network_weights import load_features
-from detection.model import SSDLite, by_name, create_anchors, ssdlite
+from detection.model import SSDLite, by_name, create_anchors
 from model import TENSORFLOW, TORCHVISION, Definition, MobileNetV2, StridedConv2d
 
 CLASSES = 5
@@ -102,7 +102,7 @@ def test_cost_is_that_of_the_paper() -> None:
     0.35 B comes out. Table 6 has no room for the other half: at 320 pixels the features alone are 0.61 B. Twice
     177,617,344 is 0.355 B, so that operations may have been counted in that place.
     """
-    found = cost(ssdlite())
+    found = cost(SSDLite())
     assert found["whole"] == (4_337_013, 788_830_144)
     assert found["top"] == (2_113_141, 177_617_344)
 
@@ -113,7 +113,7 @@ def test_cost_with_ordinary_convolutions_is_that_of_the_paper() -> None:
     With another number of anchors or classes the parameters do not: 16.1 M with six anchors in each place of the first
     map too, as torchvision's SSDLite has them, and 14.6 M without a background.
     """
-    network = ssdlite()
+    network = SSDLite()
     for layer, (before, after) in zip(network.extra, itertools.pairwise(CHANNELS[1:]), strict=True):
         half = after // 2
         ordinary = [nn.Conv2d(half, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU6()]
@@ -307,7 +307,7 @@ def test_definition_is_in_every_layer_that_it_is_of() -> None:
 )
 @torch.no_grad()
 def test_other_widths(width: float, channels: list[int]) -> None:
-    network = ssdlite(CLASSES, 64, width).eval()
+    network = SSDLite(CLASSES, 64, width).eval()
     images = random_images(64, 64)
     assert [found.shape[1] for found in network.maps(images)] == channels
     assert network(images).shape == (2, 3 * 4**2 + 6 * (2**2 + 1 + 1 + 1 + 1), CLASSES + 5)
@@ -352,7 +352,7 @@ def test_other_weights_are_refused_by_name(change: Callable[[dict], object], mes
 def test_new_layers_start_as_the_authors() -> None:
     """stddev of ssdlite_mobilenet_v2_coco.config in tensorflow/models."""
     torch.manual_seed(0)
-    network = ssdlite()
+    network = SSDLite()
     new = [layer for part in (network.extra, network.head) for layer in part.modules() if isinstance(layer, nn.Conv2d)]
     assert len(new) == 4 * 3 + 6 * 4
     assert [layer.weight.std().item() for layer in new] == pytest.approx([0.03] * len(new), rel=0.1)

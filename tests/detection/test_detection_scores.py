@@ -9,7 +9,7 @@ from torchmetrics.detection import MeanAveragePrecision
 
 from core.picture_sources import SceneSource
 from detection.dataset import COUNTED, CROWD, DIFFICULT, BoxDataset, take_targets
-from detection.model import score_form, ssdlite
+from detection.model import SSDLite, score_form
 from detection.scoring import BoxScores, Picture, average_precisions, summarise
 from model import Definition
 
@@ -135,7 +135,7 @@ def scene_batch(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_scores_are_those_of_the_network() -> None:
     """Loss and objects of batches are those that the network itself gives."""
     torch.manual_seed(0)
-    network = ssdlite(10, 64, 0.35)
+    network = SSDLite(10, 64, 0.35)
     images, targets = scene_batch(4)
     scores = BoxScores(network, 10)
     with torch.no_grad():
@@ -159,7 +159,7 @@ def test_scores_are_those_of_the_network() -> None:
 @pytest.mark.parametrize("padding", ["symmetric", "same"])
 def test_form_that_scores_gives_the_same_outputs(padding: str) -> None:
     torch.manual_seed(0)
-    network = ssdlite(10, 64, 0.35, Definition(padding, 1e-3))
+    network = SSDLite(10, 64, 0.35, Definition(padding, 1e-3))
     images, targets = scene_batch(4)
     with torch.no_grad():
         network.train()(images, take_targets(targets))

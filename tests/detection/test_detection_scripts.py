@@ -29,7 +29,7 @@ from torchmetrics.detection import MeanAveragePrecision
 from core.digit_scenes import DIGITS, DigitScenes, split_scenes
 from core.settings import check_config
 from detection import inference
-from detection.model import SSDLite, score_form, ssdlite
+from detection.model import SSDLite, score_form
 from detection.settings import RULES
 from shared.small_training import differences, edit_config
 
@@ -63,14 +63,14 @@ def test_all_of_the_network_is_trained(trained: tuple[Path, str]) -> None:
     root, _ = trained
     checkpoint = torch.load(root / SAMPLES / "epoch_2.pth.tar", weights_only=True)
     groups = checkpoint["optimizer"]["param_groups"]
-    assert sum(len(group["params"]) for group in groups) == len(list(ssdlite(10, 64, 0.35).parameters()))
+    assert sum(len(group["params"]) for group in groups) == len(list(SSDLite(10, 64, 0.35).parameters()))
 
 
 def test_scores_are_those_of_the_plain_network(trained: tuple[Path, str]) -> None:
     """By torchmetrics, of what the network itself finds."""
     root, _ = trained
     scenes = split_scenes("test", 10, 64)
-    network = ssdlite(10, 64, 0.35)
+    network = SSDLite(10, 64, 0.35)
     weights = torch.load(root / RESULTS / "best.pth.tar", weights_only=True)
     network.load_state_dict(weights["state_dict"])
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -164,7 +164,7 @@ def one_object(network: SSDLite, box: list[float], label: int) -> nn.Module:
 
 def test_objects_are_found_where_they_are_in_the_picture() -> None:
     """A find at (16, 32, 48, 48) of 64 pixels is at twice that in 128 rows, and at four times that in 256 columns."""
-    network = ssdlite(10, 64, 0.35).eval()
+    network = SSDLite(10, 64, 0.35).eval()
     plain = {"model_mean_parameters": [0, 0, 0], "model_std_parameters": [1, 1, 1], "precision": "float32"}
     config = SimpleNamespace(image_size=64, inference_score_threshold=0.5, **plain)
     form = one_object(network, [16.0, 32.0, 48.0, 48.0], 7)

@@ -13,7 +13,7 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from core.folding import folded
 from model import TENSORFLOW, TORCHVISION, Definition
-from segmentation.model import DeepLabV3, deeplab_v3, enlarge
+from segmentation.model import DeepLabV3, enlarge
 
 CLASSES = 5
 
@@ -41,7 +41,7 @@ def test_cost_at_513_pixels(output_stride: int, last_map: bool, parameters: int,
     33; the paper does not say what its other 9 M are.
     """
     with torch.device("meta"):
-        network = deeplab_v3(output_stride=output_stride, last_map=last_map).eval()
+        network = DeepLabV3(output_stride=output_stride, last_map=last_map).eval()
         with FlopCounterMode(display=False) as counter:
             logits = network(torch.empty(1, 3, 513, 513))
     assert logits.shape == (1, 21, 513, 513)

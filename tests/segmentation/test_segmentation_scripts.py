@@ -32,7 +32,7 @@ from core.picture_sources import SceneSource
 from core.settings import check_config
 from segmentation import inference
 from segmentation.dataset import MaskedImages
-from segmentation.model import DeepLabV3, deeplab_v3
+from segmentation.model import DeepLabV3
 from segmentation.settings import RULES
 from shared.small_training import differences, edit_config
 
@@ -67,7 +67,7 @@ def test_training_leaves_weights_that_are_tested_alike(trained: tuple[Path, str]
 def spread_logits(root: Path, images: torch.Tensor) -> DeepLabV3:
     """Give the trained weights a last layer that predicts many classes in some images; the network."""
     weights = torch.load(root / RESULTS / "best.pth.tar", weights_only=True)
-    network = deeplab_v3(len(CLASSES), 0.35, output_stride=8)
+    network = DeepLabV3(len(CLASSES), 0.35, output_stride=8)
     network.load_state_dict(weights["state_dict"])
     nn.init.normal_(network.classifier[1].weight, generator=torch.Generator().manual_seed(0))
     logits = network.eval()(images)

@@ -48,7 +48,6 @@ if __name__ == "__main__":
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +63,7 @@ from core.settings import SHARED_RULES, to_plain
 from downloading.published import CHECKPOINTS, HALVES, IMAGENET_MEAN, IMAGENET_STD
 from model import STAGES, TORCHVISION, MobileNetV2, Stage
 from shared.command_line import OneLineParser, print_config_lines
+from shared.weights_targets import check_target
 from utils import user_errors
 
 WITHOUT_NAMES = (
@@ -75,14 +75,13 @@ USE = ("image_size", *NORMALISATION, *DEFINITION)  # what the options and many f
 def main() -> None:
     arguments = parse_arguments()
     source, target = arguments.source, arguments.target
-    if os.path.lexists(target):
-        raise ValueError(f"{target}: exists and stays as it is; name another file as TARGET, which comes after SOURCE")
+    check_target(target)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target.parent}: no such folder; make it, or name a target in another one")
     found, left_out, checkpoint = read_network(source)
     if arguments.drop_first_class:
         found = without_first_class(found, source)
-    num_classes = len(found.layers[-1].tensors["weight"])
+    num_classes = found.num_classes
     use, origins = describe_use(arguments, found, checkpoint)
     definition = {name: use[name] for name in DEFINITION}
     network = build_network(found._replace(facts=found.facts._replace(**definition)), source)
@@ -139,13 +138,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def without_first_class(found: Found, source: Path) -> Found:
     """The network without the first row of its classifier. Raises: ValueError if that is its only one."""
-    *layers, classifier = found.layers
-    if len(classifier.tensors["weight"]) < 3:
+    if found.num_classes < 3:
         raise ValueError(f"{source}: has too few classes to drop one; leave out --drop-first-class")
-    tensors = {part: tensor[1:] for part, tensor in classifier.tensors.items()}
-    note = f"The first of {len(classifier.tensors['weight'])} classes is left out."
-    facts = found.facts._replace(notes=(*found.facts.notes, note))
-    return found._replace(layers=[*layers, classifier._replace(tensors=tensors)], facts=facts)
+    return found.with_classifier(lambda tensor: tensor[1:], f"The first of {found.num_classes} classes is left out.")
 
 
 def describe_use(
@@ -193,7 +188,7 @@ def read_names(path: Path | None, num_classes: int) -> list[str] | None:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; name a text file with one class name a line")
     try:
-        names = path.read_text(encoding="utf-8").split("\n")
+        names = path.read_text(encoding="utf-8-sig").split("\n")  # programs on Windows begin with a mark
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: no text in UTF-8; save it as that, with one class name a line") from error
     names = [name.strip() for name in names if name.strip()]

@@ -18,7 +18,6 @@ if __name__ == "__main__":
 import argparse
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ from downloading.scoring import (
     open_images,
     score,
 )
-from shared.command_line import REPOSITORY, OneLineParser
+from shared.command_line import REPOSITORY, OneLineParser, at_least
 from utils import check_workers, choose_dtype, setup_runtime, user_errors
 
 LARGEST_SIZE = 224  # pixels
@@ -86,17 +85,6 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """A type for argparse: whole numbers from `least` on."""
-
-    def whole_number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text}: expected an int >= {least}")
-        return int(text)
-
-    return whole_number
-
-
 def describe_doubt(folder: Path, num_images: int, num_classes: int) -> str:
     """A line where the images are not those of the published figures; else nothing."""
     if (num_images, num_classes) == (NUM_IMAGES, NUM_CLASSES):
@@ -111,6 +99,7 @@ def describe_doubt(folder: Path, num_images: int, num_classes: int) -> str:
 def score_all(arguments: argparse.Namespace, images: dict[str, object], means: Means) -> list[Comparison]:
     """Score each file, or take what is kept of it; prints a line for each."""
     found, kept = find_published(arguments.weights), KeptScores(arguments.results)
+    kept.write()  # before scoring, which takes minutes
     comparisons = []
     for number, (path, published) in enumerate(found, start=1):
         print(f"{published.name} ({number} of {len(found)}, {path.name}) ...", flush=True)

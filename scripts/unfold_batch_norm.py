@@ -41,12 +41,14 @@ from core.weights_files import read_checkpoint
 from dataset import ImageDataset
 from imgproc import eval_transform, normalize
 from model import TORCHVISION, Definition, MobileNetV2
-from shared.command_line import print_config_lines
+from shared.command_line import OneLineParser, at_least, print_config_lines
+from shared.weights_targets import check_target
 from utils import setup_runtime, user_errors
 
 
 def main() -> None:
     arguments = parse_arguments()
+    check_target(arguments.target)
     setup_runtime(0, "cpu")
     checkpoint = read_checkpoint(arguments.source)
     weights = extract_weights(checkpoint, arguments.source)
@@ -78,11 +80,11 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="weights file with folded batch-norm")
     parser.add_argument("target", type=Path, help="file to write, which says what the source does")
     parser.add_argument("--images", type=Path, required=True, help="folder of <class>/<image> to measure on")
-    parser.add_argument("--num-images", type=int, default=512, help="how many of them, spread evenly (default 512)")
+    parser.add_argument("--num-images", type=at_least(1), default=512, help="so many, spread evenly (default 512)")
     parser.add_argument("--image-size", type=int, help="pixels, as it will be trained (default: as it was, else 224)")
     silent = "where the file does not say it"
     parser.add_argument("--width-mult", type=float, help=f"{silent} (default: 1.0)")
@@ -90,7 +92,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--std", type=float, nargs=3, help=f"{silent} (default: ImageNet's)")
     parser.add_argument("--padding", choices=("symmetric", "same"), help=f"{silent} (default: symmetric)")
     parser.add_argument("--batch-norm-eps", type=float, help=f"{silent} (default: 1e-5)")
-    parser.add_argument("--apply-orientation", action="store_true", help="turn the images upright, as config.py can")
+    orientation = f"turn the images upright, as config.py can; {silent}"
+    parser.add_argument("--apply-orientation", action="store_true", default=None, help=orientation)
     return parser.parse_args()
 
 
@@ -108,6 +111,7 @@ def choose_use(arguments: argparse.Namespace, checkpoint: dict[str, Any]) -> dic
         "model_std_parameters": (arguments.std, [0.229, 0.224, 0.225]),
         "model_padding": (arguments.padding, TORCHVISION.padding),
         "model_batch_norm_eps": (arguments.batch_norm_eps, TORCHVISION.batch_norm_eps),
+        "apply_orientation": (arguments.apply_orientation, None),  # what nobody says is not written
     }
     chosen = {}
     for name, (option, usual) in options.items():
@@ -118,7 +122,8 @@ def choose_use(arguments: argparse.Namespace, checkpoint: dict[str, Any]) -> dic
         if len(said) == 2 and said[0] != said[1] and name != "image_size":
             given, trained = map(json.dumps, said)
             raise ValueError(f"{arguments.source}: trained with {name} = {trained}, not {given}; leave the option out")
-        chosen[name] = said[0] if said else usual
+        if said or usual is not None:
+            chosen[name] = said[0] if said else usual
     return chosen
 
 
@@ -128,7 +133,7 @@ def sample_images(arguments: argparse.Namespace, use: dict[str, Any]) -> Tensor:
         arguments.images,
         partial(eval_transform, image_size=use["image_size"]),
         num_classes=len(list_classes(str(arguments.images))),
-        apply_orientation=arguments.apply_orientation,
+        apply_orientation=use.get("apply_orientation", False),
     )
     chosen = np.linspace(0, len(dataset) - 1, min(arguments.num_images, len(dataset))).round().astype(int)
     loaded = (dataset[0, index] for index in chosen)

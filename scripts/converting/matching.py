@@ -214,9 +214,6 @@ class Walk:
                 )
         if self.value != self.output:
             raise self.refuse(" and ".join(map(show, self.users.get(self.value, []))) or "another output", "its output")
-        if len(weight) == 1:
-            weight, bias = (torch.cat([torch.zeros_like(part), part]) for part in (weight, bias))
-            self.notes.append("Its one output became two classes: the first has the logit 0, the second that output.")
         self.layers.append(Layer(operation.name, "classifier", {"weight": weight, "bias": bias}))
 
     def check_goes_on(self) -> None:

@@ -3,9 +3,9 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -33,6 +33,17 @@ class Found(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.origin}.{self.layers[0].name}".removeprefix(".")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.layers[-1].tensors["weight"])
+
+    def with_classifier(self, change: Callable[[Tensor], Tensor], note: str) -> Self:
+        """The network with weight and bias of its classifier changed, and what is to be said of that."""
+        *layers, classifier = self.layers
+        tensors = {part: change(tensor) for part, tensor in classifier.tensors.items()}
+        facts = self.facts._replace(notes=(*self.facts.notes, note))
+        return self._replace(layers=[*layers, classifier._replace(tensors=tensors)], facts=facts)
 
 
 def find_network(checkpoint: dict[str, Any], path: Path) -> tuple[Found, list[str]]:
@@ -130,8 +141,7 @@ def definition_of(found: Found) -> Definition:
 
 def build_network(found: Found, path: Path) -> MobileNetV2:
     """The network with the weights of a file, in float32. Raises: ValueError for values that cannot be weights."""
-    num_classes = len(found.layers[-1].tensors["weight"])
-    network = MobileNetV2(num_classes, found.width, definition=definition_of(found)).eval()
+    network = MobileNetV2(found.num_classes, found.width, definition=definition_of(found)).eval()
     weights = {}
     for layer, wanted in zip(found.layers, group_layers(network.state_dict()), strict=True):
         for part, own in wanted.tensors.items():

@@ -50,7 +50,12 @@ def infer_width(layers: list[Layer]) -> float:
         return ((found - wanted) + (wanted - found)).total()
 
     exact = (width for width in WIDTHS if distance(width) == 0)  # most often the first: each takes a network
-    return next(exact, None) or min(WIDTHS, key=distance)
+    return next(exact, None) or min(widths_around(min(WIDTHS, key=distance)), key=distance)
+
+
+def widths_around(width: float) -> list[float]:
+    """It, and those up to 0.05 from it in steps of 0.005, which has the multiples of an eighth too."""
+    return [width, *(round(width + 0.005 * step, 3) for step in range(-10, 11) if width + 0.005 * step > 1e-3)]
 
 
 def count_convolutions(layers: list[Layer]) -> Counter[tuple[int, ...]]:

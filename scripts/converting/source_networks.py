@@ -4,6 +4,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from converting.facts import Facts
 from converting.graphs import Graph
 from converting.keras_weights import KerasWeights
@@ -34,11 +36,19 @@ def read_network(path: Path) -> Source:
     if isinstance(content, Graph):
         found = match_network(content, path)
         check_facts(found.facts, path)
-        return Source(found, [], {})
+        return Source(as_classes(found), [], {})
     found, left_out = find_network(content, path)
     if isinstance(content, KerasWeights):
-        return Source(found._replace(facts=KERAS_FACTS), left_out, {})
-    return Source(found, left_out, content)
+        return Source(as_classes(found._replace(facts=KERAS_FACTS)), left_out, {})
+    return Source(as_classes(found), left_out, content)
+
+
+def as_classes(found: Found) -> Found:
+    """One with two classes in place of one output, whose sigmoid is the probability of the second."""
+    if found.num_classes > 1:
+        return found
+    note = "Its one output became two classes: the first has the logit 0, the second that output."
+    return found.with_classifier(lambda tensor: torch.cat([torch.zeros_like(tensor), tensor]), note)
 
 
 def check_facts(facts: Facts, path: Path) -> None:

@@ -24,11 +24,10 @@ def write_published(published: Published, source: Path, folder: Path) -> Path:
     found = read_network(source).found
     class_names = SYNSETS.read_text(encoding="ascii").split()
     is_it = (found.width, definition_of(found)) == (published.width, published.definition)
-    num_classes = len(found.layers[-1].tensors["weight"])
-    if not is_it or num_classes != len(class_names):
+    if not is_it or found.num_classes != len(class_names):
         raise ValueError(
-            f"{source}: a network of width {found.width} for {num_classes} classes, not {published.name}; remove it "
-            "and run this again"
+            f"{source}: a network of width {found.width} for {found.num_classes} classes, not {published.name}; "
+            "remove it and run this again"
         )
     source_hash = sha256(source)
     record = published.use() | {

@@ -126,6 +126,10 @@ class KeptScores:
     def put(self, weights: Path, measured: dict[str, Any], scores: Scores) -> None:
         """Keep the scores of a file, at once and whole."""
         self.rows[weights.name] = measured | {"scores": scores}
+        self.write()
+
+    def write(self) -> None:
+        """Raises: OSError if the file cannot be written."""
         content = json.dumps(self.rows, indent=2).encode()
         write_atomically(self.path, lambda file: file.write(content + b"\n"))
 

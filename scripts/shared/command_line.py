@@ -7,6 +7,7 @@ import argparse
 import ast
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from core.environment import check_environment
 __all__ = [
     "REPOSITORY",
     "OneLineParser",
+    "at_least",
     "check_environment",
     "config_assignments",
     "print_config_lines",
@@ -32,6 +34,17 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with status 2."""
         self.exit(2, f"{self.prog}: {message}\n")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type for argparse: whole numbers from `least` on."""
+
+    def whole_number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: expected an int >= {least}")
+        return int(text)
+
+    return whole_number
 
 
 def printable(text: str) -> str:

@@ -479,6 +479,38 @@ def test_target_that_exists_stays(runner: Runner, theirs: nn.Module) -> None:
     assert runner.target.read_text() == "mine"
 
 
+def test_target_named_like_an_exported_file_is_refused(runner: Runner, theirs: nn.Module) -> None:
+    torch.save(theirs.state_dict(), runner.source)
+    runner.target = runner.folder / "mine.onnx"
+    assert (
+        runner.refusal() == f"{runner.target}: named like an exported file, not like weights; let it end in .pth.tar\n"
+    )
+
+
+@pytest.mark.parametrize("width", [0.33, 0.625, 1.17])
+def test_any_width_is_found(runner: Runner, width: float) -> None:
+    network = torchvision.models.mobilenet_v2(num_classes=3, width_mult=width)
+    runner.convert(network.state_dict())
+    written = torch.load(runner.target, weights_only=True)
+    MobileNetV2(3, written["model_width_mult"]).load_state_dict(written["state_dict"])
+
+
+@torch.no_grad()
+def test_one_output_becomes_two_classes(runner: Runner) -> None:
+    """As of a network trained with the binary cross entropy: sigmoid(x) is the second probability of softmax(0, x)."""
+    network = randomize(torchvision.models.mobilenet_v2(num_classes=1, width_mult=0.35)).eval()
+    assert "2 classes" in runner.convert(network.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.allclose(runner.network(2)(images).softmax(1)[:, 1:], network(images).sigmoid(), atol=1e-5)
+
+
+def test_class_names_of_a_file_that_begins_with_a_mark(runner: Runner, theirs: nn.Module) -> None:
+    names = [f"class {number}" for number in range(len(theirs.classifier[1].bias))]
+    (runner.folder / "names.txt").write_text("\r\n".join(names), encoding="utf-8-sig", newline="")
+    runner.convert(theirs.state_dict(), "--class-names", runner.folder / "names.txt")
+    assert torch.load(runner.target, weights_only=True)["class_names"] == names
+
+
 def test_target_in_a_folder_that_does_not_exist_is_refused(runner: Runner, theirs: nn.Module) -> None:
     torch.save(theirs.state_dict(), runner.source)
     runner.target = runner.folder / "reslts" / "mine.pth.tar"

@@ -243,6 +243,11 @@ def test_a_file_of_other_results_is_named_and_stays(runner: Runner, content: str
     assert runner.results.read_text() == content
 
 
+def test_results_that_cannot_be_written_are_found_before_anything_is_scored(runner: Runner) -> None:
+    runner.refuse_scoring()
+    assert "/dev/null" in runner.refusal("--results", "/dev/null/scores.json")
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

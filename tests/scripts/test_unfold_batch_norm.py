@@ -14,6 +14,7 @@ import pytest
 import torch
 from command_runs import run_command
 from conftest import ROOT, config_with
+from PIL import Image
 from torch import nn
 
 from core import network_weights
@@ -149,3 +150,57 @@ def test_padding_and_eps_are_those_of_the_options_or_the_file(tmp_path: Path, im
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "model_batch_norm_eps = 0.0; expected a number from 1e-12 to 1" in done.stderr
     assert not (tmp_path / "new.out").exists()
+
+
+@torch.no_grad()
+def test_orientation_is_that_of_the_options_or_the_file(tmp_path: Path, images: torch.Tensor) -> None:
+    """On photos that lie on their side, the statistics tell whether they were turned."""
+    for file in sorted((tmp_path / "images").glob("*/*.png")):
+        picture = Image.open(file).convert("RGB")
+        picture.paste((255, 0, 0), (0, 0, picture.width, picture.height // 3))
+        exif = picture.getexif()
+        exif[0x0112] = 6
+        picture.save(file.with_suffix(".jpg"), exif=exif)
+        file.unlink()
+    network = MobileNetV2(3, 0.35)
+    network(images)  # gives the batch-norms statistics
+    fold(network)
+    weights = {"state_dict": network.state_dict(), "model_width_mult": 0.35}
+    torch.save(weights, tmp_path / "silent.pth")
+    for value in (False, True):
+        torch.save(weights | {"apply_orientation": value}, tmp_path / f"{value}.pth")
+    means: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    for source, options, expected in (
+        ("silent", [], None),
+        ("silent", ["--apply-orientation"], True),
+        ("True", [], True),
+        ("False", [], False),
+    ):
+        target = f"new-{source}{len(options)}.pth"
+        done = run(f"{source}.pth", target, "--images", "images", "--image-size", 32, *options, folder=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        written = torch.load(tmp_path / target, weights_only=True)
+        assert written.get("apply_orientation") is expected
+        means[bool(expected)].append(written["state_dict"]["features.0.1.running_mean"])
+    (upright, also), (lying, alike) = means[True], means[False]
+    assert torch.equal(upright, also) and torch.equal(lying, alike) and not torch.equal(upright, lying)
+    done = run("False.pth", "x", "--images", "images", "--apply-orientation", folder=tmp_path)
+    line = "False.pth: trained with apply_orientation = false, not true; leave the option out\n"
+    assert (done.returncode, done.stderr) == (2, line)
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "message"),
+    [
+        ("w.pth", (), "w.pth: exists and stays as it is; name another file as TARGET"),
+        ("new.onnx", (), "new.onnx: named like an exported file"),
+        ("new.pth", ("--num-images", 0), "--num-images: 0: expected an int >= 1"),
+    ],
+)
+def test_bad_targets_and_options_are_one_line(tmp_path: Path, target: str, options: tuple, message: str) -> None:
+    torch.save(MobileNetV2(3, 0.35).state_dict(), tmp_path / "w.pth")
+    content = (tmp_path / "w.pth").read_bytes()
+    done = run("w.pth", target, "--images", tmp_path, *options, folder=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert message in done.stderr
+    assert (tmp_path / "w.pth").read_bytes() == content

@@ -50,7 +50,7 @@ def trained(request: pytest.FixtureRequest) -> MobileNetV2:
 @pytest.fixture(scope="module")
 def simulated(trained: MobileNetV2) -> SimulatedInt8:
     """Of the network with unequal channels."""
-    make_unequal(trained, 6)
+    make_unequal(trained, 12)
     return SimulatedInt8(trained, simulating_graph(trained, SIZE))
 
 
@@ -104,9 +104,9 @@ def test_training_it_makes_the_int8_network_better(trained: MobileNetV2, simulat
     validated = range(200, 204)
     with torch.no_grad():
         float_loss, before = loss_of(trained.eval(), *validated), loss_of(simulated.eval(), *validated)
-    assert before > 2 * float_loss  # unequal channels do harm
+    assert before > 10 * float_loss  # unequal channels do harm
     updates = trained.features[0][1].num_batches_tracked.clone()
-    optimizer = torch.optim.SGD(trained.parameters(), 2e-4, momentum=0.9)
+    optimizer = torch.optim.Adam(trained.parameters(), 1e-4)  # the gradients are as unequal as the channels
     simulated.train()
     for step in range(24):
         optimizer.zero_grad()

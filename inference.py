@@ -10,7 +10,6 @@ if __name__ == "__main__":
     check_environment()
 
 import argparse
-import contextlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,8 +18,8 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from core import folding
 from core.class_names import load_labels
+from core.folding import choose_form, folded
 from core.named_pictures import find_images, load_picture, read_each
 from core.pixels import Image
 from core.runtimes import ExportedNetwork
@@ -36,8 +35,6 @@ from utils import (
     setup_runtime,
     user_errors,
 )
-
-MANY_IMAGES = 200  # from here on folding.as_one_graph() saves more than the 0.3 s that it takes at first
 
 
 def main(config: ModuleType, arguments: list[str]) -> None:
@@ -84,12 +81,10 @@ def speed_up(
         return network
     network = network.to(device).to(memory_format=torch.channels_last)
     dtype = choose_dtype(config.precision, device)
-    if num_images >= MANY_IMAGES and not config.compile_model and folding.has_fused_convolution(device, dtype):
-        with contextlib.suppress(RuntimeError):
-            return folding.as_one_graph(network, config.image_size, dtype)
-    network = folding.folded(network, dtype)
-    if config.compile_model:
-        compile_network(network, device)
+    if not config.compile_model:
+        return choose_form(network, config.image_size, dtype, num_images)
+    network = folded(network, dtype)
+    compile_network(network, device)
     return network
 
 

@@ -15,7 +15,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from core.folding import as_one_graph, folded
+from core.folding import choose_form, folded
 from measuring.images import IMAGE_SIZE
 from measuring.networks import (
     BASELINE,
@@ -39,6 +39,7 @@ from utils import autocast
 Forward = Callable[[], Tensor]  # a run that gives its logits
 
 BATCHES, CALLS = 3, 20  # forward passes in a run, of a batch and of one image
+MANY = 50_000  # images that test.py and inference.py are to expect
 FORWARDS = 20  # forward passes in a run on a GPU
 
 
@@ -108,7 +109,7 @@ def forward(network: Callable[[Tensor], Tensor], images: Tensor, dtype: torch.dt
 
 
 def our_forwards(network: nn.Module, images: Tensor, missing: list[str]) -> Iterator[tuple[str, Forward]]:
-    """As test.py and inference.py run it, in both precisions, called directly and compiled."""
+    """As test.py and inference.py run it, in both precisions: for few images, compiled, and for many."""
     ours = our_network(network)
     images = images.contiguous(memory_format=torch.channels_last)
     for name in precisions(images.device):
@@ -117,8 +118,8 @@ def our_forwards(network: nn.Module, images: Tensor, missing: list[str]) -> Iter
         compiled = folded(ours, dtype)
         if compiles(compiled, images.device, f"{name} + compile", missing):
             yield f"{name} + compile", forward(compiled, images, dtype)
-        if len(images) == 1:  # as inference.py runs it for many
-            yield f"{name}, one graph", forward(as_one_graph(ours, IMAGE_SIZE, dtype), images, dtype)
+        graph = choose_form(ours, IMAGE_SIZE, dtype, MANY, len(images))
+        yield f"{name}, one graph", forward(graph, images, dtype)
 
 
 def runtime_forwards(

@@ -12,7 +12,7 @@ from random_networks import assert_equal_tensors, network_with_statistics, rando
 from torch import Tensor, nn
 
 from core import folding
-from core.folding import as_one_graph, folded
+from core.folding import OneGraph, as_one_graph, choose_form, folded
 from model import TENSORFLOW, TORCHVISION, Definition, MobileNetV2, StridedConv2d
 
 
@@ -63,6 +63,34 @@ def test_one_graph_gives_the_logits_of_torchvision(size: int) -> None:
     for seed in range(3):
         images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(seed))
         torch.testing.assert_close(graph(images), theirs.eval()(images), rtol=0, atol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_graph_takes_images_in_pieces(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last piece is filled up; and torch may get other threads between two batches."""
+    network = network_with_statistics()
+    theirs = torchvision.models.mobilenet_v2()
+    theirs.load_state_dict(network.state_dict())
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    graph = as_one_graph(network, 64, piece=4)
+    for count, other in ((8, threads), (9, 3 - threads), (3, threads)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda number=other: number)
+        images = torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(count))
+        torch.testing.assert_close(graph(images), theirs.eval()(images), rtol=0, atol=1e-4)
+    assert list(graph.graphs) == [threads, 3 - threads]
+
+
+def test_many_images_are_scored_by_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their pixels in batches, and in pieces that a cache holds; by their number one at a time."""
+    network = MobileNetV2(3, 0.35)
+    monkeypatch.setattr(folding, "MANY_PIXELS", 100 * 64 * 64)
+    monkeypatch.setattr(folding, "PIECE_PIXELS", 5 * 64 * 64)
+    pieces = []
+    for count, batch_size in ((99, 8), (100, 8), (100, 3), (199, 1), (200, 1)):
+        form = choose_form(network, 64, torch.float32, count, batch_size)
+        pieces.append(len(form.example) if isinstance(form, OneGraph) else None)
+    assert pieces == [None, 5, 3, None, 1]
 
 
 @torch.inference_mode()

@@ -82,15 +82,25 @@ def test_one_graph_takes_images_in_pieces(threads: int, monkeypatch: pytest.Monk
 
 
 def test_many_images_are_scored_by_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By their pixels in batches, and in pieces that a cache holds; by their number one at a time."""
+    """In batches by their pixels, one at a time by their number."""
     network = MobileNetV2(3, 0.35)
     monkeypatch.setattr(folding, "MANY_PIXELS", 100 * 64 * 64)
-    monkeypatch.setattr(folding, "PIECE_PIXELS", 5 * 64 * 64)
+    monkeypatch.setattr(folding, "MAP_BYTES", 5 * 64 * 64 * 4)
     pieces = []
     for count, batch_size in ((99, 8), (100, 8), (100, 3), (199, 1), (200, 1)):
         form = choose_form(network, 64, torch.float32, count, batch_size)
         pieces.append(len(form.example) if isinstance(form, OneGraph) else None)
-    assert pieces == [None, 5, 3, None, 1]
+    assert pieces == [None, 4, 3, None, 1]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "in_float32", "in_bfloat16"), [(1, 1, 1), (6, 3, 6), (32, 4, 8), (50, 4, 5), (53, 4, 8), (256, 4, 8)]
+)
+def test_pieces_divide_a_batch(batch_size: int, in_float32: int, in_bfloat16: int) -> None:
+    """Of 224 pixels 4 and 8 images fit, or half of it and more; what cannot be divided is filled up."""
+    piece_of = partial(folding.choose_piece, 224, batch_size=batch_size)
+    assert (piece_of(torch.float32), piece_of(torch.bfloat16)) == (in_float32, in_bfloat16)
+    assert folding.choose_piece(1000, torch.float32, batch_size) == 1
 
 
 @torch.inference_mode()

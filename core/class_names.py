@@ -95,7 +95,7 @@ def read_labels(path: str) -> dict[str, str]:
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such file; correct class_label_file in config.py, or set it to ""')
     try:
-        labels = json.loads(Path(path).read_text(encoding="utf-8"))
+        labels = json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows puts a mark before it
     except (ValueError, RecursionError):
         labels = None
     if not isinstance(labels, dict):

@@ -253,8 +253,11 @@ def refuse_folded(weights: dict[str, Tensor], config: ModuleType, checkpoint: di
     """Raise ValueError, with the command that helps, if batch-norm of the pretrained weights was folded."""
     folded, path = folded_layers(weights), config.pretrained_model_weights_path
     if folded:
-        said = {name: checkpoint[name] for name in (*NORMALISATION, *DEFINITION) if name in checkpoint}
+        record = record_of(checkpoint)
+        said = {name: record[name] for name in (*NORMALISATION, *DEFINITION) if name in record}
         command = unfolding(path, getattr(config, "train_image_dir", "IMAGES"), vars(config) | said)
+        if record.get("apply_orientation") and getattr(config, "apply_orientation", None) is False:
+            command += " --no-apply-orientation"
         raise ValueError(
             f"{path}: its batch-norm is folded into convolutions ({counted(len(folded), 'layer has', 'layers have')} "
             f"variance 1 throughout); training would not survive that; `{command}` makes a file to start from"
@@ -296,8 +299,7 @@ def other_values(
 
     Raises: ValueError if the value of the file cannot be.
     """
-    record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
-    record = record if isinstance(record, dict) else {}
+    record = record_of(checkpoint)
     unsaid = EARLIER_DEFINITION if "model_arch_name" in record else {}
     for name in names:
         wanted = to_plain(getattr(config, name))
@@ -307,6 +309,12 @@ def other_values(
             raise ValueError(f"{path}: its {name} cannot be: expected {expected}; get or save the file again")
         if to_plain(trained) != wanted:
             yield name, trained, config_lines(config).get(name, "?")
+
+
+def record_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """How a network was trained, by the names of config.py, in a checkpoint of train.py or a file of weights."""
+    record = checkpoint.get("config", checkpoint)
+    return record if isinstance(record, dict) else {}
 
 
 NORMALISATION = ("model_mean_parameters", "model_std_parameters")

@@ -2,7 +2,7 @@
 """SSDLite: the objects in a picture, each with a box, a class and a score.
 
 To be read in the order config, dataset, model, scoring, train. The loops are those of the train.py and test.py of the
-folder above, which call what the Task in detection/train.py names:
+folder above, which call these, by the Task in detection/train.py:
 
     dataset.BoxDataset    pictures, and rows of their objects, with labels from 0
     dataset.take_targets  the rows that count, as torchvision takes them: labels from 1, as 0 is the background

@@ -99,7 +99,6 @@ def describe_doubt(folder: Path, num_images: int, num_classes: int) -> str:
 def score_all(arguments: argparse.Namespace, images: dict[str, object], means: Means) -> list[Comparison]:
     """Score each file, or take what is kept of it; prints a line for each."""
     found, kept = find_published(arguments.weights), KeptScores(arguments.results)
-    kept.write()  # before scoring, which takes minutes
     comparisons = []
     for number, (path, published) in enumerate(found, start=1):
         print(f"{published.name} ({number} of {len(found)}, {path.name}) ...", flush=True)
@@ -107,6 +106,7 @@ def score_all(arguments: argparse.Namespace, images: dict[str, object], means: M
         scores = kept.get(path, measured)
         earlier = " (scored earlier)" if scores else ""
         if scores is None:
+            kept.write()  # before scoring, which takes minutes
             scores = score(path, published, arguments.images, means)
             kept.put(path, measured, scores)
         comparisons.append(compare(published, scores))

@@ -34,6 +34,7 @@ from core.network_weights import (
     extract_weights,
     folded_layers,
     load_weights,
+    record_of,
 )
 from core.plurals import counted
 from core.settings import SHARED_RULES, to_plain
@@ -93,17 +94,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--padding", choices=("symmetric", "same"), help=f"{silent} (default: symmetric)")
     parser.add_argument("--batch-norm-eps", type=float, help=f"{silent} (default: 1e-5)")
     orientation = f"turn the images upright, as config.py can; {silent}"
-    parser.add_argument("--apply-orientation", action="store_true", default=None, help=orientation)
+    parser.add_argument("--apply-orientation", action=argparse.BooleanOptionalAction, help=orientation)
     return parser.parse_args()
 
 
 def choose_use(arguments: argparse.Namespace, checkpoint: dict[str, Any]) -> dict[str, Any]:
     """How the network is used, by the names of config.py, as the file or the options say, else as torchvision's.
 
-    Raises: ValueError if the two say otherwise, but for the image size, or what cannot be.
+    Raises: ValueError if the two say otherwise, but for what is of the images alone, or what cannot be.
     """
-    record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
-    record = record if isinstance(record, dict) else {}
+    record = record_of(checkpoint)
     options = {
         "image_size": (arguments.image_size, 224),
         "model_width_mult": (arguments.width_mult, 1.0),
@@ -117,9 +117,9 @@ def choose_use(arguments: argparse.Namespace, checkpoint: dict[str, Any]) -> dic
     for name, (option, usual) in options.items():
         said = [to_plain(value) for value in (option, record.get(name)) if value is not None]
         is_valid, expected = SHARED_RULES[name]
-        if not all(is_valid(value) for value in said):
-            raise ValueError(f"{arguments.source}: {name} = {said[0]}; expected {expected}")
-        if len(said) == 2 and said[0] != said[1] and name != "image_size":
+        if wrong := [value for value in said if not is_valid(value)]:
+            raise ValueError(f"{arguments.source}: {name} = {wrong[0]}; expected {expected}")
+        if len(said) == 2 and said[0] != said[1] and name not in ("image_size", "apply_orientation"):
             given, trained = map(json.dumps, said)
             raise ValueError(f"{arguments.source}: trained with {name} = {trained}, not {given}; leave the option out")
         if said or usual is not None:

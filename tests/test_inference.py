@@ -260,6 +260,8 @@ def test_labels_may_be_those_of_folder_names(tmp_path: Path) -> None:
         load_labels(path, ["a", "b"], 2)
     with pytest.raises(ValueError, match=r'"0" to "1" and no others$'):
         load_labels(path, None, 2)
+    Path(path).write_text(json.dumps(labels), encoding="utf-8-sig")  # as Windows saves it
+    assert load_labels(path, ["n01440764", "n01443537"], 2) == ["tench", "goldfish"]
 
 
 def test_labels_of_imagenet_folders_need_no_names_in_the_weights(tmp_path: Path) -> None:

@@ -50,12 +50,13 @@ def infer_width(layers: list[Layer]) -> float:
         return ((found - wanted) + (wanted - found)).total()
 
     exact = (width for width in WIDTHS if distance(width) == 0)  # most often the first: each takes a network
-    return next(exact, None) or min(widths_around(min(WIDTHS, key=distance)), key=distance)
+    return next(exact, None) or min(widths_around(sorted(WIDTHS, key=distance)[:2]), key=distance)
 
 
-def widths_around(width: float) -> list[float]:
-    """It, and those up to 0.05 from it in steps of 0.005, which has the multiples of an eighth too."""
-    return [width, *(round(width + 0.005 * step, 3) for step in range(-10, 11) if width + 0.005 * step > 1e-3)]
+def widths_around(nearest: list[float]) -> list[float]:
+    """Those up to 0.05 from these in steps of 0.005; first the multiples of an eighth, which people take."""
+    steps = {round(200 * width) + step for width in nearest for step in range(-10, 11)}
+    return sorted((step / 200 for step in steps if step > 0), key=lambda width: (width * 8 % 1 != 0, width))
 
 
 def count_convolutions(layers: list[Layer]) -> Counter[tuple[int, ...]]:

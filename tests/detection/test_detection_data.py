@@ -14,7 +14,7 @@ from core.annotated_images import Annotated
 from core.digit_scenes import DIGITS, SCENE_SPLITS, DigitScenes
 from core.picture_sources import SceneSource
 from dataset import create_batches
-from detection.dataset import LEAST_CROPPED_SIDE, BoxDataset, augmentation, take_targets
+from detection.dataset import LEAST_CROPPED_SIDE, BoxDataset, augmentation, shrunk, take_targets
 from detection.model import SSDLite
 from detection.settings import LEAST_CROP
 from detection.train import guessing_loss
@@ -204,3 +204,9 @@ def test_workers_hand_over_the_same_boxes(workers: int) -> None:
         assert rows.shape == (4, 4, 6)
         assert torch.equal(images, other_images)
         assert torch.equal(rows, other_rows)
+
+
+def test_a_strip_keeps_a_row_of_pixels() -> None:
+    """256 * sqrt(2 / 600,000) = 0.47 pixels would be left of its height."""
+    image, boxes = shrunk(np.zeros((1, 600_000, 3), np.uint8), np.array([[0, 0, 600_000, 1]], np.float32), 256)
+    assert image.shape[0] == 1 and boxes.tolist() == [[0, 0, image.shape[1], 1]]

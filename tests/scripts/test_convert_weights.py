@@ -487,12 +487,14 @@ def test_target_named_like_an_exported_file_is_refused(runner: Runner, theirs: n
     )
 
 
-@pytest.mark.parametrize("width", [0.33, 0.625, 1.17])
+@pytest.mark.parametrize("width", [0.125, 0.275, 0.33, 0.625, 1.17])
 def test_any_width_is_found(runner: Runner, width: float) -> None:
     network = torchvision.models.mobilenet_v2(num_classes=3, width_mult=width)
     runner.convert(network.state_dict())
     written = torch.load(runner.target, weights_only=True)
     MobileNetV2(3, written["model_width_mult"]).load_state_dict(written["state_dict"])
+    if width % 0.125 == 0:
+        assert written["model_width_mult"] == width
 
 
 @torch.no_grad()

@@ -102,7 +102,7 @@ def choose_piece(image_size: int, dtype: torch.dtype, batch_size: int) -> int:
 
 MANY_IMAGES = 200  # one by one, from here on the graph saves more than the 0.3 to 0.5 s that it takes to build
 MANY_PIXELS = 100_000_000  # the same in batches: 2,000 images of 224 pixels
-MAP_BYTES = 819_200  # of a map as large as the image: of 4 with 224 pixels in float32, 8 in bfloat16
+MAP_BYTES = 409_600  # of a map as large as the image: of 2 with 224 pixels in float32, 4 in bfloat16
 
 
 def as_one_graph(network: nn.Module, image_size: int, dtype: torch.dtype = torch.float32, piece: int = 1) -> "OneGraph":

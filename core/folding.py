@@ -82,7 +82,8 @@ def choose_form(
 ) -> nn.Module:
     """The form that scores `num_images` soonest, [N, 3, S, S] -> logits: that of as_one_graph() if they pay for it.
 
-    `batch_size`: how many come at once.
+    `num_images`: of all processes, so that the form does not depend on how many these are. `batch_size`: how many come
+    at once.
     """
     many = MANY_IMAGES if batch_size == 1 else MANY_PIXELS / image_size**2
     if num_images >= many and has_fused_convolution(next(network.parameters()).device, dtype):
@@ -92,17 +93,17 @@ def choose_form(
 
 
 def choose_piece(image_size: int, dtype: torch.dtype, batch_size: int) -> int:
-    """How many images of a batch to compute at a time, so that most maps stay in the cache of a core.
+    """How many images of a batch to compute at a time, so that most maps stay in the caches of the cores.
 
-    That is as many as MAP_BYTES hold or down to half of it, if a batch can be divided into such.
+    That is as many as MAP_BYTES hold, or fewer but more than half of it, if a batch can be divided into such.
     """
-    most = min(batch_size, max(1, MAP_BYTES // (image_size**2 * dtype.itemsize)))
+    most = min(batch_size, max(1, torch.get_num_threads() * MAP_BYTES // (image_size**2 * dtype.itemsize)))
     return next((piece for piece in range(most, most // 2, -1) if batch_size % piece == 0), most)
 
 
 MANY_IMAGES = 200  # one by one, from here on the graph saves more than the 0.3 to 0.5 s that it takes to build
 MANY_PIXELS = 100_000_000  # the same in batches: 2,000 images of 224 pixels
-MAP_BYTES = 409_600  # of a map as large as the image: of 2 with 224 pixels in float32, 4 in bfloat16
+MAP_BYTES = 204_800  # for each thread, of maps as large as the image: 1 of 224 pixels in float32, 2 in bfloat16
 
 
 def as_one_graph(network: nn.Module, image_size: int, dtype: torch.dtype = torch.float32, piece: int = 1) -> "OneGraph":

@@ -254,7 +254,8 @@ def refuse_folded(weights: dict[str, Tensor], config: ModuleType, checkpoint: di
     folded, path = folded_layers(weights), config.pretrained_model_weights_path
     if folded:
         record = record_of(checkpoint)
-        said = {name: record[name] for name in (*NORMALISATION, *DEFINITION) if name in record}
+        names = [name for name in (*NORMALISATION, *DEFINITION) if name in record]
+        said = {name: record[name] for name in names if SHARED_RULES[name][0](record[name])}
         command = unfolding(path, getattr(config, "train_image_dir", "IMAGES"), vars(config) | said)
         if record.get("apply_orientation") and getattr(config, "apply_orientation", None) is False:
             command += " --no-apply-orientation"

@@ -24,13 +24,13 @@ WEIGHTS = "results/MobileNetV2-Colours/best.pth.tar"
 LAST_LINE = r" \* Acc@1 (\d+\.\d{3}) Err@1 (\d+\.\d{3}) Macro (\d+\.\d{3}) \((\d+) images\)"
 
 
-def reference_probabilities(root: Path) -> dict[str, torch.Tensor]:
+def reference_probabilities(root: Path, size: int = 32) -> dict[str, torch.Tensor]:
     """The plain torchvision pipeline on the validation images: file -> probabilities."""
     network = torchvision.models.mobilenet_v2(num_classes=3, width_mult=0.35).eval()
     network.load_state_dict(torch.load(root / WEIGHTS, weights_only=True)["state_dict"])
     pipeline = transforms.Compose(
         [
-            *(transforms.Resize(37), transforms.CenterCrop(32), transforms.ToTensor()),
+            *(transforms.Resize(round(size * 256 / 224)), transforms.CenterCrop(size), transforms.ToTensor()),
             transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
         ]
     )
@@ -61,8 +61,26 @@ def test_last_line_is_what_torchvision_counts(tested: tuple[Project, str]) -> No
 
 def test_predictions_are_those_of_torchvision(tested: tuple[Project, str]) -> None:
     project, _ = tested
-    reference = reference_probabilities(project.root)
-    with open(project.root / "results/MobileNetV2-Colours/predictions.csv", newline="") as file:
+    check_predictions(project.root, reference_probabilities(project.root))
+
+
+def test_one_graph_predicts_what_torchvision_does(tested: tuple[Project, str], tmp_path: Path) -> None:
+    """As from 2,000 photos on: 15 images in batches of 4."""
+    project = tested[0].copy_to(tmp_path / "project")
+    path, build = project.root / "core/folding.py", "        torch.jit.enable_onednn_fusion(True)\n"
+    text = path.read_text()
+    assert "\nMANY_PIXELS = 100_000_000" in text and text.count(build) == 1
+    text = text.replace("\nMANY_PIXELS = 100_000_000", "\nMANY_PIXELS = 1")
+    path.write_text(text.replace(build, f'        print("Building for", len(self.example))\n{build}'))
+    project.set(image_size=64, batch_size=4)
+    printed = project.run_well("test.py", mode="test")
+    assert printed.count("Building for 4\n") == printed.count("Building") == 1
+    check_predictions(project.root, reference_probabilities(project.root, 64))
+
+
+def check_predictions(root: Path, reference: dict[str, torch.Tensor]) -> None:
+    """The file has the images in their order, and for each the classes and probabilities of the reference."""
+    with open(root / "results/MobileNetV2-Colours/predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [str(Path(row["file"])) for row in rows] == list(reference)
     for row, expected in zip(rows, reference.values(), strict=True):

@@ -22,7 +22,7 @@ PICTURE = REPOSITORY / "figure/speed.png"
 TITLE = "How many times as fast as torchvision (the black line), on two CPU cores"
 # In pixels; shown at half of that, so that it is sharp on every screen.
 WIDTH, MARGIN, GROUP_HEIGHT, BAR_HEIGHT, TEXT_SIZE = 1600, 40, 60, 40, 28
-BARS_LEFT, PER_TIMES = 380, 64
+BARS_LEFT, PER_TIMES = 380, 60
 PAPER, INK, RANGE, BAR = "#ffffff", "#1f2328", "#57606a", "#e8833a"
 
 

@@ -15,7 +15,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from core.folding import choose_form, folded
+from core.folding import OneGraph, choose_form, folded
 from measuring.images import IMAGE_SIZE
 from measuring.networks import (
     BASELINE,
@@ -119,7 +119,8 @@ def our_forwards(network: nn.Module, images: Tensor, missing: list[str]) -> Iter
         if compiles(compiled, images.device, f"{name} + compile", missing):
             yield f"{name} + compile", forward(compiled, images, dtype)
         graph = choose_form(ours, IMAGE_SIZE, dtype, MANY, len(images))
-        yield f"{name}, one graph", forward(graph, images, dtype)
+        if isinstance(graph, OneGraph):
+            yield f"{name}, one graph", forward(graph, images, dtype)
 
 
 def runtime_forwards(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The faster forms give the logits of torchvision."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -65,24 +65,31 @@ def test_one_graph_gives_the_logits_of_torchvision(size: int) -> None:
         torch.testing.assert_close(graph(images), theirs.eval()(images), rtol=0, atol=1e-4)
 
 
+@pytest.fixture
+def threads() -> Iterator[int]:
+    """How many torch has, again after the test."""
+    number = torch.get_num_threads()
+    yield number
+    torch.set_num_threads(number)
+
+
 @torch.inference_mode()
-@pytest.mark.parametrize("threads", [1, 2])
-def test_one_graph_takes_images_in_pieces(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_graph_takes_images_in_pieces(threads: int) -> None:
     """The last piece is filled up; and torch may get other threads between two batches."""
     network = network_with_statistics()
     theirs = torchvision.models.mobilenet_v2()
     theirs.load_state_dict(network.state_dict())
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     graph = as_one_graph(network, 64, piece=4)
-    for count, other in ((8, threads), (9, 3 - threads), (3, threads)):
-        monkeypatch.setattr(torch, "get_num_threads", lambda number=other: number)
+    for count, number in ((8, threads), (9, threads + 1), (3, threads)):
+        torch.set_num_threads(number)
         images = torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(count))
         torch.testing.assert_close(graph(images), theirs.eval()(images), rtol=0, atol=1e-4)
-    assert list(graph.graphs) == [threads, 3 - threads]
+    assert list(graph.graphs) == [threads, threads + 1]
 
 
 def test_many_images_are_scored_by_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     """In batches by their pixels, one at a time by their number."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     network = MobileNetV2(3, 0.35)
     monkeypatch.setattr(folding, "MANY_PIXELS", 100 * 64 * 64)
     monkeypatch.setattr(folding, "MAP_BYTES", 5 * 64 * 64 * 4)
@@ -96,8 +103,11 @@ def test_many_images_are_scored_by_one_graph(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("batch_size", "in_float32", "in_bfloat16"), [(1, 1, 1), (6, 2, 3), (32, 2, 4), (50, 2, 4), (53, 2, 4), (256, 2, 4)]
 )
-def test_pieces_divide_a_batch(batch_size: int, in_float32: int, in_bfloat16: int) -> None:
-    """Of 224 pixels 2 and 4 images fit, or half of it and more; what cannot be divided is filled up."""
+def test_pieces_divide_a_batch(
+    batch_size: int, in_float32: int, in_bfloat16: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 224 pixels 2 and 4 images fit with two threads, or more than half of it; the last piece may be filled up."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     piece_of = partial(folding.choose_piece, 224, batch_size=batch_size)
     assert (piece_of(torch.float32), piece_of(torch.bfloat16)) == (in_float32, in_bfloat16)
     assert folding.choose_piece(1000, torch.float32, batch_size) == 1
@@ -272,5 +282,6 @@ def test_padding_of_tensorflow_in_bfloat16_stays_near(size: tuple[int, int]) -> 
     expected = network(images)
     with torch.autocast("cpu", torch.bfloat16):
         logits = folded(network, torch.bfloat16)(images).float()
-    for computed in (logits, as_one_graph(network, size[0], torch.bfloat16)(images)):
+    graphs = [as_one_graph(network, size[0], torch.bfloat16, piece)(images) for piece in (1, 4)]
+    for computed in (logits, *graphs):
         assert (computed - expected).norm() < 0.2 * expected.norm()  # another padding: 0.3 and more

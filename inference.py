@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from core.class_names import load_labels
-from core.folding import choose_form, folded
 from core.named_pictures import find_images, load_picture, read_each
 from core.pixels import Image
 from core.runtimes import ExportedNetwork
@@ -29,8 +28,8 @@ from imgproc import eval_transform, normalize
 from utils import (
     autocast,
     choose_dtype,
-    compile_network,
     describe_error,
+    fastest_form,
     remedy_for_weights,
     setup_runtime,
     user_errors,
@@ -45,7 +44,9 @@ def main(config: ModuleType, arguments: list[str]) -> None:
     labels = choose_labels(network, class_names, config)
     print(f"Build `{config.model_arch_name}` model successfully.")
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
-    classify = partial(most_likely_classes, speed_up(network, config, device, len(images)), config, device)
+    if not isinstance(network, ExportedNetwork):
+        network = fastest_form(network, config, device, len(images))
+    classify = partial(most_likely_classes, network, config, device)
     line = config_lines(config).get("apply_orientation", "?")
     left_turned = f"classified as stored; config.py line {line}: apply_orientation"
     load = partial(load_picture, left_turned=left_turned, apply_orientation=config.apply_orientation)
@@ -71,21 +72,6 @@ def choose_labels(network: nn.Module, class_names: list[str] | None, config: Mod
     if isinstance(network, ExportedNetwork) and not config.class_label_file:
         return network.labels
     return load_labels(config.class_label_file, class_names, config.model_num_classes)
-
-
-def speed_up(
-    network: nn.Module, config: ModuleType, device: torch.device, num_images: int
-) -> Callable[[Tensor], Tensor]:
-    """The network in the form that classifies so many images soonest: [1, 3, S, S] -> logits [1, num_classes]."""
-    if isinstance(network, ExportedNetwork):
-        return network
-    network = network.to(device).to(memory_format=torch.channels_last)
-    dtype = choose_dtype(config.precision, device)
-    if not config.compile_model:
-        return choose_form(network, config.image_size, dtype, num_images)
-    network = folded(network, dtype)
-    compile_network(network, device)
-    return network
 
 
 def most_likely_classes(

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from core.atomic_files import write_atomically
 from core.class_names import name_classes
 from core.exported_files import hash_file
-from core.folding import choose_form, folded
 from core.metrics import ClassScores, likeliest, show_scores
 from core.plurals import counted
 from core.processes import from_main, gather_batches, joined_processes
@@ -39,6 +38,7 @@ from utils import (
     choose_dtype,
     compile_network,
     evaluate,
+    fastest_form,
     loader_options,
     remedy_for_weights,
     setup_runtime,
@@ -68,7 +68,8 @@ def test(config: ModuleType, device: torch.device) -> None:
     as_levels = isinstance(network, ExportedNetwork) and network.takes_levels
     batches = create_test_batches(config, device, class_names, as_levels)
     dataset = batches.dataset
-    network = speed_up(network, config, device, dtype, len(dataset))
+    if not isinstance(network, ExportedNetwork):
+        network = fastest_form(network, config, device, len(dataset), config.batch_size)
     print(f"Load `{config.model_arch_name}` model weights `{Path(config.model_weights_path).resolve()}` successfully.")
     num_classes = len(numpy.unique(dataset.targets))
     where = describe_arithmetic(network, config, device, dtype)
@@ -124,20 +125,6 @@ def test_task(config: ModuleType, device: torch.device, task: "Task") -> None:
     from_main(lambda: write_scores(config, metrics | report, device, dtype))
     print_classes(task.title, report[task.title.lower()], "in no picture")
     print(f" * {show_scores(metrics, config.model_num_classes, 3)} ({counted(int(metrics['images']), 'image')})")
-
-
-def speed_up(
-    network: nn.Module, config: ModuleType, device: torch.device, dtype: torch.dtype, num_images: int
-) -> nn.Module:
-    """The network on the device, in the form that scores so many images soonest."""
-    if isinstance(network, ExportedNetwork):
-        return network
-    network = network.to(device).to(memory_format=torch.channels_last)
-    if not config.compile_model:
-        return choose_form(network, config.image_size, dtype, num_images, config.batch_size)
-    network = folded(network, dtype)
-    compile_network(network, device)
-    return network
 
 
 def describe_arithmetic(network: nn.Module, config: ModuleType, device: torch.device, dtype: torch.dtype) -> str:

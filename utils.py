@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from core.atomic_files import NO_ROOM
-from core.folding import has_fused_convolution
+from core.folding import choose_form, folded, has_fused_convolution
 from core.metrics import show_scores
 from core.plurals import counted
 from core.processes import end_workers, let_workers_end, num_processes, process_rank
@@ -289,6 +289,18 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
         network.compile(backend=compile_or_run)
     except Exception as error:  # of any library of the compiler
         announce_no_compiling(error)
+
+
+def fastest_form(
+    network: nn.Module, config: ModuleType, device: torch.device, num_images: int, batch_size: int = 1
+) -> nn.Module:
+    """The network on the device, in the form that scores `num_images`, so many at once, soonest."""
+    network, dtype = network.to(device).to(memory_format=torch.channels_last), choose_dtype(config.precision, device)
+    if not config.compile_model:
+        return choose_form(network, config.image_size, dtype, num_images, batch_size)
+    network = folded(network, dtype)
+    compile_network(network, device)
+    return network
 
 
 def compile_or_run(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:

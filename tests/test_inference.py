@@ -20,6 +20,7 @@ from PIL import Image
 import inference
 import model
 import test
+import utils
 from core import folding
 from core.class_names import load_labels
 from core.image_files import load_image
@@ -88,7 +89,7 @@ def test_a_graph_that_cannot_be_built_is_done_without(monkeypatch: pytest.Monkey
     config = SimpleNamespace(precision="float32", compile_model=False, image_size=32)
     network = model.mobilenet_v2(num_classes=3)
     images = torch.randn(1, 3, 32, 32)
-    classify = inference.speed_up(network, config, torch.device("cpu"), num_images=200)
+    classify = utils.fastest_form(network, config, torch.device("cpu"), num_images=200)
     torch.testing.assert_close(classify(images), network.eval()(images).detach())
 
 

@@ -54,9 +54,11 @@ def infer_width(layers: list[Layer]) -> float:
 
 
 def widths_around(nearest: list[float]) -> list[float]:
-    """Those up to 0.05 from these in steps of 0.005; first the multiples of an eighth, which people take."""
+    """Those up to 0.05 from these in steps of 0.005; first those of WIDTHS and of an eighth, which people take."""
     steps = {round(200 * width) + step for width in nearest for step in range(-10, 11)}
-    return sorted((step / 200 for step in steps if step > 0), key=lambda width: (width * 8 % 1 != 0, width))
+    return sorted(
+        (step / 200 for step in steps if step > 0), key=lambda width: (width not in WIDTHS, width * 8 % 1 != 0, width)
+    )
 
 
 def count_convolutions(layers: list[Layer]) -> Counter[tuple[int, ...]]:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 SYSTEM = Path("/")
 LARGE_PAGES = "sys/kernel/mm/transparent_hugepage/enabled"  # "always [madvise] never": the one in brackets counts
+PAGE_SIZE = "sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 OVERCOMMIT = "proc/sys/vm/overcommit_memory"  # "2": memory that is reserved is taken from other programs
 RESERVED = 4 * 2**30  # bytes; what a run needs beyond them has pages of the usual size
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 MADV_HUGEPAGE = 14  # sys/mman.h
+LARGEST_PAGE = 2 * 2**20  # bytes; on ARM with pages of 64 KiB a large one has 512 MiB, which a single byte would take
 
 
 def keep_freed_memory() -> None:
@@ -31,10 +33,12 @@ def keep_freed_memory() -> None:
 def gives_large_pages_if_asked() -> bool:
     """Whether this system has large pages for those who ask, and nobody goes short if addresses are reserved."""
     try:
-        large_pages, overcommit = ((SYSTEM / name).read_text() for name in (LARGE_PAGES, OVERCOMMIT))
+        large_pages, size, overcommit = ((SYSTEM / name).read_text() for name in (LARGE_PAGES, PAGE_SIZE, OVERCOMMIT))
     except OSError:
         return False
-    return "[madvise]" in large_pages and overcommit.strip() != "2" and not has_limit()
+    if "[madvise]" not in large_pages or int(size) > LARGEST_PAGE or overcommit.strip() == "2":
+        return False
+    return not has_limit()
 
 
 def has_limit() -> bool:

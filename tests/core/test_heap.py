@@ -35,8 +35,8 @@ print(large >> 10, used >> 10)
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """One that gives large pages to those who ask, without limits."""
-    for name, text in ((heap.LARGE_PAGES, ASKED), (heap.OVERCOMMIT, "0\n")):
-        (tmp_path / name).parent.mkdir(parents=True)
+    for name, text in ((heap.LARGE_PAGES, ASKED), (heap.PAGE_SIZE, "2097152\n"), (heap.OVERCOMMIT, "0\n")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(heap, "SYSTEM", tmp_path)
     monkeypatch.setattr(resource, "getrlimit", lambda limit: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -48,14 +48,15 @@ def test_large_pages_are_asked_for(system: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [(heap.LARGE_PAGES, ALWAYS), (heap.LARGE_PAGES, NEVER), (heap.OVERCOMMIT, "2\n")]
+    ("name", "text"),
+    [(heap.LARGE_PAGES, ALWAYS), (heap.LARGE_PAGES, NEVER), (heap.PAGE_SIZE, "536870912\n"), (heap.OVERCOMMIT, "2\n")],
 )
-def test_not_where_they_come_anyway_or_never_or_reserving_takes_memory(system: Path, name: str, text: str) -> None:
+def test_not_where_they_come_anyway_or_never_or_take_memory(system: Path, name: str, text: str) -> None:
     (system / name).write_text(text)
     assert not heap.gives_large_pages_if_asked()
 
 
-@pytest.mark.parametrize("name", [heap.LARGE_PAGES, heap.OVERCOMMIT])
+@pytest.mark.parametrize("name", [heap.LARGE_PAGES, heap.PAGE_SIZE, heap.OVERCOMMIT])
 def test_not_where_the_system_does_not_say(system: Path, name: str) -> None:
     (system / name).unlink()
     assert not heap.gives_large_pages_if_asked()

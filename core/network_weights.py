@@ -57,8 +57,7 @@ TASKS = {"mobilenet_v2": CLASSIFIER_TASK, "deeplab_v3": "segmentation", "ssdlite
 
 def refuse_other_task(checkpoint: dict[str, Any], config: ModuleType, path: str | Path, *allowed: str) -> None:
     """Raise ValueError if a file says that it is of another network than that of config.py or an allowed one."""
-    record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
-    found = record.get("model_arch_name") if isinstance(record, dict) else None
+    found = record_of(checkpoint).get("model_arch_name")
     if isinstance(found, str) and found in TASKS and found not in (config.model_arch_name, *allowed):
         raise ValueError(
             f"{path}: weights of {TASKS[found]} ({found}), and this is {TASKS[config.model_arch_name]}; name others"
@@ -314,8 +313,8 @@ def other_values(
 
 def record_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """How a network was trained, by the names of config.py, in a checkpoint of train.py or a file of weights."""
-    record = checkpoint.get("config", checkpoint)
-    return record if isinstance(record, dict) else {}
+    record = checkpoint.get("config")
+    return record if isinstance(record, dict) else checkpoint
 
 
 NORMALISATION = ("model_mean_parameters", "model_std_parameters")
@@ -356,9 +355,9 @@ def load_trained_network(network: nn.Module, config: ModuleType) -> list[str] | 
 
 def print_other_size(checkpoint: dict[str, Any], config: ModuleType, path: str | Path) -> None:
     """Say so if a file was trained with another image_size or output stride: allowed, but seldom meant."""
-    record = checkpoint.get("config", checkpoint)  # a checkpoint of train.py, or a file of weights
+    record = record_of(checkpoint)
     for name, what in (("image_size", "at the size"), ("model_output_stride", "with the stride")):
-        trained, now = record.get(name) if isinstance(record, dict) else None, getattr(config, name, None)
+        trained, now = record.get(name), getattr(config, name, None)
         if is_int(trained, 1) and now is not None and trained != now:
             print(
                 f"`{path}` was trained with {name} = {trained}; {config_place(config, name)} has {now}: the answers "

@@ -57,7 +57,7 @@ from converting.layers import EPS
 from converting.networks import Found, build_network
 from converting.source_networks import read_network
 from core.atomic_files import write_atomically
-from core.network_weights import DEFINITION, NORMALISATION, folded_layers, stored_class_names, unfolding
+from core.network_weights import DEFINITION, NORMALISATION, folded_layers, record_of, stored_class_names, unfolding
 from core.plurals import counted
 from core.settings import SHARED_RULES, to_plain
 from downloading.published import CHECKPOINTS, HALVES, IMAGENET_MEAN, IMAGENET_STD
@@ -150,8 +150,7 @@ def describe_use(
 
     Raises: ValueError for a padding or an eps that is not that of the file.
     """
-    recorded = checkpoint.get("config", checkpoint)  # of a checkpoint of train.py, or a file of weights
-    recorded = recorded if isinstance(recorded, dict) else {}
+    recorded = record_of(checkpoint)
     said = {name: recorded[name] for name in USE if name in recorded and SHARED_RULES[name][0](recorded[name])}
     facts = {name: value for name, value in found.facts._asdict().items() if name in USE and value is not None}
     said |= {} if found.facts.are_usual else facts
@@ -172,10 +171,8 @@ def describe_use(
 
 def describe_data(arguments: argparse.Namespace, checkpoint: dict[str, Any], num_classes: int) -> dict[str, Any]:
     """The class names of the option, else, with the camera orientation, those of a file of ours."""
-    recorded = checkpoint.get("config", checkpoint)
-    described = {}
-    if isinstance(recorded, dict) and isinstance(recorded.get("apply_orientation"), bool):
-        described["apply_orientation"] = recorded["apply_orientation"]
+    orientation = record_of(checkpoint).get("apply_orientation")
+    described: dict[str, Any] = {} if not isinstance(orientation, bool) else {"apply_orientation": orientation}
     if names := read_names(arguments.class_names, num_classes) or stored_class_names(checkpoint, num_classes):
         described["class_names"] = names
     return described

@@ -226,7 +226,7 @@ def test_dictionary_without_weights_is_refused() -> None:
         network_weights.extract_weights({"epoch": 3}, "w.pth")
 
 
-@pytest.mark.parametrize("wrap", [dict, lambda record: {"config": record}])
+@pytest.mark.parametrize("wrap", [dict, lambda record: {"config": record}, lambda record: {"config": None, **record}])
 def test_files_of_earlier_versions_have_symmetric_padding(tmp_path: Path, wrap) -> None:
     """They say which network it is, and nothing of the padding and the eps that nobody could choose."""
     path = tmp_path / "w.pth.tar"

@@ -2,6 +2,7 @@
 """What the scripts share: errors in one line, the runtime, precision, compiling, evaluation."""
 
 import contextlib
+import ctypes
 import os
 import platform
 import random
@@ -24,7 +25,6 @@ from torch import Tensor, nn
 
 from core.atomic_files import NO_ROOM
 from core.folding import choose_form, folded, has_fused_convolution
-from core.heap import keep_freed_memory
 from core.metrics import show_scores
 from core.plurals import counted
 from core.processes import end_workers, let_workers_end, num_processes, process_rank
@@ -186,6 +186,20 @@ def choose_algorithms(deterministic: bool) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # which takes time; nothing here reads such memory
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
+
+
+def keep_freed_memory() -> None:
+    """Let malloc reuse large blocks instead of giving them back to the system after every step.
+
+    Otherwise each activation of a step on the CPU is paged in anew: more than a third of the time of a step.
+    """
+    with contextlib.suppress(AttributeError, TypeError):  # only glibc has mallopt
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def check_workers(num_workers: int, batch_size: int, image_size: int, num_loaders: int, target_bytes: int = 8) -> None:

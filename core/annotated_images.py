@@ -237,7 +237,9 @@ def header_size(path: str) -> tuple[int, int]:
     return read_size(path)
 
 
-def choose_classes(found: Sequence[str], expected: Sequence[str] | None, root: str, masks: bool) -> list[str]:
+def choose_classes(
+    found: Sequence[str], expected: Sequence[str] | None, root: str, masks: bool, remedy: str = "correct their names"
+) -> list[str]:
     """The classes of a folder in the order of `expected`, those of the training. Raises: ValueError if they differ."""
     if len(set(found)) < len(found):
         twice = [name for name, count in Counter(found).items() if count > 1]
@@ -248,7 +250,7 @@ def choose_classes(found: Sequence[str], expected: Sequence[str] | None, root: s
         missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
         raise ValueError(
             f"{root}: its classes are not those of the training: missing {shorten(missing) or 'none'}, unknown "
-            f"{shorten(unknown) or 'none'} ({len(missing)} and {len(unknown)} in all); correct their names"
+            f"{shorten(unknown) or 'none'} ({len(missing)} and {len(unknown)} in all); {remedy}"
         )
     return list(found if expected is None else expected)
 
@@ -258,15 +260,18 @@ def is_background(name: str) -> bool:
     return name.strip("_").lower() == "background"
 
 
-def finish(source: AnnotatedImages, left_out: LeftOut, masks: bool, remedy: str) -> None:
-    """Give a source its notes. Raises: ValueError, with the reason or the remedy, if there is nothing to train on."""
+def finish(source: AnnotatedImages, left_out: LeftOut, masks: bool, of_images: str, of_classes: str) -> None:
+    """Give a source its notes. Raises: ValueError, with a reason or a remedy, if there is nothing to train on.
+
+    of_images, of_classes: the remedies where no image is left, and where all objects are of unknown classes.
+    """
     notes, source.left_out = left_out.notes(), left_out
     empty = int((np.diff(source.object_ends) == 0).sum())
     if not len(source):
-        raise ValueError(f"{notes[0] if notes else source.root}; no image is left in {source.root}; {remedy}")
+        raise ValueError(f"{notes[0] if notes else source.root}; no image is left in {source.root}; {of_images}")
     if empty == len(source) and not masks:
         unknown = f", but of {shorten(sorted(left_out.classes))}" if left_out.classes else ""
-        reason = remedy if unknown else left_out.why_none_is_left("its files have none: label its images")
+        reason = of_classes if unknown else left_out.why_none_is_left("its files have none: label its images")
         raise ValueError(f"{source.root}: no object of {shorten(source.classes)} is left{unknown}; {reason}")
     if len(source.objects.boxes) and source.objects.boxes.max() <= LARGEST_SHARE:
         raise ValueError(f"{source.root}: its boxes are {SHARES}")

@@ -264,7 +264,7 @@ def best_so_far(score: float, before: dict[str, Any], now: dict[str, Any]) -> fl
 
     before, now: the records of config.py of the two. Another folder is mostly the same one in another place.
     """
-    shown = ("image_size", "model_mean_parameters", "model_std_parameters", "apply_orientation")
+    shown = ("image_size", "model_mean_parameters", "model_std_parameters", "apply_orientation", "model_output_stride")
     pictures = "valid_split" if now.get("data_dir") else "valid_scenes"  # of other tasks
     changed = [name for name in (*shown, pictures) if name in before and name in now and before[name] != now[name]]
     if not changed:

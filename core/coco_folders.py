@@ -131,7 +131,8 @@ def open_coco(folder: str, split: str, masks: bool = False, classes: Sequence[st
         source = with_masks(left_out, chosen, labels, list(entries.values()), path)
     else:
         source = with_boxes(left_out, chosen, labels, list(entries.values()), path)
-    finish(source, left_out, masks, f"{path} must have images that are there, and annotations of its categories")
+    remedy = f"{path} must have images that are there, and annotations of its categories"
+    finish(source, left_out, masks, remedy, remedy)
     return source
 
 

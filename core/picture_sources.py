@@ -46,7 +46,7 @@ class SceneSource:
     def __init__(self, split: str, count: int, side: int, classes: Sequence[str] = SCENE_CLASSES) -> None:
         self.scenes, self.count = split_scenes(split, MOST_SCENES, side), count
         self.root, self.most_objects = f"{split} scenes", NUM_DIGITS[1]
-        self.classes = choose_classes(SCENE_CLASSES, classes, self.root, masks=True)
+        self.classes = choose_classes(SCENE_CLASSES, classes, self.root, True, "set data_dir to the folder of theirs")
         self.places = np.array([self.classes.index(name) for name in SCENE_CLASSES])
         self.notes, self.remedy = list[str](), "correct data_dir"
         self.has_crowds, self.is_endless = False, True  # nothing is ignored

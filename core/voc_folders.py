@@ -96,12 +96,13 @@ def open_voc(folder: str, split: str, masks: bool = False, classes: Sequence[str
             sound.append((each, size))
     if masks:
         source = with_masks(root, own_classes, chosen, sound, left_out)
-        remedy = f"each needs its mask, {folder}/SegmentationClass/NAME.png"
+        place = f"a mask with a class in it, {folder}/SegmentationClass/NAME.png"
     else:
         source = with_boxes(root, chosen, sound, left_out)
-        remedy = f"{name_classes(folder)}, without the background"
+        place = f"an annotation, {folder}/Annotations/NAME.xml"
     source.remedy = name_classes(folder)
-    finish(source, left_out, masks, remedy)
+    of_images = f"the list of a split names images that are there, each with {place}"
+    finish(source, left_out, masks, of_images, f"{source.remedy}, without the background")
     if masks and named is None and not source.seen.any(axis=0).all():  # a mask has no names
         source.notes.append(
             f"{root}: its classes are taken to be Pascal VOC's twenty, of which it has not all; if they are others, "
@@ -158,16 +159,9 @@ def with_masks(
         if isinstance(indices, str):
             left_out.add(found.annotation, "a mask that cannot be used", indices)
             continue
-        if not (places[indices] != IGNORED).any():
-            left_out.add(found.annotation, "a mask in which every pixel is ignored")
-            continue
-        kept.append((found, size))
-        seen.append(np.isin(np.arange(1, 1 + len(classes)), places[indices]))
-        unknown = [index for index in indices.tolist() if len(own_classes) < index < IGNORED]
-        if unknown:
-            shown = shorten([str(index) for index in unknown])
-            kind = f"an index above {len(own_classes)}, the number of the classes, in the mask"
-            left_out.add(found.annotation, kind, shown, "taken as ignored")
+        if note_mask(found.annotation, places[indices], indices.tolist(), len(own_classes), left_out):
+            kept.append((found, size))
+            seen.append(np.isin(np.arange(1, 1 + len(classes)), places[indices]))
     none = pack_objects([], [], [])
     files = [found.image for found, _ in kept]
     source = VocImages(root, classes, files, [size for _, size in kept], [none] * len(kept))
@@ -175,10 +169,28 @@ def with_masks(
     source.seen = np.array(seen, bool).reshape(-1, len(classes))
     missing = [name for name in own_classes if not source.seen[:, classes.index(name)].any()]
     if kept and len(missing) == len(own_classes):
-        raise ValueError(f"{root}: no mask has an index of a class; 1 stands for {shorten(own_classes[:1])}, and so on")
+        raise ValueError(
+            f"{root}: no mask has an index of a class; 1 stands for {shorten(own_classes[:1])}, and so on, 0 for the "
+            f"background, {IGNORED} for what does not count"
+        )
     if missing:
         source.notes.append(f"{root}: no pixel of {len(missing)} of the classes: {shorten(missing)}")
     return source
+
+
+def note_mask(path: str, values: np.ndarray, indices: list[int], num_classes: int, left_out: LeftOut) -> bool:
+    """Note what is odd in a mask; whether it has a pixel that counts. `values`: what its indices stand for."""
+    shown = shorten([str(index) for index in indices])
+    if (values == IGNORED).all():
+        left_out.add(path, "a mask in which every pixel is ignored", shown)
+        return False
+    unknown = [str(index) for index in indices if num_classes < index < IGNORED]
+    if unknown:
+        kind = f"an index above {num_classes}, the number of the classes, in the mask"
+        left_out.add(path, kind, shorten(unknown), "taken as ignored")
+    if indices == [0, IGNORED]:
+        left_out.add(path, f"a mask of 0 and {IGNORED} alone", done=f"taken so: {IGNORED} is ignored")
+    return True
 
 
 def find_images(folder: str, split: str, masks: bool, left_out: LeftOut) -> list[Found]:

@@ -101,13 +101,15 @@ def test_other_validation_images_have_a_best_score_of_their_own(trained_copy: Pr
         ({}, False),
         ({"model_lr": 0.2, "train_split": "b"}, False),
         ({"image_size": 96}, True),
+        ({"model_output_stride": 16}, True),  # another map
         ({"valid_split": "b"}, True),
         ({"valid_scenes": 20}, False),  # there is a folder, and no scene is read
         ({"data_dir": "other"}, False),  # the folder may have been moved
     ],
 )
 def test_what_other_tasks_validate_on_decides_whether_scores_compare(changes: dict, reset: bool) -> None:
-    record = {"image_size": 64, "data_dir": "photos", "valid_split": "a", "train_split": "a", "valid_scenes": 10}
+    record = {"image_size": 64, "model_output_stride": 8, "valid_scenes": 10}
+    record |= {"data_dir": "photos", "valid_split": "a", "train_split": "a"}
     assert best_so_far(50.0, record, record | changes) == (0.0 if reset else 50.0)
 
 

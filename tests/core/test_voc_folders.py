@@ -397,7 +397,7 @@ def test_mask_without_a_pixel_that_counts_is_left_out(tmp_path: Path) -> None:
     """The mean of a loss over none of its pixels would be NaN."""
     root = write_masks(tmp_path, {"a": np.ones((3, 4), np.uint8), "b": np.full((3, 4), 255, np.uint8)})
     (root / "classes.txt").write_text("cat\n")
-    expected = "ROOT/SegmentationClass/b.png: a mask in which every pixel is ignored; left out"
+    expected = "ROOT/SegmentationClass/b.png: a mask in which every pixel is ignored (255); left out"
     assert noted(root, masks=True) == expected
 
 
@@ -406,6 +406,22 @@ def test_masks_without_any_class_are_refused(tmp_path: Path) -> None:
     root = write_masks(tmp_path, {"a": np.array([[0, 255]], np.uint8)})
     with pytest.raises(ValueError, match="no mask has an index of a class; 1 stands for aeroplane, and so on"):
         open_source(str(root), "train", masks=True)
+
+
+def test_a_mask_of_foreground_as_others_write_it_is_told(tmp_path: Path) -> None:
+    root = write_masks(tmp_path, {"a": np.ones((3, 4), np.uint8), "b": np.array([[0, 255]], np.uint8)})
+    (root / "classes.txt").write_text("cat\n")
+    (note,) = open_source(str(root), "train", masks=True).notes
+    assert note == f"{root}/SegmentationClass/b.png: a mask of 0 and 255 alone; taken so: 255 is ignored"
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_an_empty_list_is_to_name_images(tmp_path: Path, masks: bool) -> None:
+    write = write_masks if masks else write_boxes
+    root = write(tmp_path, {"a": np.ones((3, 4), np.uint8) if masks else annotation_xml([DOG])})
+    (root / "ImageSets" / ("Segmentation" if masks else "Main") / "none.txt").write_text("\n")
+    with pytest.raises(ValueError, match="no image is left in .*; the list of a split names images that are there, "):
+        open_source(str(root), "none", masks=masks)
 
 
 def test_source_is_small_where_it_is_sent_to_workers(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from core.frozen_outputs import Outputs
 from core.image_cache import ImageCache, free_memory
 from core.image_files import load_image, read_size
 from core.image_index import check_counts, read_index, scan_folder
-from core.loader_workers import BATCHES_OF_WORKER, Batch, Stack, check_readable, start_worker
+from core.loader_workers import BATCHES_OF_WORKER, Batch, Stack, check_readable, prepare_workers, start_worker
 from core.pixels import Image
 from core.plurals import counted
 from core.spare_cores import adapt_threads
@@ -391,8 +390,7 @@ def create_batches(
         pin_memory=device.type == "cuda",
         persistent_workers=num_workers > 0,
         worker_init_fn=partial(start_worker, on_start=on_worker_start),
-        # Starts in a twentieth of the time, and shares the memory of the dataset; Python 3.14 would no longer do it.
-        multiprocessing_context="fork" if num_workers > 0 and sys.platform == "linux" else None,
+        multiprocessing_context=prepare_workers(num_workers),
     )
     on_cpu = LevelPrefetcher if as_levels else CPUPrefetcher
     return (CUDAPrefetcher if device.type == "cuda" else on_cpu)(loader, mean, std, device)

@@ -3,7 +3,9 @@
 
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -90,17 +92,24 @@ def test_validation_on_the_training_images_is_named_and_a_missing_checkpoint_ref
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_train_names_a_truncated_jpeg(project: Project, num_workers: int) -> None:
-    """It must not become grey pixels; here it comes up in the first epoch, so no checkpoint is written."""
+def test_train_names_a_truncated_jpeg(project: Project, num_workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not become grey pixels; here it comes up in the first epoch, so no checkpoint is written.
+
+    Nor do the workers that it ends leave their folders.
+    """
     path = project.root / "data/Colours/train/red/bad.jpg"
     Image.effect_noise((64, 64), 90).convert("RGB").save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     project.set(num_workers=num_workers)
-    done = project.run("train.py")
+    with tempfile.TemporaryDirectory() as temporary:  # tmp_path may be too long a name for sockets
+        monkeypatch.setenv("TMPDIR", temporary)
+        done = project.run("train.py")
+        left = list(Path(temporary).glob("pymp-*"))
     assert done.returncode == 2
     assert re.match(r"./data/Colours/train/red/bad.jpg: not a readable image \(\d+ bytes\)", done.stderr)
     assert done.stderr.count("\n") == 1
     assert not list((project.root / "samples").glob("MobileNetV2-Colours/*"))
+    assert not left
 
 
 def test_train_leaves_unreadable_images_out_on_request(project: Project) -> None:

@@ -2,7 +2,7 @@
 """The pictures that a task takes apart, and where what it found in them is drawn."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -82,7 +82,17 @@ def class_colours(count: int) -> np.ndarray:
 
 
 HUES = 180  # of OpenCV
-PALER = 0.6  # of the full saturation at most; names are black, so that no colour may be darker
+PALER = 0.6  # of the full saturation at most
+
+
+def ink_on(colour: Sequence[int]) -> tuple[int, int, int]:
+    """White or black, RGB, whichever is the easier to read on an RGB colour, each 0 to 255.
+
+    Where they are equal the colour has a luminance of sqrt(1.05 * 0.05) - 0.05 (WCAG 2.2, contrast ratio).
+    """
+    shares = np.array([*colour]) / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return (255, 255, 255) if linear @ (0.2126, 0.7152, 0.0722) < 0.179 else (0, 0, 0)
 
 
 def write_picture(path: Path, image: Image) -> None:

@@ -24,7 +24,7 @@ import torch
 
 from core.class_names import names_or_numbers
 from core.folders import shorten
-from core.picture_files import class_colours, read_pictures, write_picture
+from core.picture_files import class_colours, ink_on, read_pictures, write_picture
 from core.pixels import Image
 from core.settings import check_config
 from core.trained_networks import load_task_network
@@ -95,9 +95,8 @@ def drawn(image: Image, found: list[Found], names: Sequence[str]) -> Image:
         (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
         x, y = max(0, min(left, picture.shape[1] - width)), max(top, height + below)  # within the picture
         cv2.rectangle(picture, (x, y - height - below), (x + width, y), colour, cv2.FILLED)
-        cv2.putText(
-            picture, text, (x, y - below // 2), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), thickness, cv2.LINE_AA
-        )
+        place, ink = (x, y - below // 2), ink_on(colour)
+        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
     return picture
 
 
